@@ -1,0 +1,78 @@
+"""Base models by name: the packaged `nano`, a local Hugging Face directory, or a hub id. Safetensors only."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def resolve_base(base: str | Path) -> str:
+    """The directory of the packaged model for `nano`; anything else as it is.
+
+    Raises:
+        PbbError: a path that does not exist.
+    """
+    if str(base) == "nano":
+        return str(files("pbb_probe") / "assets" / "nano")
+    looks_local = isinstance(base, Path) or str(base).startswith((".", "/", "~"))
+    path = Path(base).expanduser()
+    if looks_local and not path.is_dir():
+        raise PbbError(f"There is no model directory {path}: give 'nano', an existing directory or a hub id.")
+    return str(path) if looks_local or path.is_dir() else str(base)
+
+
+def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
+    """The fast tokenizer of a base, with a padding token (the end-of-text token where it has none).
+
+    Raises:
+        PbbError: there is none, it is damaged, or it cannot map tokens to characters.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve_base(base))
+    except PbbError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise many kinds, some of them bare Exception
+        raise PbbError(f"The tokenizer of {str(base)!r} cannot be loaded ({_first_line(error)}).") from error
+    if not tokenizer.is_fast:
+        raise PbbError(f"The tokenizer of {str(base)!r} has no offset mapping: give one with a tokenizer.json.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(base: str | Path, dtype: str = "float32") -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A causal language model in eval mode and its tokenizer.
+
+    Raises:
+        PbbError: unknown model, a checkpoint with missing or damaged weights, or no usable tokenizer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    where = resolve_base(base)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # as above; safetensors' own error is not an OSError
+        raise PbbError(
+            f"The model {str(base)!r} cannot be loaded ({_first_line(error)}): give 'nano', a directory with a "
+            "Hugging Face model in safetensors, or a hub id that can be reached."
+        ) from error
+    model, info = loaded
+    if info["missing_keys"] or info["mismatched_keys"]:
+        lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        raise PbbError(
+            f"The checkpoint {str(base)!r} is damaged: {len(lacking)} weights are missing or misshapen "
+            f"(first {lacking[0]})."
+        )
+    return model.eval(), load_tokenizer(base)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
