@@ -1,0 +1,1 @@
+"""Statistics over programs: what a measurement says, and whether two groups differ."""

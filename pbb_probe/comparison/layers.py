@@ -1,0 +1,131 @@
+"""A run's probes and patching as tables by layer: both groups, on all prompts and on those answered right."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.comparison.locate import Edge, locate
+from pbb_probe.comparison.statistics import compare_groups
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+SWAPS = ("input", "program")
+GROUPS = ("with_io", "without_io")
+
+
+def probing_table(folder: Path, prefix: str = "", **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of probe correctness by target, site, role and layer, with the column `subset` (all, correct).
+
+    With `prefix="control_"` the probes of the control task. `chance` is the share of the target's most common value.
+    """
+    import pandas as pd
+
+    probes, prompts = _probes(folder)
+    tables = []
+    for subset, rows in _subsets(prompts["correct"]):
+        chosen = prompts[rows]
+        values = probes[f"{prefix}correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
+        table = compare_groups(values, group=chosen["group"], clusters=chosen["program"], **settings)
+        chance = {name: chosen[name].value_counts(normalize=True).max() for name in probes["target"].values}
+        tables.append(table.assign(subset=subset, chance=table["target"].map(chance)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of recovery by swap, site, role and layer, with the column `subset` (all, correct)."""
+    import pandas as pd
+
+    tables = []
+    for swap in SWAPS:
+        for subset, values, pairs in _recoveries(folder, swap):
+            table = compare_groups(values, group=pairs["group"], clusters=pairs["program"], **settings)
+            tables.append(table.assign(swap=swap, subset=subset))
+    return pd.concat(tables, ignore_index=True)
+
+
+def located_table(probing: Path, patching: Path, threshold: float, **settings: Any) -> "pd.DataFrame":
+    """Where each variable sets in or dies away, a row a variable, place, subset and group.
+
+    By patching: the last layer at whose input the swapped variable still matters at its own place, and the first at
+    whose input the answer position carries it. By probing: the first layer after which the answer position shows a
+    variable.
+    """
+    import pandas as pd
+
+    rows = []
+    for swap in SWAPS:
+        own = "input" if swap == "input" else "name"
+        for subset, values, pairs in _recoveries(patching, swap):
+            places: tuple[tuple[str, Edge], ...] = ((own, "last"), ("answer", "first"))
+            for role, edge in places:
+                found = locate(
+                    values.sel(site="resid_pre", role=role),
+                    group=pairs["group"],
+                    clusters=pairs["program"],
+                    threshold=threshold,
+                    edge=edge,
+                    **settings,
+                )
+                rows.append(found.assign(measure="patching", variable=swap, role=role, edge=edge, subset=subset))
+    probes, prompts = _probes(probing)
+    for subset, keep in _subsets(prompts["correct"]):
+        for target in probes["target"].values:
+            known = keep & prompts[target].notna().to_numpy()
+            values = probes["correct"].isel(site=0, prompt=known).sel(target=target, role="answer")
+            found = locate(
+                values,
+                group=prompts["group"][known],
+                clusters=prompts["program"][known],
+                threshold=threshold,
+                **settings,
+            )
+            rows.append(found.assign(measure="probing", variable=target, role="answer", edge="first", subset=subset))
+    table = pd.concat(rows, ignore_index=True)
+    return table[
+        [
+            "measure",
+            "variable",
+            "role",
+            "edge",
+            "subset",
+            *table.columns.drop(["measure", "variable", "role", "edge", "subset"]),
+        ]
+    ]
+
+
+def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
+    import pandas as pd
+    import xarray as xr
+
+    return xr.load_dataset(folder / "probes.nc"), pd.read_csv(folder / "prompts.csv")
+
+
+def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
+    """For each subset that both groups have pairs in: its name, recovery (site, role, layer, pair), and the pairs."""
+    import pandas as pd
+    import xarray as xr
+
+    from pbb_probe.patching.sweep import recovery
+
+    effects = {group: xr.load_dataset(folder / f"{swap}_{group}.nc") for group in GROUPS}
+    pairs = {group: pd.read_csv(folder / f"{swap}_{group}.csv") for group in GROUPS}
+    for subset in ("all", "correct"):
+        chosen = {group: dict(_subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
+        if any(rows is None for rows in chosen.values()):
+            continue
+        parts = [recovery(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
+        values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+        yield subset, values, pd.concat([pairs[group][chosen[group]] for group in GROUPS], ignore_index=True)
+
+
+def _subsets(correct: "pd.Series") -> "Iterator[tuple[str, np.ndarray]]":
+    """Rows of all prompts, and of those answered correctly where there are any."""
+    import numpy as np
+
+    right = correct.to_numpy(bool)
+    yield "all", np.ones(len(right), bool)
+    if right.any():
+        yield "correct", right

@@ -1,0 +1,90 @@
+"""Where: the layer at which a measure crosses a threshold, for each group, with its interval over programs."""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pbb_probe.comparison.statistics import bootstrap_means, percentiles
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+Edge = Literal["first", "last"]
+
+
+def locate(
+    values: "xr.DataArray",
+    *,
+    group: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    threshold: float = 0.5,
+    edge: Edge = "first",
+    draws: int = 10_000,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """The layer where a measure sets in or dies away, in each group.
+
+    Args:
+        values: (layer, row), such as recovery or probe correctness.
+        group: the group of each row [row].
+        clusters: what each row belongs to [row]; resampled whole.
+        threshold: on the mean over rows.
+        edge: `first` is the first layer from which the mean stays at or above the threshold up to the last layer;
+            `last` is the last layer at which it is.
+        draws: bootstrap resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a group: `layer` with `lower` and `upper` (95 %, cluster bootstrap), `found` (the share of resamples in
+        which there is such a layer), n rows and clusters. `layer` is missing where nothing crosses, and so are the
+        bounds where fewer than half of the resamples have a layer.
+
+    Raises:
+        PbbError: an unknown edge.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if edge not in ("first", "last"):
+        raise PbbError(f"Unknown edge {edge!r}: choose first or last.")
+    labels, belongs = np.asarray(list(group)), np.asarray(list(clusters))
+    layers = values["layer"].values.astype(float)
+    rows = []
+    for name in sorted(set(labels.tolist())):
+        chosen = np.asarray(values, dtype=float)[:, labels == name]
+        found = _cross(np.nanmean(chosen, axis=1)[None], layers, threshold, edge)[0]
+        resampled = _cross(
+            bootstrap_means(chosen, belongs[labels == name], draws, np.random.default_rng(seed)),
+            layers,
+            threshold,
+            edge,
+        )
+        share = float(np.isfinite(resampled).mean())
+        lower, upper = percentiles(resampled) if share >= 0.5 else (np.nan, np.nan)
+        rows.append(
+            {
+                "group": name,
+                "layer": found,
+                "lower": lower,
+                "upper": upper,
+                "found": share,
+                "n": chosen.shape[1],
+                "clusters": len(set(belongs[labels == name].tolist())),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _cross(means: "np.ndarray", layers: "np.ndarray", threshold: float, edge: Edge) -> "np.ndarray":
+    """The layer [draw] of each curve [draw, layer], NaN where there is none."""
+    import numpy as np
+
+    above = means >= threshold
+    if edge == "first":  # stays above from there on: counted from the top
+        above = np.logical_and.accumulate(above[:, ::-1], axis=1)[:, ::-1]
+        position = above.argmax(axis=1)
+    else:
+        position = means.shape[1] - 1 - above[:, ::-1].argmax(axis=1)
+    return np.where(above.any(axis=1), layers[position], np.nan)

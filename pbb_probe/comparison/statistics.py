@@ -1,0 +1,159 @@
+"""Means with intervals, and differences of groups with p values, where the unit that varies is the program.
+
+Calls of one program are not independent, so whole programs are resampled and relabelled, never single rows.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % interval; each is an array of the shape of the values without their last axis."""
+
+    mean: "np.ndarray"
+    lower: "np.ndarray"
+    upper: "np.ndarray"
+
+
+def cluster_bootstrap(
+    values: "np.ndarray", clusters: Sequence[Hashable], draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean over the last axis with a percentile interval from resampling whole clusters.
+
+    Args:
+        values: [..., row]; NaN counts as missing.
+        clusters: what each row belongs to [row].
+        draws: resamples.
+        seed: of the resamples.
+
+    Raises:
+        PbbError: no rows, or lengths that differ.
+    """
+    import numpy as np
+
+    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed))
+    return Interval(np.nanmean(values, axis=-1), *percentiles(means))
+
+
+def compare_groups(
+    values: "xr.DataArray",
+    *,
+    group: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    draws: int = 10_000,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """Two groups side by side at every place.
+
+    Args:
+        values: (..., row), the last dimension being prompts or pairs; NaN counts as missing.
+        group: the group of each row [row]; two values, the first in sorted order minus the second is the difference.
+        clusters: what each row belongs to [row]; a cluster lies in one group.
+        draws: bootstrap resamples, and permutations.
+        seed: of both.
+
+    Returns:
+        A row for each combination of the other dimensions: `mean_<group>` with `lower_`, `upper_` and the number of
+        rows `n_` and of clusters `clusters_` of both groups; `difference` with `lower` and `upper` from the cluster
+        bootstrap; `p` from permuting the groups of whole clusters (two-sided), and `p_adjusted` for all rows of the
+        table (max-T, Westfall and Young 1993).
+
+    Raises:
+        PbbError: not two groups, lengths that differ, or a cluster in both groups.
+    """
+    import numpy as np
+    import pandas as pd
+
+    labels = np.asarray(list(group))
+    names = sorted(set(labels.tolist()))
+    codes = pd.factorize(pd.Series(list(clusters)))[0]
+    n_rows = values.shape[-1]
+    if len(labels) != n_rows or len(codes) != n_rows:
+        raise PbbError(f"There are {n_rows} rows, {len(labels)} groups and {len(codes)} clusters: these must be equal.")
+    if len(names) != 2:
+        raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
+    of_cluster = pd.Series(labels).groupby(codes).unique()
+    if (of_cluster.str.len() > 1).any():
+        raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
+
+    flat = np.asarray(values, dtype=float).reshape(-1, n_rows)
+    dims = values.dims[:-1]
+    index = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for name in names:
+        rows = labels == name
+        means = bootstrap_means(flat[:, rows], codes[rows], draws, rng)
+        lower, upper = percentiles(means)
+        resampled.append(means)
+        index[f"mean_{name}"], index[f"lower_{name}"], index[f"upper_{name}"] = _mean(flat[:, rows]), lower, upper
+        index[f"n_{name}"] = np.isfinite(flat[:, rows]).sum(axis=1)
+        index[f"clusters_{name}"] = len(set(codes[rows]))
+    difference = index[f"mean_{names[0]}"] - index[f"mean_{names[1]}"]
+    index["difference"] = difference
+    index["lower"], index["upper"] = percentiles(resampled[0] - resampled[1])
+
+    sums, counts = _cluster_sums(flat, codes)
+    first = (of_cluster.str[0] == names[0]).to_numpy(float)
+    shuffled = rng.permuted(np.broadcast_to(first, (draws, len(first))), axis=1)  # [draw, cluster]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        null = (shuffled @ sums) / (shuffled @ counts) - ((1 - shuffled) @ sums) / ((1 - shuffled) @ counts)
+    spread = np.nanstd(null, axis=0)
+    spread[spread == 0] = 1.0
+    observed = np.abs(difference.to_numpy()) / spread
+    extreme = np.abs(null) / spread  # [draw, place]
+    index["p"] = (1 + (extreme >= observed - 1e-12).sum(axis=0)) / (1 + draws)
+    largest = np.nanmax(extreme, axis=1)
+    index["p_adjusted"] = (1 + (largest[:, None] >= observed - 1e-12).sum(axis=0)) / (1 + draws)
+    return index
+
+
+def bootstrap_means(values: "np.ndarray", clusters: Sequence[Hashable], draws: int, rng) -> "np.ndarray":
+    """[draw, ...] means of resamples of whole clusters."""
+    import numpy as np
+    import pandas as pd
+
+    values = np.asarray(values, dtype=float)
+    codes = pd.factorize(pd.Series(list(clusters)))[0]
+    if not len(codes) or values.shape[-1] != len(codes):
+        raise PbbError(f"There are {values.shape[-1]} rows and {len(codes)} clusters: give a cluster a row, and a row.")
+    sums, counts = _cluster_sums(values.reshape(-1, len(codes)), codes)
+    n = len(sums)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)  # [draw, cluster]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return ((weights @ sums) / (weights @ counts)).reshape(draws, *values.shape[:-1])
+
+
+def _cluster_sums(values: "np.ndarray", codes: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Sums and counts [cluster, place] of the values [place, row] that are not missing."""
+    import numpy as np
+
+    member = np.zeros((codes.max() + 1, len(codes)))
+    member[codes, np.arange(len(codes))] = 1.0
+    return member @ np.nan_to_num(values).T, member @ np.isfinite(values).T.astype(float)
+
+
+def _mean(values: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    counts = np.isfinite(values).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(values).sum(axis=-1) / counts
+
+
+def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """The bounds of the 95 % interval over the first axis."""
+    import numpy as np
+
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lower, upper = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+    return lower, upper

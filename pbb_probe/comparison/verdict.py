@@ -1,0 +1,91 @@
+"""What a run says in words, generated from its tables; "not found" where nothing clears the bar."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUPS = ("with_io", "without_io")
+
+
+def describe(
+    behaviour: "pd.DataFrame",
+    located: "pd.DataFrame",
+    patching: "pd.DataFrame",
+    probing: "pd.DataFrame",
+    threshold: float,
+) -> list[str]:
+    """Sentences on behaviour, on where each group's program and input go, and on the difference between the groups.
+
+    Args:
+        behaviour: from `accuracy_table`, with the model `finetuned`.
+        located: from `located_table`.
+        patching: from `patching_table`.
+        probing: from `probing_table`.
+        threshold: what `located` was made with.
+    """
+    sentences, meaningful = _behaviour(behaviour)
+    if not meaningful:
+        return [
+            *sentences,
+            "Direct answers to without_io programs are not above chance: the layer maps below locate nothing.",
+        ]
+    for group in GROUPS:
+        sentences.append(_places(located, group, threshold))
+    sentences.append(_difference(patching, "recovery", "swap"))
+    sentences.append(_difference(probing, "probe accuracy", "target"))
+    return sentences
+
+
+def _behaviour(table: "pd.DataFrame") -> tuple[list[str], bool]:
+    finetuned = table[(table["model"] == "finetuned") & ~((table["group"] == "with_io") & table["seen"])]
+    parts, meaningful = [], False
+    for cell in finetuned.sort_values(["mode", "group", "steps"]).itertuples():
+        parts.append(
+            f"{cell.group}, {cell.mode}, {cell.steps} step{'s' * (cell.steps > 1)}: {cell.mean:.0%} "
+            f"[{cell.lower:.0%}, {cell.upper:.0%}] of {cell.n} calls (chance {cell.chance:.0%})"
+        )
+        meaningful |= bool(cell.group == "without_io" and cell.mode == "direct" and cell.lower > cell.chance)
+    return ["Behaviour on inputs whose answers were never shown. " + "; ".join(parts) + "."], meaningful
+
+
+def _places(located: "pd.DataFrame", group: str, threshold: float) -> str:
+    def layer(measure: str, variable: str, role: str) -> str:
+        rows = located[
+            (located["measure"] == measure)
+            & (located["variable"] == variable)
+            & (located["role"] == role)
+            & (located["subset"] == "correct")
+            & (located["group"] == group)
+        ]
+        if rows.empty or rows["layer"].isna().any():
+            return "not found"
+        row = rows.iloc[0]
+        interval = "" if row["lower"] != row["lower"] else f" [{row['lower']:.0f}, {row['upper']:.0f}]"
+        return f"{row['layer']:.0f}{interval}"
+
+    return (
+        f"{group}, calls answered correctly (threshold {threshold}): the program still matters at its name up to the "
+        f"input of block {layer('patching', 'program', 'name')} and is carried by the answer position from the input "
+        f"of block {layer('patching', 'program', 'answer')} on; the input matters at its own place up to block "
+        f"{layer('patching', 'input', 'input')} and is carried by the answer position from block "
+        f"{layer('patching', 'input', 'answer')} on. At the answer position a probe reads the first step's operation "
+        f"after block {layer('probing', 'op_1', 'answer')}, the intermediate state after block "
+        f"{layer('probing', 'state_1', 'answer')} and the output after block {layer('probing', 'output', 'answer')}."
+    )
+
+
+def _difference(table: "pd.DataFrame", what: str, variable: str) -> str:
+    chosen = table[table["subset"] == "correct"]
+    if chosen.empty:
+        return f"No {what} could be compared on calls answered correctly: a group has none."
+    differing = chosen[chosen["p_adjusted"] < 0.05]
+    head = f"The groups differ in {what} at {len(differing)} of {len(chosen)} places on calls answered correctly"
+    if differing.empty:
+        return f"{head} (adjusted p < 0.05): no difference was found, which is not to say that there is none."
+    top = differing.loc[differing["difference"].abs().idxmax()]
+    return (
+        f"{head} (adjusted p < 0.05); most at {top['site']} of layer {top['layer']}, {top['role']}, {variable} "
+        f"{top[variable]}: with_io {top['mean_with_io']:.2f}, without_io {top['mean_without_io']:.2f}, difference "
+        f"{top['difference']:.2f} [{top['lower']:.2f}, {top['upper']:.2f}]. One model: a claim needs several seeds."
+    )

@@ -1,0 +1,1 @@
+"""Interventions: what a model uses of what can be read in it."""

@@ -1,0 +1,181 @@
+"""Activation patching: one activation of the clean run put into the corrupted run, at every site, layer and place.
+
+effect = metric of the corrupted run with that one activation taken from the clean run
+recovery = (effect - corrupted) / (clean - corrupted)
+
+TransformerLens does the patching (`transformer_lens.patching.generic_activation_patch`), one full forward pass a cell.
+A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
+that the model stores the fact there, nor that no other place would do.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import SITES, check_layers, check_roles, hook_name
+from pbb_probe.hooking.prompts import Prompts
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+    Metric = Callable[[torch.Tensor], torch.Tensor]
+
+
+def patch_sweep(
+    model: "TransformerBridge",
+    *,
+    clean: "torch.Tensor | Prompts",
+    corrupted: "torch.Tensor | Prompts",
+    metric: "Metric",
+    sites: Sequence[str] = ("resid_pre",),
+    layers: Sequence[int] | None = None,
+    positions: Sequence[int] | Sequence[str] | None = None,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+) -> "xr.Dataset":
+    """Patch every pair at every site, layer and place, keeping a value a pair.
+
+    Args:
+        model: an opened model in eval mode.
+        clean: token ids [pair, position], or `Prompts`.
+        corrupted: the same for the run that is patched; padded alike.
+        metric: logits [pair, d_vocab] at the answer position -> [pair].
+        sites: keys of `SITES`; per head for z, q, k and v.
+        layers: all when None.
+        positions: positions in the row as given; or role names when `Prompts` are given, whose last token is
+            patched in each pair where it stands; all positions when None.
+        attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
+        answer: position [pair] at which the answer is predicted; the last attended one when None.
+
+    Returns:
+        `effects[site]` (layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair), the
+        metric of the two unpatched runs.
+
+    Raises:
+        PbbError: pairs that do not line up, unknown site, layer, role or position, or a metric of the wrong shape or
+            with NaN.
+    """
+    import torch
+    import xarray as xr
+
+    layers = check_layers(model, layers)
+    for site in sites:
+        hook_name(model, site, layers[0])
+    places, place_name, place_labels = _places(clean, positions)
+    if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
+        if not torch.equal(clean.attention_mask, corrupted.attention_mask):
+            raise PbbError("The clean and the corrupted prompts are padded differently: use pairs of equal lengths.")
+        attention_mask = clean.attention_mask if attention_mask is None else attention_mask
+        answer = clean.roles["answer"] if answer is None else answer
+        clean, corrupted = clean.tokens, corrupted.tokens
+    if isinstance(clean, Prompts) or isinstance(corrupted, Prompts) or clean.shape != corrupted.shape:
+        raise PbbError("clean and corrupted must be two tensors, or two Prompts, of the same shape [pair, position].")
+    n_pairs, width = clean.shape
+    mask = torch.ones_like(clean) if attention_mask is None else attention_mask
+    if answer is None:
+        answer = width - 1 - mask.flip(1).argmax(1)
+
+    # Padding is moved behind the tokens, where causal attention makes it harmless and no mask is needed.
+    shift = mask.argmax(1)  # [pair]: padding before the first token
+    order = (torch.arange(width) + shift[:, None]) % width
+    device = model.cfg.device
+    clean, corrupted = clean.gather(1, order).to(device), corrupted.gather(1, order).to(device)
+    places = (places - shift) % width  # [place, pair]
+    at_answer = (answer - shift) % width
+
+    def measure(logits: "torch.Tensor") -> "torch.Tensor":
+        values = metric(logits[torch.arange(n_pairs), at_answer])
+        if values.shape != (n_pairs,) or not bool(values.isfinite().all()):
+            raise PbbError(f"The metric must return {n_pairs} finite numbers, one a pair; it returned {values}.")
+        return values
+
+    with torch.inference_mode():
+        wanted = {hook_name(model, site, layer) for site in sites for layer in layers}
+        logits, cache = model.run_with_cache(clean, names_filter=lambda name: name in wanted)
+        effects: dict[str, Any] = {
+            "clean": ("pair", measure(logits).float().cpu().numpy()),
+            "corrupted": ("pair", measure(model(corrupted)).float().cpu().numpy()),
+        }
+        for site in sites:
+            dims = ("layer", *SITES[site][:-1], place_name, "pair")
+            effects[site] = (dims, _patch_site(model, site, layers, corrupted, cache, places.to(device), measure))
+    return xr.Dataset(effects, coords={"layer": layers, place_name: place_labels})
+
+
+def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Tensor") -> "Metric":
+    """The logit of the clean answer minus that of the corrupted one; both are token ids [pair]."""
+
+    def metric(logits: "torch.Tensor") -> "torch.Tensor":
+        pair = range(len(logits))
+        return logits[pair, clean_answers.tolist()] - logits[pair, corrupted_answers.tolist()]
+
+    return metric
+
+
+def recovery(effects: "xr.Dataset") -> "xr.Dataset":
+    """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
+
+    The distance is averaged over the pairs first, so that a pair whose two runs hardly differ does not dominate: the
+    mean over pairs is a ratio of means.
+
+    Raises:
+        PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
+    """
+    distance = float((effects["clean"] - effects["corrupted"]).mean())
+    if distance <= 0:
+        raise PbbError(
+            "The clean runs score no higher than the corrupted ones: the model does not tell the answers apart."
+        )
+    return (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
+
+
+def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequence[str] | None):
+    """Positions [place, pair], the name of their dimension and their labels."""
+    import torch
+
+    if positions is not None and len(positions) and isinstance(positions[0], str):
+        if not isinstance(prompts, Prompts):
+            raise PbbError("Roles as positions need Prompts: give token positions, or clean and corrupted as Prompts.")
+        roles = check_roles(prompts, [str(role) for role in positions])
+        return torch.stack([prompts.roles[role] for role in roles]), "role", roles
+    n_pairs, width = (prompts.tokens if isinstance(prompts, Prompts) else prompts).shape
+    chosen = list(range(width)) if positions is None else [int(p) for p in positions]
+    if not chosen or min(chosen) < 0 or max(chosen) >= width:
+        raise PbbError(f"positions must be between 0 and {width - 1}, not {chosen}.")
+    return torch.tensor(chosen)[:, None].expand(-1, n_pairs), "position", chosen
+
+
+def _patch_site(model, site: str, layers: list[int], corrupted, cache, places, measure):
+    """[layer, (head,) place, pair]"""
+    import itertools
+
+    import pandas as pd
+    import torch
+    from transformer_lens.patching import generic_activation_patch
+
+    n_pairs = corrupted.shape[0]
+    by_head = len(SITES[site]) == 2
+    heads = range(cache[hook_name(model, site, layers[0])].shape[2]) if by_head else (None,)
+    cells = pd.DataFrame(
+        list(itertools.product(layers, range(len(places)), heads)), columns=["layer", "place", "head"], dtype=object
+    )
+    pair = torch.arange(n_pairs, device=places.device)
+    fired = 0
+
+    def put(activation, index, clean_activation):
+        nonlocal fired
+        fired += 1
+        _, place, head = index
+        where = (pair, places[place]) if head is None else (pair, places[place], head)
+        activation[where] = clean_activation[where]
+        return activation
+
+    result = generic_activation_patch(model, corrupted, cache, measure, put, site, index_df=cells, reduce="none")
+    if fired != len(cells):
+        raise PbbError(
+            f"The hooks of {site!r} fired {fired} times for {len(cells)} cells: this site cannot be patched."
+        )
+    values = result.values.reshape(len(layers), len(places), len(heads), n_pairs).float().cpu().numpy()
+    return values.swapaxes(1, 2) if by_head else values[:, :, 0]
