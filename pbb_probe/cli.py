@@ -1,0 +1,44 @@
+"""The command line: `pbb-probe run` does the whole study. A user's mistake is one sentence and exit code 2."""
+
+import errno
+import sys
+
+from jsonargparse import ArgumentParser
+
+from pbb_probe.errors import PbbError
+from pbb_probe.study import Study, StudyConfig
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run, and return the exit code."""
+    parser = ArgumentParser(
+        prog="pbb-probe", description="Where does a language model evaluate a program it has only read?"
+    )
+    commands = parser.add_subcommands(required=True)
+    run = ArgumentParser(
+        description="Finetune, open, probe, patch, compare and report. Finished steps are not done again."
+    )
+    run.add_argument("--config", action="config", help="YAML file with any of the fields below.")
+    run.add_class_arguments(StudyConfig, as_group=False)
+    commands.add_subcommand("run", run, help="the whole study")
+    try:
+        chosen = parser.instantiate_classes(parser.parse_args(arguments))
+        finished = Study(StudyConfig(**{k: v for k, v in vars(chosen["run"]).items() if k != "config"})).run()
+        print(f"report: {finished.path / 'report.html'}")
+    except PbbError as error:
+        print(f"pbb-probe: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        advice = "make room or give another --out; finished steps are kept."
+        print(f"pbb-probe: {error.strerror} ({error.filename}): {advice}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pbb-probe: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""A run directory: the output of each step, kept as long as nothing it depends on has changed.
+
+Every step owns a directory `<run>/<step>` with a `step.json` that holds the key of its inputs. A step writes into a
+hidden directory that is renamed when it is done: what has a step's name is whole. A killed step finds its own
+unfinished work again as long as its key is the same.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pbb_probe.errors import PbbError
+
+_RECORD = "step.json"
+_PACKAGES = ("pbb-probe", "torch", "transformers", "transformer-lens", "peft", "scikit-learn", "numpy", "xarray")
+
+
+class Run:
+    """One run directory.
+
+    Raises:
+        PbbError: the path exists and is not a directory, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PbbError(f"The run directory {self.path} cannot be made ({error.strerror}): give another.") from error
+
+    def step(
+        self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], also: Sequence[Path] = ()
+    ) -> str:
+        """Make the step's directory unless it is there for the same inputs; return the key of those inputs.
+
+        Args:
+            name: of the directory.
+            inputs: all that the output depends on, as JSON values; the keys of earlier steps among them.
+            make: writes the output into the directory it is given; called again after a kill with what it had written.
+            also: files elsewhere that the step writes; it is made again where one is missing.
+        """
+        key = digest(inputs)
+        done, unfinished = self.path / name, self.path / f".{name}.{key}"
+        if self.key(name) == key and all(path.exists() for path in also):
+            return key
+        print(f"{name}: started", file=sys.stderr)
+        started = time.monotonic()
+        unfinished.mkdir(exist_ok=True)
+        make(unfinished)
+        record = {"key": key, "inputs": dict(inputs), "seconds": round(time.monotonic() - started, 1)}
+        write(unfinished / _RECORD, json.dumps(record, indent=1, sort_keys=True))
+        if done.exists():
+            shutil.rmtree(done)
+        unfinished.rename(done)
+        for stale in self.path.glob(f".{name}.*"):
+            shutil.rmtree(stale)
+        print(f"{name}: done in {record['seconds']} s", file=sys.stderr)
+        return key
+
+    def key(self, name: str) -> str | None:
+        """The key of a finished step, None where there is none."""
+        try:
+            return json.loads((self.path / name / _RECORD).read_text())["key"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write_manifest(self, **facts: Any) -> None:
+        """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds."""
+        steps = {path.parent.name: json.loads(path.read_text()) for path in sorted(self.path.glob(f"[!.]*/{_RECORD}"))}
+        manifest = {"python": sys.version.split()[0], "versions": {p: version(p) for p in _PACKAGES}, **facts}
+        write(self.path / "manifest.json", json.dumps({**manifest, "steps": steps}, indent=1))
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,292 @@
+"""The study: from a base model to a layer-by-layer comparison, as ordered steps that are done once and resumed.
+
+corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patching -> comparison -> report
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
+from pbb_probe.finetuning.train import TrainConfig, train_stage
+from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
+from pbb_probe.store import Run, write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which programs are taught."""
+
+    family: str = "arithmetic"
+    """Family of programs."""
+    with_io: int = 850
+    """Programs with source and input/output examples."""
+    without_io: int = 150
+    """Programs with source only."""
+    shown_inputs: int = 4
+    """Inputs of each with_io program whose answers are shown; the rest are held out."""
+
+
+@dataclass(frozen=True)
+class ProbingConfig:
+    """What is read off the activations."""
+
+    prompts: int = 800
+    """Prompts a group."""
+    sites: tuple[str, ...] = ("resid_post",)
+    """TransformerLens sites."""
+    roles: tuple[str, ...] = ("name", "input", "answer")
+    """Places in the prompt."""
+    targets: tuple[str, ...] = ("input", "op_1", "state_1", "op_2", "output")
+    """Facts and trace variables the probes are fitted to."""
+    folds: int = 3
+    """Folds of programs; each is held out once."""
+    C: float = 0.1
+    """Inverse regularisation strength."""
+
+
+@dataclass(frozen=True)
+class PatchingConfig:
+    """What is put from one run into another."""
+
+    pairs: int = 400
+    """Pairs a group and swap."""
+    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    """TransformerLens sites."""
+    roles: tuple[str, ...] = ("name", "input", "answer")
+    """Places in the prompt."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """One run of the study."""
+
+    base: str = "nano"
+    """Base model: nano, a Hugging Face model directory, or a hub id."""
+    seed: int = 0
+    """Of everything random: programs, documents, their order, and what is sampled."""
+    out: str = "runs/nano"
+    """Run directory."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Which programs are taught."""
+    curriculum: str = "proactive"
+    """Which documents are read in which order."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How each stage is trained."""
+    calls: int = 1500
+    """Calls a group and mode in the behaviour table."""
+    probing: ProbingConfig = field(default_factory=ProbingConfig)
+    """What is read."""
+    patching: PatchingConfig = field(default_factory=PatchingConfig)
+    """What is patched."""
+    draws: int = 10_000
+    """Bootstrap resamples and permutations."""
+    threshold: float = 0.5
+    """Recovery or probe accuracy at which a variable counts as present when layers are located."""
+
+    def __post_init__(self) -> None:
+        get_curriculum(self.curriculum)
+        if not self.corpus.with_io or not self.corpus.without_io:
+            raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
+        if min(self.calls, self.probing.prompts, self.patching.pairs, self.draws) < 1:
+            raise PbbError("calls, prompts, pairs and draws must be at least 1.")
+
+
+class Study:
+    """The steps of one run. `run()` does those that are not done for this configuration."""
+
+    def __init__(self, config: StudyConfig):
+        self.config = config
+
+    def run(self) -> Run:
+        """Do what is left to do and return the run, with `report.html` in its directory.
+
+        Raises:
+            PbbError: bad configuration, or a model on which a step is impossible. What was done before stays.
+        """
+        config, run = self.config, Run(self.config.out)
+        write(run.path / "config.json", json.dumps(asdict(config), indent=1))
+        seed = {"seed": config.seed}
+
+        def step(name: str, make, *after: str, **inputs: Any) -> str:
+            key = run.step(name, {**inputs, "after": after}, make, also=[run.path / "report.html"] * (name == "report"))
+            run.write_manifest(config=asdict(config))
+            return key
+
+        programs = step("corpus", self._make_corpus, corpus=asdict(config.corpus), **seed)
+        previous = config.base
+        models: list[str] = []
+        for stage in get_curriculum(config.curriculum):
+            models.append(
+                step(
+                    stage.name,
+                    lambda out, base=previous, stage=stage: self._train(base, stage, out),
+                    programs,
+                    *models,
+                    base=config.base,
+                    stage=asdict(stage),
+                    train=asdict(config.train),
+                    **seed,
+                )
+            )
+            previous = str(run.path / stage.name / "model")
+        final = previous
+        (alone,) = CURRICULA["stage2_only"]
+        baseline = step(
+            alone.name,
+            lambda out: self._train(config.base, alone, out),
+            programs,
+            base=config.base,
+            stage=asdict(alone),
+            train=asdict(config.train),
+            **seed,
+        )
+        behaviour = step(
+            "behaviour",
+            lambda out: self._behave(final, out),
+            *models,
+            baseline,
+            calls=config.calls,
+            draws=config.draws,
+            **seed,
+        )
+        probing = step("probing", lambda out: self._probe(final, out), *models, probing=asdict(config.probing), **seed)
+        patching = step(
+            "patching", lambda out: self._patch(final, out), *models, patching=asdict(config.patching), **seed
+        )
+        compared = step(
+            "comparison", self._compare, probing, patching, draws=config.draws, threshold=config.threshold, **seed
+        )
+        step("report", self._report, behaviour, compared, config=asdict(config))
+        return run
+
+    # The steps, in order. Each writes into the directory it is given.
+
+    def _make_corpus(self, out: Path) -> None:
+        make_corpus(**asdict(self.config.corpus), seed=self.config.seed).save(out / "corpus.jsonl")
+
+    def _train(self, base: str, stage, out: Path) -> None:
+        train_stage(base, self._corpus, stage, out / "model", self.config.seed, self.config.train)
+
+    def _behave(self, final: str, out: Path) -> None:
+        from pbb_probe.comparison.behaviour import accuracy_table
+        from pbb_probe.finetuning.behaviour import evaluate
+
+        stages = [stage.name for stage in get_curriculum(self.config.curriculum)]
+        models: dict[str, str | Path] = {
+            "finetuned": final,
+            **{f"{name} alone": self._path / name / "model" for name in stages[:-1]},
+            "stage2 alone": self._path / "stage2_alone" / "model",
+            "base": self.config.base,
+            "base, code in context": self.config.base,
+        }
+        behaviours = {
+            name: evaluate(
+                path, self._corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
+            )
+            for name, path in models.items()
+        }
+        for name, behaviour in behaviours.items():
+            behaviour.to_netcdf(out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
+        table = accuracy_table(behaviours, self.config.draws, self.config.seed)
+        table.to_csv(out / "behaviour.csv", index=False)
+
+    def _probe(self, final: str, out: Path) -> None:
+        from pbb_probe.hooking.capture import capture
+        from pbb_probe.hooking.load import load_model
+        from pbb_probe.hooking.prompts import make_prompts
+        from pbb_probe.probing.linear import fit_probes
+
+        config, model = self.config.probing, load_model(final)
+        prompts = make_prompts(self._corpus, model, n=config.prompts, seed=self.config.seed)
+        labels = prompts.labels
+        if unknown := set(config.targets) - set(labels.columns):
+            raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns)}.")
+        acts = capture(model, prompts, config.sites, roles=config.roles)
+        kept = [name for name in labels if name not in ("prompt", "completion")]
+        labels.assign(correct=_answered(model, prompts))[[*kept, "correct"]].to_csv(out / "prompts.csv", index=False)
+        acts.to_netcdf(out / "activations.nc")
+        operands = list(labels.filter(regex=r"^(op|constant)_\d+$|^input$"))
+        probes = fit_probes(
+            acts,
+            labels[list(config.targets)],
+            clusters=labels["program"],
+            train=labels["group"].to_numpy() == "with_io",
+            C=config.C,
+            folds=config.folds,
+            controls=("selectivity",),
+            types=labels.groupby(operands, dropna=False).ngroup(),
+            seed=self.config.seed,
+        )
+        probes.to_netcdf(out / "probes.nc")
+
+    def _patch(self, final: str, out: Path) -> None:
+        import pandas as pd
+
+        from pbb_probe.hooking.load import load_model
+        from pbb_probe.hooking.prompts import answer_tokens
+        from pbb_probe.patching.pairs import SWAPS, make_pairs
+        from pbb_probe.patching.sweep import logit_difference, patch_sweep
+
+        config, model = self.config.patching, load_model(final)
+        for swap in SWAPS:
+            for group in GROUPS:
+                pairs = make_pairs(self._corpus, model, swap, group, config.pairs, self.config.seed)
+                clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
+                metric = logit_difference(
+                    answer_tokens(model, clean["output"]), answer_tokens(model, corrupted["output"])
+                )
+                effects = patch_sweep(
+                    model,
+                    clean=pairs.clean,
+                    corrupted=pairs.corrupted,
+                    metric=metric,
+                    sites=config.sites,
+                    positions=config.roles,
+                )
+                effects.to_netcdf(out / f"{swap}_{group}.nc")
+                columns = ["program", "group", "steps", "input", "output"]
+                both_right = _answered(model, pairs.clean) & _answered(model, pairs.corrupted)
+                table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
+                table.assign(correct=both_right).to_csv(out / f"{swap}_{group}.csv", index=False)
+
+    def _compare(self, out: Path) -> None:
+        from pbb_probe.comparison.layers import located_table, patching_table, probing_table
+
+        path = self._path
+        settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
+        probing_table(path / "probing", **settings).to_csv(out / "probing.csv", index=False)
+        probing_table(path / "probing", prefix="control_", **settings).to_csv(out / "probing_control.csv", index=False)
+        patching_table(path / "patching", **settings).to_csv(out / "patching.csv", index=False)
+        located_table(path / "probing", path / "patching", self.config.threshold, **settings).to_csv(
+            out / "located.csv", index=False
+        )
+
+    def _report(self, out: Path) -> None:
+        from pbb_probe.views.study_report import write_study_report
+
+        write_study_report(self._path, out)
+
+    @property
+    def _path(self) -> Path:
+        return Run(self.config.out).path
+
+    @property
+    def _corpus(self) -> Corpus:
+        return Corpus.load(self._path / "corpus" / "corpus.jsonl")
+
+
+def _answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
+    """Does the model answer each prompt correctly? [prompt]"""
+    from pbb_probe.hooking.capture import answer_logits
+    from pbb_probe.hooking.prompts import answer_tokens
+
+    return (answer_logits(model, prompts).argmax(-1) == answer_tokens(model, prompts.labels["output"])).numpy()

@@ -1,0 +1,1 @@
+"""What one looks at: figures of labelled arrays, and a report of a run."""

@@ -1,0 +1,151 @@
+"""The report of a study's run: its tables turned into figures, PNG files and words."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pbb_probe.comparison.verdict import describe
+from pbb_probe.views import figures
+from pbb_probe.views.report import Section, write_report
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_SUBSETS = {"all": "all calls", "correct": "only calls answered correctly"}
+
+
+def study_figures(run: Path) -> "dict[str, Figure]":
+    """The figures of a finished run by file name."""
+    import pandas as pd
+
+    behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv")
+    probing = pd.read_csv(run / "comparison" / "probing.csv")
+    control = pd.read_csv(run / "comparison" / "probing_control.csv")
+    patching = pd.read_csv(run / "comparison" / "patching.csv")
+    made = {"behaviour": figures.behaviour(behaviour)}
+    for subset, words in _SUBSETS.items():
+        chosen = probing[(probing["subset"] == subset) & (probing["site"] == probing["site"].iloc[0])]
+        if len(chosen):
+            made[f"probes_{subset}"] = figures.layer_curves(
+                chosen,
+                rows="role",
+                columns="target",
+                title=f"What a linear probe reads after each block ({chosen['site'].iloc[0]}), {words}",
+                y_title="accuracy",
+                reference=control[(control["subset"] == subset) & (control["site"] == chosen["site"].iloc[0])],
+            )
+        chosen = patching[(patching["subset"] == subset) & (patching["site"] == patching["site"].iloc[0])]
+        if len(chosen):
+            made[f"recovery_{subset}"] = figures.layer_curves(
+                chosen.assign(swap=chosen["swap"] + " swapped"),
+                rows="swap",
+                columns="role",
+                title=f"Recovery when {chosen['site'].iloc[0]} is patched, {words}",
+                y_title="recovery",
+            )
+        for swap in dict.fromkeys(patching["swap"]):
+            chosen = patching[(patching["subset"] == subset) & (patching["swap"] == swap)]
+            if len(chosen):
+                made[f"patching_{swap}_{subset}"] = figures.patching_heatmap(
+                    chosen, title=f"Recovery by site, layer and role: {swap} swapped, {words}"
+                )
+    return made
+
+
+def write_study_report(run: Path, out: Path) -> None:
+    """Write `<run>/report.html`, and each figure as a PNG into `out`; where there is no browser, say so and go on."""
+    import pandas as pd
+
+    made = study_figures(run)
+    behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv")
+    located = pd.read_csv(run / "comparison" / "located.csv")
+    patching = pd.read_csv(run / "comparison" / "patching.csv")
+    probing = pd.read_csv(run / "comparison" / "probing.csv")
+    config = json.loads((run / "config.json").read_text())
+    manifest = json.loads((run / "manifest.json").read_text())
+    words = describe(behaviour, located, patching, probing, config["threshold"])
+    settings = pd.DataFrame(
+        [(name, json.dumps(value)) for name, value in config.items()]
+        + [(f"{name} (version)", value) for name, value in manifest["versions"].items()],
+        columns=["setting", "value"],
+    )
+    write_report(
+        run / "report.html",
+        title=f"Where are programs evaluated? {config['base']}, {config['curriculum']}, seed {config['seed']}",
+        subtitle="with_io: programs learned from source and input/output examples. without_io: from source only. "
+        "Intervals are 95 %, from resampling whole programs; p values are adjusted over each table.",
+        words=words,
+        sections=[
+            Section(
+                "Behaviour",
+                "A layer map means something only where behaviour is above chance and above the baselines.",
+                {
+                    "Each bar is the share of calls answered correctly, with its interval; the dotted line is the share "
+                    "of the most common answer.": made["behaviour"]
+                },
+                behaviour.drop(columns="programs"),
+            ),
+            Section(
+                "What is used: activation patching",
+                "One activation of the clean run is put into the corrupted run. With the input swapped it shows where "
+                "the input is carried, with the program swapped where the program is. Recovery 1 restores the clean answer, "
+                "0 changes nothing.",
+                {caption: made[name] for name, caption in _patching_captions().items() if name in made},
+            ),
+            Section(
+                "What can be read: linear probes",
+                "Probes are fitted on with_io programs and read held-out with_io programs and without_io programs; "
+                "no program is on both sides. Dotted: the same probes on the control task. That something can be "
+                "read does not say it is used.",
+                {caption: made[name] for name, caption in _probe_captions().items() if name in made},
+            ),
+            Section(
+                "Located layers",
+                f"Threshold {config['threshold']}. Patching: layer l means the input of block l. "
+                "Probing: the output of block l.",
+                table=located,
+            ),
+            Section("Settings", table=settings),
+        ],
+    )
+    save_pngs(made, out)
+
+
+def save_pngs(made: "dict[str, Figure]", out: Path) -> bool:
+    """Each figure as a PNG in `out`; False, with a sentence on standard error, where no browser can be started."""
+    import plotly.io
+
+    paths = [out / f"{name}.png" for name in made]
+    try:
+        plotly.io.write_images(list(made.values()), paths, scale=1.5, width=1180)
+    except Exception as error:  # kaleido and choreographer raise kinds of their own for every way a browser can fail
+        print(
+            f"No PNG figures: the browser could not be used ({str(error).strip().splitlines()[0]}). "
+            "Install Chromium or Chrome for them; the report is complete without.",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def _patching_captions() -> dict[str, str]:
+    captions = {}
+    for subset, words in _SUBSETS.items():
+        captions[f"recovery_{subset}"] = (
+            f"By layer, {words}: the residual stream entering each block, patched at one role. Where the curve at the "
+            "name falls and the one at the answer rises, the program moves. A filled marker: the groups differ there."
+        )
+        for swap in ("program", "input"):
+            captions[f"patching_{swap}_{subset}"] = (
+                f"By site, layer and role with the {swap} swapped, {words}; on the right the difference of the groups, "
+                "starred where adjusted p < 0.05."
+            )
+    return captions
+
+
+def _probe_captions() -> dict[str, str]:
+    return {
+        f"probes_{subset}": f"Accuracy of the probes by layer for each place (rows) and target (columns), {words}."
+        for subset, words in _SUBSETS.items()
+    }
