@@ -1,0 +1,95 @@
+"""The default study as a script to copy and change: finetune, open, probe, patch, compare.
+
+    python experiments/locate_evaluation.py --out runs/script
+
+`pbb-probe run` does the same with caching and a report; here every step is in sight and every array in your hands.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Literal
+
+import xarray as xr
+
+import pbb_probe as pbb
+
+TARGETS = ["input", "op_1", "state_1", "op_2", "output"]
+ROLES = ["name", "input", "answer"]
+
+
+def right_answers(model, prompts):
+    predicted = pbb.answer_logits(model, prompts).argmax(-1)
+    return (predicted == pbb.answer_tokens(model, prompts.labels["output"])).numpy()
+
+
+def read(model, corpus, n: int, seed: int):
+    """Probes fitted on with_io programs; how often they are right on either group, by layer."""
+    prompts = pbb.make_prompts(corpus, model, n=n, seed=seed)
+    acts = pbb.capture(model, prompts, sites=("resid_post",), roles=ROLES)
+    groups, programs = prompts.labels["group"], prompts.labels["program"]
+    probes = pbb.fit_probes(
+        acts,
+        prompts.labels[TARGETS],
+        clusters=programs,
+        train=(groups == "with_io").to_numpy(),
+        C=0.1,
+        folds=3,
+        seed=seed,
+    )
+    values = probes["correct"].sel(site="resid_post").transpose("target", "role", "layer", "prompt")
+    return pbb.compare_groups(values, group=groups, clusters=programs, seed=seed)
+
+
+def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
+    """Recovery at each site, layer and role for pairs that the model answers correctly on both sides."""
+    parts, groups, programs = [], [], []
+    for group in ("with_io", "without_io"):
+        pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed)
+        metric = pbb.logit_difference(
+            pbb.answer_tokens(model, pairs.clean.labels["output"]),
+            pbb.answer_tokens(model, pairs.corrupted.labels["output"]),
+        )
+        effects = pbb.patch_sweep(
+            model,
+            clean=pairs.clean,
+            corrupted=pairs.corrupted,
+            metric=metric,
+            sites=("resid_pre", "attn_out", "mlp_out"),
+            positions=ROLES,
+        )
+        both = right_answers(model, pairs.clean) & right_answers(model, pairs.corrupted)
+        parts.append(pbb.recovery(effects.isel(pair=both)).to_array("site"))
+        groups += [group] * int(both.sum())
+        programs += list(pairs.clean.labels["program"][both])
+    values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+    return pbb.compare_groups(values, group=groups, clusters=programs, seed=seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/script"))
+    parser.add_argument("--with-io", type=int, default=850, help="programs with input/output examples")
+    parser.add_argument("--without-io", type=int, default=150, help="programs with source only")
+    parser.add_argument("--n", type=int, default=400, help="prompts and pairs a group")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    corpus = pbb.make_corpus(with_io=options.with_io, without_io=options.without_io, seed=options.seed)
+    path = pbb.finetune("nano", corpus, curriculum="proactive", out=options.out, seed=options.seed)
+    behaviour = pbb.accuracy_table({"finetuned": pbb.evaluate(path, corpus, n=options.n, seed=options.seed)})
+    print(behaviour.to_string(index=False))
+
+    model = pbb.load_model(path)
+    tables = {"probing": read(model, corpus, options.n, options.seed)}
+    swaps: tuple[Literal["program", "input"], ...] = ("program", "input")
+    for swap in swaps:
+        tables[f"patching_{swap}"] = patch(model, corpus, swap, options.n, options.seed)
+        figure = pbb.figures.patching_heatmap(tables[f"patching_{swap}"], title=f"Recovery, {swap} swapped")
+        figure.write_html(options.out / f"patching_{swap}.html")
+    for name, table in tables.items():
+        table.to_csv(options.out / f"{name}.csv", index=False)
+    print(f"tables and figures: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

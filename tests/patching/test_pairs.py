@@ -1,0 +1,120 @@
+"""A pair differs in one thing only, has two answers, and lines up token by token."""
+
+import pytest
+
+from pbb_probe.errors import PbbError
+from pbb_probe.patching.pairs import make_pairs
+from pbb_probe.programs.corpus import Corpus, Entry
+from pbb_probe.programs.program import Program, trace_programs
+
+FIELDS = {"input": "input", "program": "name"}  # what is swapped, and the role where it stands
+
+
+@pytest.fixture(scope="module")
+def outputs(corpus):
+    """The output of each (program, input), by running the source here."""
+    table = {}
+    for entry in corpus.entries:
+        scope = {}
+        exec(entry.program.source, scope)
+        table |= {(entry.program.name, value): scope[entry.program.name](value) for value in range(10)}
+    return table
+
+
+def named(*names) -> Corpus:
+    """One-step with_io programs of these names, each adding another constant."""
+    programs = [
+        Program(name, "arithmetic", f"def {name}(x):\n    return (x + {k}) % 10", {"steps": 1})
+        for k, name in enumerate(names, start=1)
+    ]
+    traces = trace_programs(programs, [range(10)] * len(programs))
+    return Corpus(
+        tuple(Entry(program, "with_io", tuple(runs), (0, 1)) for program, runs in zip(programs, traces, strict=True))
+    )
+
+
+@pytest.mark.parametrize("name", ["nano", "llama"])
+@pytest.mark.parametrize("group", ["with_io", "without_io"])
+@pytest.mark.parametrize("swap", ["input", "program"])
+def test_pairs_differ_in_the_swapped_thing_only(swap, group, name, bridge, corpus, outputs):
+    pairs = make_pairs(corpus, bridge(name), swap, group, n=60)
+    kept = {"input": "program", "program": "input"}[swap]
+    groups = {entry.program.name: entry.group for entry in corpus.entries}
+    assert len(pairs) > 10
+    assert (pairs.clean.attention_mask == pairs.corrupted.attention_mask).all()
+    for i in range(len(pairs)):
+        clean, corrupted = (run.labels.iloc[i] for run in (pairs.clean, pairs.corrupted))
+        assert clean[swap] != corrupted[swap]
+        assert clean[kept] == corrupted[kept]
+        for row, run in ((clean, pairs.clean), (corrupted, pairs.corrupted)):
+            assert row["output"] == outputs[row["program"], row["input"]]
+            assert groups[row["program"]] == row["group"] == group
+            assert run.texts[i] == clean["template"].format(name=row["program"], input=row["input"])
+        assert clean["output"] != corrupted["output"]
+        assert clean["steps"] == corrupted["steps"]
+        assert clean["template"] == corrupted["template"]
+        for role, span in pairs.clean.spans.items():
+            assert (span[i] == pairs.corrupted.spans[role][i]).all()
+        first, last = pairs.clean.spans[FIELDS[swap]][i].tolist()
+        differs = (pairs.clean.tokens[i] != pairs.corrupted.tokens[i]).nonzero()[:, 0].tolist()
+        assert differs
+        assert set(differs) <= set(range(first, last + 1))
+
+
+@pytest.mark.parametrize("swap", ["input", "program"])
+def test_the_labels_of_a_corrupted_prompt_are_of_that_prompt(swap, bridge, corpus):
+    pairs = make_pairs(corpus, bridge("nano"), swap, "with_io", n=40)
+    assert list(pairs.clean.labels["prompt"]) == list(pairs.clean.texts)
+    assert list(pairs.corrupted.labels["prompt"]) == list(pairs.corrupted.texts)
+
+
+def size(tokenizer, text) -> tuple[int, int]:
+    """How many tokens, and how many of them are a bare space: a name is cut up with or without the space before it."""
+    tokens = tokenizer.tokenize(text)
+    return len(tokens), tokens.count("Ġ")
+
+
+@pytest.mark.parametrize("swap", ["input", "program"])
+def test_exactly_the_pairs_of_other_lengths_are_dropped(swap, bridge, corpus):
+    tokenizer = bridge("llama").tokenizer
+    one_token_names = make_pairs(corpus, bridge("nano"), swap, "with_io", n=60)  # nothing is dropped
+    split_names = make_pairs(corpus, bridge("llama"), swap, "with_io", n=60)
+    both = list(zip(one_token_names.clean.texts, one_token_names.corrupted.texts, strict=True))
+    expected = [pair for pair in both if size(tokenizer, pair[0]) == size(tokenizer, pair[1])]
+    assert list(zip(split_names.clean.texts, split_names.corrupted.texts, strict=True)) == expected
+    assert (len(expected) < len(both)) == (swap == "program")
+
+
+def test_the_seed_draws_the_partners(bridge, corpus):
+    model = bridge("nano")
+    first, again, other = (
+        make_pairs(corpus, model, "program", "with_io", n=20, seed=seed).corrupted.texts for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_calls_without_a_partner_are_left_out(bridge):
+    corpus = named("dolvik", "zabrut")
+    assert len(make_pairs(corpus, bridge("nano"), "program", "with_io")) == 20
+    constant = Program("gaxnol", "arithmetic", "def gaxnol(x):\n    return x * 0 + 3", {"steps": 1})
+    entry = Entry(constant, "with_io", tuple(trace_programs([constant], [range(10)])[0]), (0,))
+    pairs = make_pairs(Corpus((*corpus.entries, entry)), bridge("nano"), "input", "with_io")
+    assert len(pairs) == 20
+    assert set(pairs.clean.labels["program"]) == {"dolvik", "zabrut"}
+
+
+def test_what_cannot_be_paired_is_refused(bridge, corpus):
+    model = bridge("llama")
+    with pytest.raises(PbbError, match="Unknown swap 'name'"):
+        make_pairs(corpus, model, "name", "with_io")
+    with pytest.raises(PbbError, match="no without_io programs"):
+        make_pairs(named("dolvik"), model, "input", "without_io")
+    with pytest.raises(PbbError, match="Unknown group"):
+        make_pairs(corpus, model, "input", "held_out")
+    with pytest.raises(PbbError, match="partner"):
+        make_pairs(named("dolvik"), model, "program", "with_io")
+    names = ("q", "zqjwkvbxqz")
+    assert len({len(model.tokenizer(name)["input_ids"]) for name in names}) == 2
+    with pytest.raises(PbbError, match="lines up"):
+        make_pairs(named(*names), model, "program", "with_io")

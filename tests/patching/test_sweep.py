@@ -1,0 +1,287 @@
+"""A sweep is a brute force of plain torch hooks on a bare model, where each pair is run alone and unpadded."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.patching.sweep import logit_difference, patch_sweep, recovery
+
+CLEAN = torch.tensor([[5, 17, 200, 31, 90], [340, 8, 8, 77, 120], [61, 62, 63, 64, 65]])
+CORRUPTED = torch.tensor([[5, 18, 200, 31, 90], [340, 8, 250, 77, 121], [99, 62, 163, 64, 66]])
+LENGTHS = [3, 5, 4]
+ANSWERS = (torch.tensor([7, 300, 45]), torch.tensor([11, 20, 46]))
+METRIC = logit_difference(*ANSWERS)
+SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z")
+HEADS = {"z": 4, "q": 4, "k": 2, "v": 2}
+
+
+def place(model, layer, site):
+    """The bare module of a site at a layer, and whether the activation is its input."""
+    if model.config.model_type == "gpt2":
+        block = model.transformer.h[layer]
+        modules = {"attn_out": block.attn, "mlp_out": block.mlp, "z": block.attn.c_proj}
+    else:
+        block = model.model.layers[layer]
+        attention = block.self_attn
+        modules = {
+            "attn_out": attention,
+            "mlp_out": block.mlp,
+            "z": attention.o_proj,
+            "q": attention.q_proj,
+            "k": attention.k_proj,
+            "v": attention.v_proj,
+        }
+    return modules.get(site, block), site in ("resid_pre", "z")
+
+
+def run(model, ids, site, layer, change):
+    """Logits at the last token while `change` is called on the activation [position, width], in place."""
+    module, is_input = place(model, layer, site)
+
+    def before(_, args):
+        activation = args[0].clone()
+        change(activation[0])
+        return (activation, *args[1:])
+
+    def after(_, args, output):
+        activation = (output[0] if isinstance(output, tuple) else output).clone()
+        change(activation[0])
+        return (activation, *output[1:]) if isinstance(output, tuple) else activation
+
+    handle = module.register_forward_pre_hook(before) if is_input else module.register_forward_hook(after)
+    with torch.inference_mode():
+        logits = model(ids[None]).logits[0, -1]
+    handle.remove()
+    return logits
+
+
+def metric_of(logits, pair) -> float:
+    return float(logits[ANSWERS[0][pair]] - logits[ANSWERS[1][pair]])
+
+
+def brute_force(model, site, lengths=(5, 5, 5)):
+    """[layer, head, position, pair]; NaN at the positions a short pair does not have."""
+    heads = HEADS.get(site, 1)
+    effects = np.full((3, heads, max(lengths), len(lengths)), np.nan)
+    for pair, length in enumerate(lengths):
+        for layer in range(3):
+            kept = []
+            run(model, CLEAN[pair, :length], site, layer, lambda activation: kept.append(activation.clone()))
+            for position in range(length):
+                for head in range(heads):
+
+                    def change(activation):
+                        width = activation.shape[1] // heads
+                        where = (position, slice(head * width, (head + 1) * width))
+                        activation[where] = kept[0][where]
+
+                    logits = run(model, CORRUPTED[pair, :length], site, layer, change)
+                    effects[layer, head, position, pair] = metric_of(logits, pair)
+    return effects
+
+
+def alone(model, rows, lengths=(5, 5, 5)):
+    """The metric [pair] of the bare model on each row alone."""
+    with torch.inference_mode():
+        return np.array([metric_of(model(rows[i, :length][None]).logits[0, -1], i) for i, length in enumerate(lengths)])
+
+
+def padded(rows, side):
+    """Rows cut to their lengths and padded, with their mask."""
+    tokens, mask = torch.zeros_like(rows), torch.zeros_like(rows)
+    for i, length in enumerate(LENGTHS):
+        at = slice(0, length) if side == "right" else slice(rows.shape[1] - length, None)
+        tokens[i, at], mask[i, at] = rows[i, :length], 1
+    return tokens, mask
+
+
+def close(values, expected) -> bool:
+    expected = np.asarray(expected).reshape(values.shape)
+    return bool(np.nanmax(np.abs(values - expected)) < 1e-5 * np.nanstd(expected))
+
+
+def prompts(model, tokens, mask, words=None) -> Prompts:
+    """Prompts of given tokens, with the roles `answer` and `word` [pair]."""
+    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+    words = last if words is None else words
+    base = Prompts.from_texts(model, ["x"] * len(tokens))
+    spans = {"answer": torch.stack([last, last], 1), "word": torch.stack([words, words], 1)}
+    return Prompts(tokens, mask, spans, base.labels, base.texts)
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
+def test_every_cell_is_the_brute_force(family, site, bridge, bare):
+    effects = patch_sweep(bridge(family), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=(site,))
+    expected = brute_force(bare(family), site)
+    assert close(effects[site].values, expected)
+    assert close(effects["clean"].values, alone(bare(family), CLEAN))
+    assert close(effects["corrupted"].values, alone(bare(family), CORRUPTED))
+    spread = expected.std()
+    assert all(np.abs(expected[layer] - effects["corrupted"].values).max() > 0.01 * spread for layer in range(2))
+
+
+@pytest.mark.parametrize("site", ["q", "k", "v"])
+def test_heads_of_the_projections_are_the_brute_force(site, bridge, bare):
+    effects = patch_sweep(bridge("llama"), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=(site,))
+    head = "head" if site == "q" else "kv_head"
+    assert effects[site].dims == ("layer", head, "position", "pair")
+    assert effects.sizes[head] == HEADS[site]
+    assert close(effects[site].values, brute_force(bare("llama"), site))
+
+
+@pytest.mark.parametrize("given", ["tensors", "prompts"])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("site", ["resid_pre", "z"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_padding_on_either_side_is_harmless(family, site, side, given, bridge, bare):
+    model = bridge(family)
+    (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
+    if given == "tensors":
+        runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
+    else:
+        runs = {"clean": prompts(model, clean, mask), "corrupted": prompts(model, corrupted, mask)}
+    effects = patch_sweep(model, **runs, metric=METRIC, sites=(site,))
+    expected = brute_force(bare(family), site, LENGTHS)  # [layer, head, position, pair]
+    values = effects[site].values.reshape(expected.shape)
+    spread = np.nanstd(expected)
+    for pair, length in enumerate(LENGTHS):
+        start = 0 if side == "right" else 5 - length
+        mine = values[..., start : start + length, pair]
+        assert np.abs(mine - expected[..., :length, pair]).max() < 1e-5 * spread
+        beside = np.delete(values[..., pair], range(start, start + length), axis=2)
+        assert beside.size == 0 or np.abs(beside - effects["corrupted"].values[pair]).max() < 1e-5 * spread
+    assert close(effects["clean"].values, alone(bare(family), CLEAN, LENGTHS))
+    assert close(effects["corrupted"].values, alone(bare(family), CORRUPTED, LENGTHS))
+
+
+def test_a_boolean_mask_is_a_mask(bridge, bare):
+    (clean, mask), (corrupted, _) = padded(CLEAN, "left"), padded(CORRUPTED, "left")
+    runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask.bool()}
+    effects = patch_sweep(bridge("llama"), **runs, metric=METRIC, layers=[0])
+    assert close(effects["clean"].values, alone(bare("llama"), CLEAN, LENGTHS))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_roles_are_patched_where_they_stand_in_each_pair(side, bridge):
+    model = bridge("llama")
+    (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
+    words = mask.argmax(1) + torch.tensor([1, 3, 2])
+    runs = {"clean": prompts(model, clean, mask, words), "corrupted": prompts(model, corrupted, mask, words)}
+    sweep = {"metric": METRIC, "sites": ("resid_pre", "z")}
+    by_role = patch_sweep(model, **runs, **sweep, positions=["word", "answer"])
+    by_position = patch_sweep(model, **runs, **sweep)
+    assert list(by_role["role"]) == ["word", "answer"]
+    for site in ("resid_pre", "z"):
+        for role, places in runs["clean"].roles.items():
+            for pair, place in enumerate(places.tolist()):
+                mine, other = by_role[site].sel(role=role, pair=pair), by_position[site].sel(position=place, pair=pair)
+                assert np.allclose(mine, other, rtol=0, atol=1e-5)
+    assert float(np.ptp(by_position["resid_pre"].values)) > 0.1
+
+
+def test_chosen_layers_and_positions_are_slices_of_everything(bridge):
+    runs = {"clean": CLEAN, "corrupted": CORRUPTED, "metric": METRIC, "sites": ("mlp_out", "v")}
+    everything = patch_sweep(bridge("llama"), **runs)
+    some = patch_sweep(bridge("llama"), **runs, layers=[2, 0], positions=[4, 1])
+    xr.testing.assert_allclose(some, everything.sel(layer=[2, 0], position=[4, 1]), atol=1e-5)
+
+
+def test_the_answer_may_stand_elsewhere(bridge, bare):
+    answer = torch.tensor([2, 4, 3])
+    effects = patch_sweep(bridge("llama"), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, answer=answer)
+    expected = brute_force(bare("llama"), "resid_pre", (answer + 1).tolist())
+    assert close(effects["resid_pre"].values, expected)
+    assert close(effects["clean"].values, alone(bare("llama"), CLEAN, (answer + 1).tolist()))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "neox"])
+def test_patching_a_run_with_itself_changes_nothing(family, bridge):
+    sites = ("resid_pre", "attn_out", "mlp_out", "z", "v")
+    effects = patch_sweep(bridge(family), clean=CORRUPTED, corrupted=CORRUPTED, metric=METRIC, sites=sites)
+    assert np.array_equal(effects["clean"], effects["corrupted"])
+    for site in sites:
+        assert np.allclose(effects[site], effects["corrupted"], rtol=0, atol=1e-5)
+    assert float(effects["corrupted"].std()) > 0.1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_only_token_that_differs_carries_everything(family, bridge):
+    corrupted = CLEAN.clone()
+    corrupted[:, 2] = torch.tensor([9, 10, 12])
+    effects = patch_sweep(bridge(family), clean=CLEAN, corrupted=corrupted, metric=METRIC, layers=[0])
+    assert np.array_equal(effects["resid_pre"].sel(layer=0, position=2), effects["clean"])
+    assert np.array_equal(effects["resid_pre"].sel(layer=0, position=0), effects["corrupted"])
+    assert np.abs(effects["clean"] - effects["corrupted"]).min() > 0.01
+
+
+def test_a_logit_difference_takes_each_pairs_own_answers():
+    logits = torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    assert logit_difference(torch.tensor([2, 0]), torch.tensor([0, 1]))(logits).tolist() == [3.0, -8.0]
+
+
+def test_recovery_by_hand():
+    effects = xr.Dataset(
+        {
+            "clean": ("pair", [3.0, 6.0]),
+            "corrupted": ("pair", [1.0, 0.0]),
+            "resid_pre": (("layer", "pair"), [[1.0, 0.0], [3.0, 6.0], [2.0, -4.0]]),
+        }
+    )
+    shares = recovery(effects)
+    assert list(shares.data_vars) == ["resid_pre"]
+    assert shares["resid_pre"].values.tolist() == [[0.0, 0.0], [0.5, 1.5], [0.25, -1.0]]  # over (2 + 6) / 2
+    assert shares["resid_pre"].mean("pair").values.tolist() == [0.0, 1.0, -0.375]
+    for clean in ([1.0, 0.0], [0.0, 0.5]):
+        with pytest.raises(PbbError, match="no higher"):
+            recovery(effects.assign(clean=("pair", clean)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clean": CLEAN[:2]}, "same shape"),
+        ({"clean": CLEAN[:, :4]}, "same shape"),
+        ({"sites": ("residual",)}, "Unknown site 'residual'"),
+        ({"layers": [3]}, "layers must be between 0 and 2"),
+        ({"layers": []}, "layers must be"),
+        ({"positions": [5]}, "positions must be between 0 and 4"),
+        ({"positions": [-1]}, "positions must be"),
+        ({"positions": []}, "positions must be"),
+        ({"positions": ["answer"]}, "Roles as positions need Prompts"),
+        ({"metric": lambda logits: logits.mean()}, "one a pair"),
+        ({"metric": lambda logits: logits}, "one a pair"),
+        ({"metric": lambda logits: logits[:2, 0]}, "one a pair"),
+        ({"metric": lambda logits: logits[:, 0] * float("nan")}, "finite"),
+        ({"metric": lambda logits: logits[:, 0] / 0}, "finite"),
+        ({"attention_mask": torch.ones(3, 4, dtype=torch.long)}, "attention_mask"),
+        ({"answer": torch.tensor([4, 4])}, "answer"),
+        ({"answer": torch.tensor([4, 4, 5])}, "answer"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change, message, bridge):
+    arguments = {"clean": CLEAN, "corrupted": CORRUPTED, "metric": METRIC} | change
+    with pytest.raises(PbbError, match=message):
+        patch_sweep(bridge("llama"), **arguments)
+
+
+def test_prompts_that_do_not_fit_are_refused(bridge):
+    model = bridge("llama")
+    (right, right_mask), (left, left_mask) = padded(CLEAN, "right"), padded(CORRUPTED, "left")
+    clean, corrupted = prompts(model, right, right_mask), prompts(model, left, left_mask)
+    with pytest.raises(PbbError, match="padded differently"):
+        patch_sweep(model, clean=clean, corrupted=corrupted, metric=METRIC)
+    with pytest.raises(PbbError, match="two tensors, or two Prompts"):
+        patch_sweep(model, clean=clean, corrupted=left, metric=METRIC)
+    with pytest.raises(PbbError, match="Unknown role 'subject'"):
+        patch_sweep(model, clean=clean, corrupted=clean, metric=METRIC, positions=["subject"])
+    with pytest.raises(PbbError, match=r"padded differently|same shape"):
+        patch_sweep(model, clean=clean, corrupted=clean.select([0, 1]), metric=METRIC)
+
+
+def test_a_site_the_model_lacks_is_refused(bridge):
+    with pytest.raises(PbbError, match="no site 'resid_mid'"):
+        patch_sweep(bridge("neox"), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=("resid_mid",))

@@ -1,0 +1,198 @@
+"""A probe's numbers are those of a plain scikit-learn loop, and a cluster it was tested on never taught it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from sklearn.linear_model import LogisticRegression
+
+from pbb_probe.errors import PbbError
+from pbb_probe.probing.linear import control_task, fit_probes
+
+CLUSTERS, ROWS = 20, 8
+N = CLUSTERS * ROWS
+CLUSTER = np.repeat(np.arange(CLUSTERS), ROWS)
+
+
+def dataset(layers=1, roles=("answer",), width=6, seed=0) -> xr.Dataset:
+    """Activations of noise."""
+    values = np.random.default_rng(seed).normal(size=(layers, len(roles), N, width)).astype(np.float32)
+    return xr.Dataset(
+        {"resid_post": (("layer", "role", "prompt", "d_model"), values)},
+        coords={"layer": list(range(layers)), "role": list(roles)},
+    )
+
+
+def labels(classes=3, seed=1) -> pd.DataFrame:
+    return pd.DataFrame({"output": np.random.default_rng(seed).integers(classes, size=N)})
+
+
+def fit(acts, targets, clusters=CLUSTER, **options) -> xr.Dataset:
+    return fit_probes(acts, targets, clusters, n_jobs=1, **options)
+
+
+def planted(classes=3, strength=1.5, **options):
+    """Noise with a class written into it along random directions."""
+    acts, targets = dataset(**options), labels(classes)
+    directions = np.random.default_rng(2).normal(size=(classes, acts.sizes["d_model"]))
+    acts["resid_post"][0, 0] += strength * directions[targets["output"]]
+    return acts, targets
+
+
+def fold_of(clusters, seed, folds):
+    """The fold of each row: clusters are dealt out in a random order."""
+    codes = pd.factorize(pd.Series(list(clusters)))[0]
+    return np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds
+
+
+@pytest.mark.parametrize("strength", [0.01, 10.0])
+def test_numbers_are_those_of_a_plain_loop(strength):
+    acts, targets = planted(strength=0.6)
+    acts["resid_post"] *= np.array([1, 100, 0.01, 1, 1, 1])  # features of other scales: they are standardised
+    names = [f"program {c % 7} {c}" for c in CLUSTER]
+    probes = fit(acts, targets, names, C=strength, folds=4, seed=5)
+    x, y = acts["resid_post"].values[0, 0].astype(float), targets["output"].to_numpy()
+    fold = fold_of(names, 5, 4)
+    correct, accuracy = np.zeros(N), []
+    for k in range(4):
+        mean, scale = x[fold != k].mean(0), x[fold != k].std(0)
+        probe = LogisticRegression(C=strength, max_iter=5000, tol=1e-6)
+        probe.fit((x[fold != k] - mean) / scale, y[fold != k])
+        correct[fold == k] = probe.predict((x[fold == k] - mean) / scale) == y[fold == k]
+        accuracy.append(correct[fold == k].mean())
+    cell = {"target": "output", "site": "resid_post", "layer": 0, "role": "answer"}
+    assert np.array_equal(probes["correct"].sel(cell), correct)
+    assert np.allclose(probes["accuracy"].sel(cell), accuracy)
+    assert 0.4 < correct.mean() < 0.95
+
+
+def test_a_cluster_is_never_in_both_halves():
+    acts = dataset(width=CLUSTERS)
+    acts["resid_post"][0, 0] = 5 * np.eye(CLUSTERS)[CLUSTER]  # which cluster, and nothing else
+    by_cluster = np.random.default_rng(3).permutation(np.arange(CLUSTERS) % 2)
+    targets = pd.DataFrame({"output": by_cluster[CLUSTER]})
+    assert float(fit(acts, targets)["correct"].mean()) < 0.65
+    split = fit(acts, targets, clusters=np.arange(N))  # every row a cluster of its own: now it can be learned by heart
+    assert float(split["correct"].mean()) == 1.0
+
+
+def test_a_planted_direction_is_found_where_it_is_and_nowhere_else():
+    acts = dataset(layers=3, roles=("name", "input"))
+    acts["attn_out"] = dataset(layers=3, roles=("name", "input"), seed=9)["resid_post"]
+    targets = labels(3).assign(other=labels(3, seed=8)["output"])
+    acts["attn_out"][1, 1] += 3 * np.random.default_rng(2).normal(size=(3, 6))[targets["output"]]
+    correct = fit(acts, targets)["correct"].mean("prompt")
+    here = {"target": "output", "site": "attn_out", "layer": 1, "role": "input"}
+    assert float(correct.sel(here)) > 0.95
+    correct.loc[here] = np.nan
+    assert float(correct.max()) < 0.55
+
+
+def test_heads_are_read_together():
+    acts = dataset(width=6)
+    targets = pd.DataFrame({"output": 2 * (np.arange(N) // 2 % 2) + np.arange(N) % 2})
+    bits = np.stack([targets["output"] // 2, targets["output"] % 2], axis=1)  # one bit a head
+    values = acts["resid_post"].values.reshape(1, 1, N, 2, 3) + 6 * bits[None, None, :, :, None]
+    heads = xr.Dataset({"z": (("layer", "role", "prompt", "head", "d_head"), values)}, coords=acts.coords)
+    assert float(fit(heads, targets)["correct"].mean()) > 0.95
+    assert float(fit(heads.isel(head=[0]), targets)["correct"].mean()) < 0.7
+
+
+def test_rows_outside_train_are_read_by_every_probe_and_teach_none():
+    acts, targets = planted()
+    train = CLUSTER < 4
+    options = {"train": train, "folds": 4, "seed": 9}
+    probes = fit(acts, targets, **options)
+    x, y = acts["resid_post"].values[0, 0].astype(float), targets["output"].to_numpy()
+    shares = np.zeros(N)
+    for held_out in range(4):  # as many folds as clusters: each probe lacks one of them, in whatever order
+        fitted = train & (held_out != CLUSTER)
+        mean, scale = x[fitted].mean(0), x[fitted].std(0)
+        probe = LogisticRegression(max_iter=5000, tol=1e-6).fit((x[fitted] - mean) / scale, y[fitted])
+        shares += (probe.predict((x - mean) / scale) == y) / 4
+    assert np.allclose(probes["correct"].values.squeeze()[~train], shares[~train])
+    assert len(set(shares[~train].round(2))) > 2  # the probes do not all agree
+
+    changed, moved = targets.copy(), acts.copy(deep=True)
+    changed.loc[~train, "output"] = (changed.loc[~train, "output"] + 1) % 3
+    moved["resid_post"][0, 0, ~train] *= 1000
+    for other in (fit(acts, changed, **options), fit(moved, targets, **options)):
+        assert np.array_equal(other["correct"].values[..., train], probes["correct"].values[..., train])
+        assert np.array_equal(other["accuracy"], probes["accuracy"])
+    relabelled = fit(acts, changed, **options)["correct"].values[..., ~train]
+    assert relabelled.mean() < 0.4 < probes["correct"].values[..., ~train].mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_fold_holds_out_some_of_the_clusters_trained_on(seed):
+    acts, targets = planted()
+    probes = fit(acts, targets, train=CLUSTER < 5, folds=5, seed=seed)
+    assert probes["accuracy"].notnull().all()
+
+
+def test_missing_targets_are_left_out_of_that_target_only():
+    acts, targets = planted()
+    missing = np.arange(N) % 5 == 0
+    targets = targets.assign(state_1=targets["output"].where(~missing))
+    probes = fit(acts, targets)
+    state = probes["correct"].sel(target="state_1").values.squeeze()
+    assert np.array_equal(np.isnan(state), missing)
+    assert not probes["correct"].sel(target="output").isnull().any()
+    fold = fold_of(CLUSTER, 0, 5)
+    expected = [state[(fold == k) & ~missing].mean() for k in range(5)]
+    assert np.allclose(probes["accuracy"].sel(target="state_1").values.squeeze(), expected)
+    kept = acts.isel(prompt=np.flatnonzero(~missing))
+    without = fit_probes(kept, targets[~missing][["output"]], CLUSTER[~missing], n_jobs=1)
+    assert np.array_equal(without["correct"].values.squeeze(), state[~missing])
+
+
+def test_the_control_task_cannot_be_learned_when_its_types_are_clusters():
+    acts, targets = planted(strength=5)
+    acts = xr.concat([acts["resid_post"], 5 * xr.ones_like(acts["resid_post"])], dim="d_model").to_dataset()
+    acts["resid_post"][0, 0, :, 6:] *= np.random.default_rng(4).normal(size=(CLUSTERS, 6))[CLUSTER]
+    probes = fit(acts, targets, controls=("selectivity",))
+    assert float(probes["correct"].mean()) > 0.95
+    assert float(probes["control_correct"].mean()) < 0.6
+    assert np.allclose(probes["control_accuracy"].mean(), probes["control_correct"].mean())
+
+
+def test_the_control_task_is_learned_when_its_types_can_be_read():
+    acts, targets = dataset(width=10), labels(3)
+    types = np.arange(N) % 10
+    acts["resid_post"][0, 0] = acts["resid_post"][0, 0] * 0.1 + 3 * np.eye(10)[types]
+    probes = fit(acts, targets, controls=("selectivity",), types=types)
+    assert float(probes["control_correct"].mean()) > 0.95
+    assert float(probes["correct"].mean()) < 0.55
+
+
+def test_the_control_task_deals_one_class_a_type_from_the_targets_own():
+    types = np.arange(3000) % 1000
+    values = pd.Series(np.where(np.arange(3000) % 10 < 8, "often", "seldom")).where(np.arange(3000) % 3 > 0)
+    table = control_task(pd.DataFrame({"output": values}), types)["output"]
+    assert table.isna().equals(values.isna())
+    known = pd.DataFrame({"dealt": table, "type": types}).dropna()
+    assert (known.groupby("type")["dealt"].nunique() == 1).all()
+    assert 0.7 < (known.groupby("type")["dealt"].first() == "often").mean() < 0.9
+    assert not table.equals(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"targets": labels()[:-1]}, "must be equal"),
+        ({"clusters": CLUSTER[:-1]}, "must be equal"),
+        ({"train": np.ones(N - 1, bool)}, "must be equal"),
+        ({"targets": labels(1)}, "'output' has fewer than two classes"),
+        ({"targets": pd.DataFrame({"output": np.full(N, np.nan)})}, "fewer than two classes"),
+        ({"targets": pd.DataFrame({"output": CLUSTER == 3})}, "fewer than two classes"),  # but in one fold
+        ({"folds": CLUSTERS + 1}, "there are 20"),
+        ({"train": CLUSTER < 4}, "there are 4"),
+        ({"folds": 1}, "at least 2 folds"),
+        ({"controls": ("relabelled",)}, "Unknown control 'relabelled'"),
+        ({"controls": ("selectivity",), "types": CLUSTER[:-1]}, "types"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change, message):
+    arguments = {"targets": labels(), "clusters": CLUSTER} | change
+    with pytest.raises(PbbError, match=message):
+        fit_probes(dataset(), **arguments, n_jobs=1)

@@ -1,0 +1,73 @@
+"""The command line: documented fields, and a user's mistake is one sentence with exit code 2."""
+
+import subprocess
+import sys
+
+from pbb_probe import cli
+from pbb_probe.study import Study
+
+
+def refused(capsys, *arguments: str) -> str:
+    """What is printed for arguments that must be refused."""
+    try:
+        code = cli.main(["run", *arguments])
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_unknown_field_wrong_type_and_unknown_choice_are_refused(capsys, tmp_path):
+    assert "colour" in refused(capsys, "--colour", "red")
+    assert "with_io" in refused(capsys, "--corpus.with_io", "many")
+    assert "curriculum" in refused(capsys, "--curriculum", "inverse", "--out", str(tmp_path))
+    assert "above 0" in refused(capsys, "--corpus.without_io", "0", "--out", str(tmp_path))
+
+
+def test_a_config_file_with_an_unknown_key_is_refused(capsys, tmp_path):
+    config = tmp_path / "study.yaml"
+    config.write_text("corpus:\n  with_oi: 3\n")
+    assert "with_oi" in refused(capsys, "--config", str(config))
+    assert "none.yaml" in refused(capsys, "--config", str(tmp_path / "none.yaml"))
+
+
+def test_fields_come_from_the_file_and_the_command_line_wins(tmp_path, monkeypatch):
+    config = tmp_path / "study.yaml"
+    config.write_text("seed: 5\ncorpus:\n  with_io: 30\nprobing:\n  roles: [name]\n")
+    seen = []
+    monkeypatch.setattr(Study, "run", lambda self: seen.append(self.config) or self)
+    monkeypatch.setattr(Study, "path", tmp_path, raising=False)
+    assert cli.main(["run", "--config", str(config), "--seed", "7", "--out", "elsewhere"]) == 0
+    (got,) = seen
+    assert (got.seed, got.out, got.corpus.with_io, got.corpus.without_io) == (7, "elsewhere", 30, 150)
+    assert tuple(got.probing.roles) == ("name",)
+
+
+def test_an_unknown_model_is_one_sentence(capsys, tmp_path):
+    error = refused(
+        capsys, "--base", "./nowhere", "--out", str(tmp_path), "--corpus.with_io=4", "--corpus.without_io=2"
+    )
+    assert error.strip().splitlines()[-1].startswith("pbb-probe: There is no model directory nowhere")
+
+
+def test_a_run_directory_that_is_a_file_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert "cannot be made" in refused(capsys, "--out", str(tmp_path / "taken"))
+
+
+def test_a_full_disk_is_one_sentence(capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(Study, "_make_corpus", full)
+    assert "make room" in refused(capsys, "--out", str(tmp_path))
+
+
+def test_help_documents_every_field():
+    out = subprocess.run(
+        [sys.executable, "-m", "pbb_probe.cli", "run", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for words in ("--config", "--seed", "--corpus.shown_inputs", "Programs with source only", "Inverse regularisation"):
+        assert words in out

@@ -1,0 +1,189 @@
+"""Steps are made once, remade when what they depend on changes, resumed after a kill, and never half there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pbb_probe.errors import PbbError
+from pbb_probe.store import Run, digest, write
+
+
+class Maker:
+    """Writes one file and remembers what it found when it was called."""
+
+    def __init__(self, text: str = "whole", fail: bool = False):
+        self.text, self.fail, self.found = text, fail, []
+
+    def __call__(self, folder: Path) -> None:
+        self.found.append({path.name: path.read_text() for path in folder.iterdir()})
+        (folder / "first.txt").write_text(self.text)
+        if self.fail:
+            raise KeyboardInterrupt
+        (folder / "second.txt").write_text(self.text)
+
+
+def test_a_step_is_made_once(tmp_path):
+    run, make = Run(tmp_path / "deep" / "run"), Maker()
+    keys = [run.step("train", {"seed": 0}, make) for _ in range(3)]
+    assert len(make.found) == 1
+    assert keys == [digest({"seed": 0})] * 3
+    assert run.key("train") == keys[0]
+    assert (tmp_path / "deep" / "run" / "train" / "second.txt").read_text() == "whole"
+
+
+def test_another_process_finds_the_step(tmp_path):
+    Run(tmp_path).step("train", {"seed": 0}, Maker())
+    again = Maker()
+    Run(tmp_path).step("train", {"seed": 0}, again)
+    assert again.found == []
+
+
+def test_changed_inputs_remake_the_step_from_nothing(tmp_path):
+    run = Run(tmp_path)
+    run.step("train", {"seed": 0}, Maker("old"))
+    make = Maker("new")
+    key = run.step("train", {"seed": 1}, make)
+    assert make.found == [{}]
+    assert run.key("train") == key == digest({"seed": 1})
+    assert (tmp_path / "train" / "second.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train"]
+
+
+def test_steps_do_not_touch_each_other(tmp_path):
+    run = Run(tmp_path)
+    run.step("train", {"seed": 0}, Maker("a"))
+    run.step("training", {"seed": 0}, Maker("b"))
+    run.step("train", {"seed": 1}, Maker("c"))
+    assert (tmp_path / "training" / "second.txt").read_text() == "b"
+    assert run.key("training") == digest({"seed": 0})
+
+
+def test_a_killed_step_finds_its_unfinished_work(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
+    assert not (tmp_path / "train").exists()
+    assert Run(tmp_path).key("train") is None
+    make = Maker("whole")
+    Run(tmp_path).step("train", {"seed": 0}, make)
+    assert make.found == [{"first.txt": "half"}]
+    assert (tmp_path / "train" / "first.txt").read_text() == "whole"
+
+
+def test_unfinished_work_for_other_inputs_is_not_mixed_in(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run.step("train", {"seed": 0}, Maker("half", fail=True))
+    make = Maker()
+    run.step("train", {"seed": 1}, make)
+    assert make.found == [{}]
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]  # the stale work is gone
+
+
+def test_the_real_name_appears_only_when_the_step_is_done(tmp_path):
+    run, seen = Run(tmp_path), []
+    run.step("train", {"seed": 0}, lambda folder: seen.append((tmp_path / "train").exists()))
+    assert seen == [False]
+
+
+def test_a_failed_remake_leaves_the_earlier_step_whole(tmp_path):
+    run = Run(tmp_path)
+    key = run.step("train", {"seed": 0}, Maker("old"))
+    with pytest.raises(KeyboardInterrupt):
+        run.step("train", {"seed": 1}, Maker("new", fail=True))
+    assert run.key("train") == key
+    assert [(tmp_path / "train" / name).read_text() for name in ("first.txt", "second.txt")] == ["old", "old"]
+
+
+def test_a_kill_while_the_old_step_is_removed_leaves_no_ruin(tmp_path, monkeypatch):
+    run, also = Run(tmp_path / "run"), tmp_path / "page.html"
+
+    def make(folder: Path) -> None:
+        Maker()(folder)
+        also.write_text("page")
+
+    run.step("report", {"seed": 0}, make, also=[also])
+    also.unlink()
+
+    def killed(folder: Path, *_, **__) -> None:
+        if Path(folder).exists():
+            (Path(folder) / "first.txt").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.step("report", {"seed": 0}, make, also=[also])
+    monkeypatch.undo()
+    run.step("report", {"seed": 0}, make, also=[also])
+    assert sorted(path.name for path in (run.path / "report").iterdir()) == ["first.txt", "second.txt", "step.json"]
+
+
+def test_a_missing_file_elsewhere_remakes_the_step(tmp_path):
+    run, also, made = Run(tmp_path / "run"), tmp_path / "page.html", []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        also.write_text("page")
+
+    for _ in range(2):
+        run.step("report", {"seed": 0}, make, also=[also])
+    assert len(made) == 1
+    also.unlink()
+    run.step("report", {"seed": 0}, make, also=[also])
+    assert len(made) == 2
+    assert also.read_text() == "page"
+
+
+def test_a_damaged_record_is_no_step(tmp_path):
+    run = Run(tmp_path)
+    run.step("train", {"seed": 0}, Maker())
+    (tmp_path / "train" / "step.json").write_text('{"key": ')
+    assert run.key("train") is None
+    make = Maker()
+    run.step("train", {"seed": 0}, make)
+    assert len(make.found) == 1
+    assert run.key("train") == digest({"seed": 0})
+
+
+def test_the_manifest_tells_versions_facts_and_finished_steps(tmp_path):
+    run = Run(tmp_path)
+    key = run.step("corpus", {"seed": 0}, Maker())
+    run.step("train", {"corpus": key, "rate": 0.5}, Maker())
+    with pytest.raises(KeyboardInterrupt):
+        run.step("probe", {"seed": 0}, Maker(fail=True))
+    run.write_manifest(config={"name": "nano"})
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["config"] == {"name": "nano"}
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert list(manifest["steps"]) == ["corpus", "train"]
+    assert manifest["steps"]["train"]["inputs"] == {"corpus": key, "rate": 0.5}
+    assert manifest["steps"]["train"]["key"] == digest({"corpus": key, "rate": 0.5})
+    assert manifest["steps"]["corpus"]["seconds"] >= 0
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "taken").write_text("here")
+    for path in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(PbbError, match="taken"):
+            Run(path)
+    assert (tmp_path / "taken").read_text() == "here"
+
+
+def test_digest_depends_on_values_and_not_on_their_order():
+    one = {"seed": 0, "train": {"rate": 0.5, "steps": [1, 2]}}
+    same = {"train": {"steps": [1, 2], "rate": 0.5}, "seed": 0}
+    assert digest(one) == digest(same)
+    others = [{**one, "seed": 1}, {**one, "train": {"rate": 0.5, "steps": [2, 1]}}, {"seed": 0}]
+    assert len({digest(value) for value in [one, *others]}) == 4
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "table.json"
+    write(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write(path, "new\ud800")
+    assert path.read_text() == "old"
+    write(path, "new")
+    assert path.read_text() == "new"

@@ -1,0 +1,112 @@
+"""The study end to end on a small corpus: done once, resumed after a kill, redone only where something changed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from pbb_probe.errors import PbbError
+from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig
+
+STEPS = ("corpus", "stage1", "stage2", "stage2_alone", "behaviour", "probing", "patching", "comparison", "report")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return StudyConfig(
+        out=str(tmp_path_factory.mktemp("study") / "run"),
+        corpus=CorpusConfig(with_io=20, without_io=10),
+        calls=40,
+        probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1"), folds=2),
+        patching=PatchingConfig(pairs=20, sites=("resid_pre",), roles=("name", "answer")),
+        draws=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config):
+    return Study(config).run()
+
+
+def made(path: Path) -> dict[str, float]:
+    return {step: (path / step / "step.json").stat().st_mtime_ns for step in STEPS}
+
+
+def test_everything_is_there_and_readable(run):
+    assert {path.name for path in run.path.iterdir()} == {*STEPS, "config.json", "manifest.json", "report.html"}
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    assert set(manifest["steps"]) == set(STEPS)
+    assert all(step["seconds"] >= 0 and step["key"] for step in manifest["steps"].values())
+    assert xr.load_dataset(run.path / "behaviour" / "finetuned.nc").sizes["call"] == 2 * 80
+    probes = xr.load_dataset(run.path / "probing" / "probes.nc")
+    assert dict(probes["accuracy"].sizes) == {"target": 2, "site": 1, "layer": 6, "role": 2, "fold": 2}
+    effects = xr.load_dataset(run.path / "patching" / "program_without_io.nc")
+    assert effects["resid_pre"].dims == ("layer", "role", "pair")
+    table = pd.read_csv(run.path / "behaviour" / "behaviour.csv")
+    assert set(table["model"]) == {"finetuned", "stage1 alone", "stage2 alone", "base", "base, code in context"}
+    assert list((run.path / "report").glob("*.png"))
+
+
+def test_the_tables_follow_from_the_arrays(run):
+    """The recovery of one cell, computed here from the NetCDF file alone."""
+    effects = xr.load_dataset(run.path / "patching" / "program_with_io.nc")
+    cell = effects["resid_pre"].sel(layer=1, role="name")
+    clean, corrupted = float(effects["clean"].mean()), float(effects["corrupted"].mean())
+    expected = (float(cell.mean()) - corrupted) / (clean - corrupted)
+    table = pd.read_csv(run.path / "comparison" / "patching.csv")
+    row = table[
+        (table["swap"] == "program") & (table["subset"] == "all") & (table["layer"] == 1) & (table["role"] == "name")
+    ]
+    assert row["mean_with_io"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_report_is_one_offline_file_that_says_what_was_found(run):
+    page = (run.path / "report.html").read_text()
+    body = page.split("</script>", 1)[1]
+    assert "src=" not in body.replace("srcdoc=", "")
+    assert "https://" not in page.split("<script>")[0] + body
+    assert "Behaviour on inputs whose answers were never shown" in body
+    assert body.count("plotly-graph-div") >= 5
+
+
+def test_a_second_run_does_nothing(config, run, monkeypatch):
+    before = made(run.path)
+    monkeypatch.setattr(Study, "_train", lambda *_: pytest.fail("trained again"))
+    Study(config).run()
+    assert made(run.path) == before
+
+
+def test_a_changed_field_redoes_what_follows_from_it_and_a_kill_loses_nothing(config, run, monkeypatch):
+    before = made(run.path)
+    changed = replace(config, patching=replace(config.patching, pairs=15))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "_compare", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Study(changed).run()
+    assert not (run.path / ".comparison").exists()
+    after_kill = made(run.path)
+    assert {step for step in STEPS if after_kill[step] != before[step]} == {"patching"}
+
+    Study(changed).run()
+    after = made(run.path)
+    assert {step for step in STEPS if after[step] != after_kill[step]} == {"comparison", "report"}
+    assert xr.load_dataset(run.path / "patching" / "program_with_io.nc").sizes["pair"] <= 15
+    assert not list(run.path.glob(".*"))
+
+
+def test_both_groups_are_needed(tmp_path):
+    with pytest.raises(PbbError, match="both counts must be above 0"):
+        StudyConfig(corpus=CorpusConfig(without_io=0))
+
+
+def test_an_unknown_probe_target_is_refused(config, run):
+    wrong = replace(config, probing=replace(config.probing, targets=("colour",)))
+    with pytest.raises(PbbError, match="Unknown probe target 'colour'"):
+        Study(wrong).run()
