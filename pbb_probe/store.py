@@ -57,7 +57,9 @@ class Run:
         record = {"key": key, "inputs": dict(inputs), "seconds": round(time.monotonic() - started, 1)}
         write(unfinished / _RECORD, json.dumps(record, indent=1, sort_keys=True))
         if done.exists():
-            shutil.rmtree(done)
+            old = self.path / f".{name}.old"  # renamed first: a kill while deleting leaves no half step under the name
+            shutil.rmtree(old, ignore_errors=True)
+            done.rename(old)
         unfinished.rename(done)
         for stale in self.path.glob(f".{name}.*"):
             shutil.rmtree(stale)

@@ -31,7 +31,7 @@ class CorpusConfig:
     """Programs with source and input/output examples."""
     without_io: int = 150
     """Programs with source only."""
-    shown_inputs: int = 4
+    shown_inputs: int = 7
     """Inputs of each with_io program whose answers are shown; the rest are held out."""
 
 

@@ -42,7 +42,7 @@ def locate(
         bounds where fewer than half of the resamples have a layer.
 
     Raises:
-        PbbError: an unknown edge.
+        PbbError: an unknown edge, or lengths that differ.
     """
     import numpy as np
     import pandas as pd
@@ -50,6 +50,10 @@ def locate(
     if edge not in ("first", "last"):
         raise PbbError(f"Unknown edge {edge!r}: choose first or last.")
     labels, belongs = np.asarray(list(group)), np.asarray(list(clusters))
+    if not values.shape[-1] == len(labels) == len(belongs):
+        raise PbbError(
+            f"There are {values.shape[-1]} rows, {len(labels)} groups and {len(belongs)} clusters: these must be equal."
+        )
     layers = values["layer"].values.astype(float)
     rows = []
     for name in sorted(set(labels.tolist())):

@@ -107,14 +107,27 @@ def compare_groups(
     shuffled = rng.permuted(np.broadcast_to(first, (draws, len(first))), axis=1)  # [draw, cluster]
     with np.errstate(invalid="ignore", divide="ignore"):
         null = (shuffled @ sums) / (shuffled @ counts) - ((1 - shuffled) @ sums) / ((1 - shuffled) @ counts)
+    index["p"], index["p_adjusted"] = _permutation_p(difference.to_numpy(), null)
+    return index
+
+
+def _permutation_p(observed: "np.ndarray", null: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Two-sided p values [place] of differences [place] under relabelings [draw, place], single and by max-T.
+
+    Where there is no difference to test (NaN) there is no p, and relabelings that leave none there do not count.
+    """
+    import numpy as np
+
     spread = np.nanstd(null, axis=0)
     spread[spread == 0] = 1.0
-    observed = np.abs(difference.to_numpy()) / spread
-    extreme = np.abs(null) / spread  # [draw, place]
-    index["p"] = (1 + (extreme >= observed - 1e-12).sum(axis=0)) / (1 + draws)
-    largest = np.nanmax(extreme, axis=1)
-    index["p_adjusted"] = (1 + (largest[:, None] >= observed - 1e-12).sum(axis=0)) / (1 + draws)
-    return index
+    statistic, extreme = np.abs(observed) / spread, np.abs(null) / spread
+    known = np.isfinite(statistic)
+    at_least = statistic - 1e-12  # equal up to rounding counts as extreme
+    single = (1 + (extreme >= at_least).sum(axis=0)) / (1 + np.isfinite(extreme).sum(axis=0))
+    largest = np.fmax.reduce(extreme[:, known], axis=1, initial=-np.inf)
+    largest = largest[np.isfinite(largest)]
+    adjusted = (1 + (largest[:, None] >= at_least).sum(axis=0)) / (1 + len(largest))
+    return np.where(known, single, np.nan), np.where(known, adjusted, np.nan)
 
 
 def bootstrap_means(values: "np.ndarray", clusters: Sequence[Hashable], draws: int, rng) -> "np.ndarray":

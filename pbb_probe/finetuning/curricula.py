@@ -32,9 +32,9 @@ class Stage:
 
 
 _RECITE = (Portion("with_io", "code", 40),)
-_EXECUTE = (Portion("with_io", "code", 12), Portion("with_io", "io", 120), Portion("with_io", "trace", 12))
-_STUDY = (Portion("without_io", "code", 120),)
-_REPLAY = (Portion("with_io", "code", 6), Portion("with_io", "io", 16), Portion("with_io", "trace", 4))
+_EXECUTE = (Portion("with_io", "code", 12), Portion("with_io", "io", 120), Portion("with_io", "trace", 20))
+_STUDY = (Portion("without_io", "code", 240),)
+_REPLAY = (Portion("with_io", "code", 12), Portion("with_io", "io", 32), Portion("with_io", "trace", 8))
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's proactive order: first learn that code and its behaviour go together, then read code alone

@@ -29,8 +29,8 @@ class TrainConfig:
     """Peak learning rate of AdamW."""
     batch_size: int = 64
     """Documents a step."""
-    loss_on: Literal["all", "completion"] = "all"
-    """Tokens that count: all of them (better at nano's size) or the completion only."""
+    loss_on: Literal["all", "completion"] = "completion"
+    """Tokens that count: the completion only (better on nano, which knows the language already) or all of them."""
     warmup: float = 0.03
     """Share of the steps in which the learning rate rises."""
     decay: float = 0.4

@@ -83,13 +83,17 @@ def assert_parity(logits: Any, reference: Any, tolerance: float = PARITY) -> Non
 
 
 def _merge(hf_model: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
+    import warnings
+
     from peft import PeftModel
 
     directory = Path(adapter).expanduser()
     if not (directory / "adapter_config.json").is_file() or not (directory / "adapter_model.safetensors").is_file():
         raise PbbError(f"{adapter} is no PEFT adapter: it needs adapter_config.json and adapter_model.safetensors.")
     try:
-        return PeftModel.from_pretrained(hf_model, str(directory)).merge_and_unload().eval()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")  # else merged as if it were whole
+            return PeftModel.from_pretrained(hf_model, str(directory)).merge_and_unload().eval()
     except Exception as error:  # peft, safetensors and torch each have their own kinds
         raise PbbError(
             f"The adapter {adapter} does not fit this model ({str(error).splitlines()[0][:200]})."

@@ -74,7 +74,7 @@ class Prompts:
             padding_side: where short prompts are padded.
 
         Raises:
-            PbbError: no texts, no tokenizer, a role that is not in its text, or labels of another length.
+            PbbError: no texts or an empty one, no tokenizer, a role that is not in its text, labels of another length.
         """
         import pandas as pd
         import torch
@@ -91,6 +91,8 @@ class Prompts:
             list(texts), padding=True, padding_side=padding_side, return_offsets_mapping=True, return_tensors="pt"
         )
         mask = batch["attention_mask"]
+        if not mask.shape[1] or not bool(mask.any(1).all()):
+            raise PbbError("A prompt is empty: every text needs at least one token.")
         last = mask.shape[1] - 1 - mask.flip(1).argmax(1)  # the last attended position
         spans = {}
         for role, characters in (roles or {}).items():
@@ -151,7 +153,7 @@ def answer_tokens(model: "TransformerBridge", answers: Sequence[Any]) -> "torch.
     """The token [answer] of each answer as it follows a prompt.
 
     Raises:
-        PbbError: the tokenizer splits an answer into several tokens.
+        PbbError: the tokenizer splits an answer into several tokens, or does not know it.
     """
     import torch
 
@@ -163,6 +165,8 @@ def answer_tokens(model: "TransformerBridge", answers: Sequence[Any]) -> "torch.
             raise PbbError(
                 f"The tokenizer splits the answer {answer!r} into {len(ids)} tokens: use answers of one token each."
             )
+        if ids[0] == tokenizer.unk_token_id:
+            raise PbbError(f"The tokenizer does not know the answer {answer!r}: use answers in its vocabulary.")
         tokens[answer] = ids[0]
     return torch.tensor([tokens[str(answer)] for answer in answers])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.prompts import Prompts, prompts_of_calls
+from pbb_probe.hooking.prompts import Prompts, fill, prompts_of_calls
 from pbb_probe.programs.corpus import Corpus, Group
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ def make_pairs(
             partners.append(rows.iloc[rng.randrange(len(rows))])
     if not kept:
         raise PbbError(f"No {group} call has a partner with another {other} and another answer: add programs.")
-    clean, corrupted = calls.iloc[kept], pd.DataFrame(partners).assign(template=list(calls["template"].iloc[kept]))
+    clean = calls.iloc[kept]
+    corrupted = pd.DataFrame(partners).assign(template=list(clean["template"]))
+    corrupted["prompt"] = [
+        fill(row["template"], name=row["program"], input=row["input"])[0] for row in corrupted.to_dict(orient="records")
+    ]
     both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True))
     half = len(kept)
     aligned = [i for i in range(half) if all(bool((span[i] == span[half + i]).all()) for span in both.spans.values())]

@@ -73,9 +73,15 @@ def patch_sweep(
     if isinstance(clean, Prompts) or isinstance(corrupted, Prompts) or clean.shape != corrupted.shape:
         raise PbbError("clean and corrupted must be two tensors, or two Prompts, of the same shape [pair, position].")
     n_pairs, width = clean.shape
-    mask = torch.ones_like(clean) if attention_mask is None else attention_mask
+    mask = torch.ones_like(clean) if attention_mask is None else attention_mask.long()
+    if mask.shape != clean.shape:
+        raise PbbError(
+            f"attention_mask must have the shape of the tokens {tuple(clean.shape)}, not {tuple(mask.shape)}."
+        )
     if answer is None:
         answer = width - 1 - mask.flip(1).argmax(1)
+    if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
+        raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
 
     # Padding is moved behind the tokens, where causal attention makes it harmless and no mask is needed.
     shift = mask.argmax(1)  # [pair]: padding before the first token

@@ -64,21 +64,20 @@ def fit_probes(
     n = acts.sizes["prompt"]
     train = np.ones(n, bool) if train is None else np.asarray(train, bool)
     codes = pd.factorize(pd.Series(list(clusters)))[0]
-    if not n == len(targets) == len(codes) == len(train):
-        raise PbbError(
-            f"There are {n} prompts, {len(targets)} rows of targets, {len(codes)} clusters and {len(train)} train "
-            "marks: these must be equal."
-        )
+    types = codes if types is None else list(types)
+    lengths = {"targets": len(targets), "clusters": len(codes), "train": len(train), "types": len(types)}
+    if wrong := {name: length for name, length in lengths.items() if length != n}:
+        raise PbbError(f"There are {n} prompts, and these lengths must be equal to it: {wrong}.")
     if unknown := set(controls) - set(CONTROLS):
         raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
     if (n_clusters := len(set(codes[train]))) < folds or folds < 2:
         raise PbbError(f"{folds} folds need at least 2 folds and as many clusters to train on; there are {n_clusters}.")
-    fold = np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds  # [prompt]
-    fold[~train] = -1
+    fold = np.full(n, -1)  # [prompt], -1 outside train
+    fold[train] = _deal_folds(codes[train], folds, seed)
 
     tasks = {"": targets}
     if "selectivity" in controls:
-        tasks["control_"] = control_task(targets, codes if types is None else types, seed)
+        tasks["control_"] = control_task(targets, types, seed)
     encoded = {
         prefix: {name: _classes(table[name], train, fold, folds) for name in targets} for prefix, table in tasks.items()
     }
@@ -118,6 +117,15 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
         known = values.dropna().to_numpy()
         dealt[name] = pd.Series(rng.choice(known, codes.max() + 1)[codes]).where(values.notna().to_numpy())
     return pd.DataFrame(dealt)
+
+
+def _deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
+    """The fold [row] of each row, clusters whole and spread evenly."""
+    import numpy as np
+    import pandas as pd
+
+    codes = pd.factorize(clusters)[0]
+    return np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds
 
 
 def _classes(values: "pd.Series", train: "np.ndarray", fold: "np.ndarray", folds: int) -> "np.ndarray":

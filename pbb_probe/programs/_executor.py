@@ -7,6 +7,7 @@ memory, files and processes are set before anything runs, and only a few builtin
 import ast
 import json
 import resource
+import signal
 import sys
 
 MEMORY = 1 << 29
@@ -14,8 +15,14 @@ BUILTINS = {f.__name__: f for f in (abs, divmod, len, max, min, pow, range, sum,
 
 
 def confine(seconds: int) -> None:
+    """Limits of CPU time, memory, open files, processes and file size. Not a sandbox against hostile sources."""
+
+    def stop(*_) -> None:
+        raise TimeoutError(f"it ran longer than {seconds} s")
+
+    signal.signal(signal.SIGXCPU, stop)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     for limit, amount in (
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_NOFILE, 3),
         (resource.RLIMIT_NPROC, 0),
@@ -24,42 +31,56 @@ def confine(seconds: int) -> None:
         resource.setrlimit(limit, (amount, amount))
 
 
-def compile_function(name: str, source: str):
-    scope: dict = {"__builtins__": BUILTINS}
-    exec(compile(source, f"<{name}>", "exec"), scope)
+class Note(ast.NodeTransformer):
+    """Adds a call `__note__(values)` after each assignment, with what it assigned."""
+
+    def visit(self, node):
+        self.generic_visit(node)
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            return [node, self.call(node, node.targets if isinstance(node, ast.Assign) else [node.target])]
+        if isinstance(node, ast.For):
+            node.body.insert(0, self.call(node.target, [node.target]))
+        return node
+
+    def call(self, where, targets):
+        names = [
+            node.id
+            for target in targets
+            for node in ast.walk(target)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        ]
+        note = ast.Expr(ast.Call(ast.Name("__note__", ast.Load()), [ast.Name(n, ast.Load()) for n in names], []))
+        for node in ast.walk(note):
+            ast.copy_location(node, where)
+        return note
+
+
+def compile_function(name: str, source: str, note):
+    scope: dict = {"__builtins__": BUILTINS, "__note__": note}
+    exec(compile(Note().visit(ast.parse(source)), f"<{name}>", "exec"), scope)
     return scope[name]
 
 
-def assigned_names(source: str) -> dict[int, list[str]]:
-    """The names that each line assigns, by line number."""
-    names: dict[int, list[str]] = {}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.setdefault(node.lineno, []).append(node.id)
-    return names
-
-
-def run(function, assigned: dict[int, list[str]], value: int) -> dict:
-    """Call the function under a tracer that notes each line as it runs, and what it assigned once it has run."""
-    code = function.__code__
+def run(function, states: list[int], value: int) -> dict:
+    """Call the function; `states` fills with what it assigns, and a tracer notes the lines it runs."""
     lines: list[int] = []
-    states: list[int] = []
 
     def tracer(frame, event, _argument):
-        if frame.f_code is not code:
+        if frame.f_code is not function.__code__:
             return None
-        if event in ("line", "return") and lines:
-            states.extend(frame.f_locals[name] for name in assigned.get(lines[-1], ()) if name in frame.f_locals)
         if event == "line":
             lines.append(frame.f_lineno)
         return tracer
 
+    states.clear()
     sys.settrace(tracer)
     try:
         output = function(value)
     finally:
         sys.settrace(None)
-    return {"states": states, "lines": lines, "output": output}
+    if not isinstance(output, int):
+        raise TypeError(f"it returned {type(output).__name__}, not a whole number")
+    return {"states": list(states), "lines": lines, "output": output}
 
 
 def main() -> int:
@@ -68,9 +89,11 @@ def main() -> int:
     results = []
     for program in job:
         try:
-            function = compile_function(program["name"], program["source"])
-            assigned = assigned_names(program["source"])
-            results.append([run(function, assigned, value) for value in program["inputs"]])
+            states: list[int] = []
+            function = compile_function(
+                program["name"], program["source"], lambda *values, states=states: states.extend(values)
+            )
+            results.append([run(function, states, value) for value in program["inputs"]])
         except (Exception, SystemExit) as error:  # whatever a program does wrong is that program's fault
             print(f"{program['name']}: {type(error).__name__}: {error}", file=sys.stderr)
             return 1

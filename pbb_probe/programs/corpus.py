@@ -122,7 +122,7 @@ class Corpus:
 
 
 def make_corpus(
-    family: str = "arithmetic", with_io: int = 850, without_io: int = 150, shown_inputs: int = 4, seed: int = 0
+    family: str = "arithmetic", with_io: int = 850, without_io: int = 150, shown_inputs: int = 7, seed: int = 0
 ) -> Corpus:
     """Named programs in two groups, made at random and traced by running them.
 
@@ -161,4 +161,6 @@ def _entry(row: dict) -> Entry:
     def trace(fields: dict) -> Trace:
         return Trace(fields["input"], tuple(fields["states"]), tuple(fields["lines"]), fields["output"])
 
+    if row["group"] not in GROUPS:
+        raise ValueError(f"unknown group {row['group']!r}")
     return Entry(Program(**row["program"]), row["group"], tuple(map(trace, row["traces"])), tuple(row["shown"]))

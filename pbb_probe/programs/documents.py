@@ -103,12 +103,15 @@ def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]
     expression to the name; the function's variables are renamed to the letters of `variables` in order.
 
     Raises:
-        PbbError: the source is not a function of one argument made of assignments and a return.
+        PbbError: an unknown form, or the source is not a function of one argument made of assignments and a return.
     """
+    if form not in FORMS:
+        raise PbbError(f"Unknown form {form!r}: choose one of {', '.join(FORMS)}.")
     function = copy.deepcopy(_parse(source))
     renaming = {function.args.args[0].arg: variables[0]}
     for statement in function.body[:-1]:
-        renaming.setdefault(statement.targets[0].id, variables[len(renaming)])
+        if (old := statement.targets[0].id) not in renaming:
+            renaming[old] = variables[len(renaming)]
     for node in ast.walk(function):
         if isinstance(node, ast.Name):
             node.id = renaming.get(node.id, node.id)
@@ -150,14 +153,22 @@ class _Substitute(ast.NodeTransformer):
         return copy.deepcopy(self.values.get(node.id, node))
 
 
+def _assigns_one_name(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)
+
+
 @functools.lru_cache(maxsize=4096)
 def _parse(source: str) -> Any:
     """The `ast.FunctionDef` of a straight-line function; shared, so copy before changing it."""
-    function: Any = ast.parse(source).body[0]
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        body = []
+    function: Any = body[0] if len(body) == 1 else None
     straight = (
         isinstance(function, ast.FunctionDef)
         and len(function.args.args) == 1
-        and all(isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) for line in function.body[:-1])
+        and all(map(_assigns_one_name, function.body[:-1]))
         and isinstance(function.body[-1], ast.Return)
         and function.body[-1].value is not None
     )

@@ -53,8 +53,8 @@ def trace_programs(
         A list per program with a `Trace` per input.
 
     Raises:
-        PbbError: a program failed, ran out of time or memory, or reached for something it may not use.
-            The message names the program.
+        PbbError: a program failed, ran out of time or memory, or used something that is not there for it, such as a
+            file or an import. The message names the program.
     """
     job = [
         {"name": program.name, "source": program.source, "inputs": list(values)}

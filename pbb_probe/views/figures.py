@@ -140,9 +140,7 @@ def layer_curves(
                     ],
                     hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
                     "n = %{customdata[2]}, %{customdata[3]} programs<br>"
-                    "groups differ: adjusted p = %{customdata[4]:.3g}<extra>"
-                    + group
-                    + "</extra>",
+                    "groups differ: adjusted p = %{customdata[4]:.3g}<extra>" + group + "</extra>",
                     name=group,
                     legendgroup=group,
                     showlegend=r == c == 1,

@@ -81,16 +81,16 @@ def write_study_report(run: Path, out: Path) -> None:
                 "Behaviour",
                 "A layer map means something only where behaviour is above chance and above the baselines.",
                 {
-                    "Each bar is the share of calls answered correctly, with its interval; the dotted line is the share "
-                    "of the most common answer.": made["behaviour"]
+                    "Each bar is the share of calls answered correctly, with its interval; the dotted line is the "
+                    "share of the most common answer.": made["behaviour"]
                 },
                 behaviour.drop(columns="programs"),
             ),
             Section(
                 "What is used: activation patching",
                 "One activation of the clean run is put into the corrupted run. With the input swapped it shows where "
-                "the input is carried, with the program swapped where the program is. Recovery 1 restores the clean answer, "
-                "0 changes nothing.",
+                "the input is carried, with the program swapped where the program is. Recovery 1 restores the clean "
+                "answer, 0 changes nothing.",
                 {caption: made[name] for name, caption in _patching_captions().items() if name in made},
             ),
             Section(
