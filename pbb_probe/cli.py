@@ -3,7 +3,7 @@
 import errno
 import sys
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pbb_probe.errors import PbbError
 from pbb_probe.study import Study, StudyConfig
@@ -11,6 +11,7 @@ from pbb_probe.study import Study, StudyConfig
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, run, and return the exit code."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the fields' docstrings are the help
     parser = ArgumentParser(
         prog="pbb-probe", description="Where does a language model evaluate a program it has only read?"
     )

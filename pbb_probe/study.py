@@ -5,10 +5,12 @@ corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patchi
 
 import json
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
 from pbb_probe.finetuning.train import TrainConfig, train_stage
 from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
@@ -39,7 +41,7 @@ class CorpusConfig:
 class ProbingConfig:
     """What is read off the activations."""
 
-    prompts: int = 800
+    prompts: int = 600
     """Prompts a group."""
     sites: tuple[str, ...] = ("resid_post",)
     """TransformerLens sites."""
@@ -57,7 +59,7 @@ class ProbingConfig:
 class PatchingConfig:
     """What is put from one run into another."""
 
-    pairs: int = 400
+    pairs: int = 300
     """Pairs a group and swap."""
     sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites."""
@@ -81,7 +83,7 @@ class StudyConfig:
     """Which documents are read in which order."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How each stage is trained."""
-    calls: int = 1500
+    calls: int = 1000
     """Calls a group and mode in the behaviour table."""
     probing: ProbingConfig = field(default_factory=ProbingConfig)
     """What is read."""
@@ -115,9 +117,11 @@ class Study:
         config, run = self.config, Run(self.config.out)
         write(run.path / "config.json", json.dumps(asdict(config), indent=1))
         seed = {"seed": config.seed}
+        base = base_digest(config.base)
 
         def step(name: str, make, *after: str, **inputs: Any) -> str:
-            key = run.step(name, {**inputs, "after": after}, make, also=[run.path / "report.html"] * (name == "report"))
+            inputs |= {"after": after, "version": version("pbb-probe")}
+            key = run.step(name, inputs, make, also=[run.path / "report.html"] * (name == "report"))
             run.write_manifest(config=asdict(config))
             return key
 
@@ -131,7 +135,7 @@ class Study:
                     lambda out, base=previous, stage=stage: self._train(base, stage, out),
                     programs,
                     *models,
-                    base=config.base,
+                    base=base,
                     stage=asdict(stage),
                     train=asdict(config.train),
                     **seed,
@@ -144,7 +148,7 @@ class Study:
             alone.name,
             lambda out: self._train(config.base, alone, out),
             programs,
-            base=config.base,
+            base=base,
             stage=asdict(alone),
             train=asdict(config.train),
             **seed,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.locate import Edge, locate
 from pbb_probe.comparison.statistics import compare_groups
+from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,8 @@ def probing_table(folder: Path, prefix: str = "", **settings: Any) -> "pd.DataFr
     tables = []
     for subset, rows in _subsets(prompts["correct"]):
         chosen = prompts[rows]
+        if chosen["group"].nunique() < 2:
+            continue
         values = probes[f"{prefix}correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
         table = compare_groups(values, group=chosen["group"], clusters=chosen["program"], **settings)
         chance = {name: chosen[name].value_counts(normalize=True).max() for name in probes["target"].values}
@@ -61,6 +64,8 @@ def located_table(probing: Path, patching: Path, threshold: float, **settings: A
         for subset, values, pairs in _recoveries(patching, swap):
             places: tuple[tuple[str, Edge], ...] = ((own, "last"), ("answer", "first"))
             for role, edge in places:
+                if role not in values["role"] or "resid_pre" not in values["site"]:
+                    continue  # not measured in this study
                 found = locate(
                     values.sel(site="resid_pre", role=role),
                     group=pairs["group"],
@@ -72,7 +77,7 @@ def located_table(probing: Path, patching: Path, threshold: float, **settings: A
                 rows.append(found.assign(measure="patching", variable=swap, role=role, edge=edge, subset=subset))
     probes, prompts = _probes(probing)
     for subset, keep in _subsets(prompts["correct"]):
-        for target in probes["target"].values:
+        for target in probes["target"].values if "answer" in probes["role"] else ():
             known = keep & prompts[target].notna().to_numpy()
             values = probes["correct"].isel(site=0, prompt=known).sel(target=target, role="answer")
             found = locate(
@@ -83,17 +88,9 @@ def located_table(probing: Path, patching: Path, threshold: float, **settings: A
                 **settings,
             )
             rows.append(found.assign(measure="probing", variable=target, role="answer", edge="first", subset=subset))
+    place = ["measure", "variable", "role", "edge", "subset"]
     table = pd.concat(rows, ignore_index=True)
-    return table[
-        [
-            "measure",
-            "variable",
-            "role",
-            "edge",
-            "subset",
-            *table.columns.drop(["measure", "variable", "role", "edge", "subset"]),
-        ]
-    ]
+    return table[[*place, *table.columns.drop(place)]]
 
 
 def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
@@ -108,17 +105,25 @@ def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, p
     import pandas as pd
     import xarray as xr
 
-    from pbb_probe.patching.sweep import recovery
-
     effects = {group: xr.load_dataset(folder / f"{swap}_{group}.nc") for group in GROUPS}
     pairs = {group: pd.read_csv(folder / f"{swap}_{group}.csv") for group in GROUPS}
     for subset in ("all", "correct"):
         chosen = {group: dict(_subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
         if any(rows is None for rows in chosen.values()):
             continue
-        parts = [recovery(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
+        parts = [_recovery_or_nothing(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
         values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
         yield subset, values, pd.concat([pairs[group][chosen[group]] for group in GROUPS], ignore_index=True)
+
+
+def _recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
+    """Recovery, missing throughout where the model does not tell clean from corrupted: nothing will be located."""
+    from pbb_probe.patching.sweep import recovery
+
+    try:
+        return recovery(effects)
+    except PbbError:
+        return effects.drop_vars(["clean", "corrupted"]) * float("nan")
 
 
 def _subsets(correct: "pd.Series") -> "Iterator[tuple[str, np.ndarray]]":

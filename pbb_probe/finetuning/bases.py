@@ -1,5 +1,6 @@
 """Base models by name: the packaged `nano`, a local Hugging Face directory, or a hub id. Safetensors only."""
 
+import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,22 @@ def resolve_base(base: str | Path) -> str:
     if looks_local and not path.is_dir():
         raise PbbError(f"There is no model directory {path}: give 'nano', an existing directory or a hub id.")
     return str(path) if looks_local or path.is_dir() else str(base)
+
+
+def base_digest(base: str | Path) -> str:
+    """What stands for a base model in a cache key: the hash of its weights, configs and tokenizer, or its hub id.
+
+    Raises:
+        PbbError: a path that does not exist.
+    """
+    where = Path(resolve_base(base))
+    if not where.is_dir():
+        return str(base)
+    total = hashlib.sha256()
+    for path in sorted((*where.glob("*.json"), *where.glob("*.safetensors"))):
+        with path.open("rb") as file:
+            total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]
 
 
 def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":

@@ -25,23 +25,25 @@ class Portion:
 
 @dataclass(frozen=True)
 class Stage:
-    """One trainer's work. The learning rate warms up and falls to zero within each stage."""
+    """One trainer's work. The learning rate warms up, holds and falls to zero within each stage."""
 
     name: str
     phases: tuple[tuple[Portion, ...], ...]
+    rate: float = 1.0
+    """Multiplies the configured learning rate."""
 
 
-_RECITE = (Portion("with_io", "code", 40),)
-_EXECUTE = (Portion("with_io", "code", 12), Portion("with_io", "io", 120), Portion("with_io", "trace", 20))
+_RECITE = (Portion("with_io", "code", 34),)
+_EXECUTE = (Portion("with_io", "code", 20), Portion("with_io", "io", 120), Portion("with_io", "trace", 20))
 _STUDY = (Portion("without_io", "code", 240),)
 _REPLAY = (Portion("with_io", "code", 12), Portion("with_io", "io", 32), Portion("with_io", "trace", 8))
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's proactive order: first learn that code and its behaviour go together, then read code alone
-    "proactive": (Stage("stage1", (_RECITE, _EXECUTE)), Stage("stage2", ((*_STUDY, *_REPLAY),))),
+    "proactive": (Stage("stage1", (_RECITE, _EXECUTE)), Stage("stage2", ((*_STUDY, *_REPLAY),), rate=2.0)),
     # the ablations that make the claim: neither stage does it alone
     "stage1_only": (Stage("stage1", (_RECITE, _EXECUTE)),),
-    "stage2_only": (Stage("stage2_alone", (_STUDY,)),),
+    "stage2_only": (Stage("stage2_alone", (_STUDY,), rate=2.0),),
 }
 
 

@@ -86,8 +86,8 @@ def train_stage(
 
     Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`.
     """
+    import torch
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
 
     config, out = config or TrainConfig(), Path(out)
     settings = {
@@ -122,7 +122,7 @@ def train_stage(
             per_device_train_batch_size=config.batch_size,
             num_train_epochs=1,
             train_sampling_strategy="sequential",  # the order is the curriculum
-            learning_rate=config.learning_rate,
+            learning_rate=config.learning_rate * stage.rate,
             lr_scheduler_type="warmup_stable_decay",  # a falling rate would starve the phases that come last
             lr_scheduler_kwargs={"num_decay_steps": int(config.decay * steps)},
             warmup_steps=int(config.warmup * steps),
@@ -133,15 +133,16 @@ def train_stage(
             save_total_limit=1,
             logging_steps=max(1, steps // 10),
             report_to=[],
+            dataloader_pin_memory=torch.cuda.is_available(),
             seed=seed,
         ),
         train_dataset=examples,
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
     trainer.save_model(str(unfinished))
     tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(checkpoints, ignore_errors=True)  # a short stage may have made none
     unfinished.rename(out)
     return out
 
@@ -176,6 +177,17 @@ def _by_length(examples: list[dict[str, list[int]]], batch_size: int, seed: int)
         rng.shuffle(full)
         ordered += [example for batch in full for example in batch] + span[len(full) * batch_size :]
     return ordered
+
+
+def _last_whole_checkpoint(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was not cut short: Trainer writes `trainer_state.json` last."""
+    for checkpoint in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(checkpoint)
+    return None
 
 
 def _refuse_other_settings(directory: Path, settings: dict) -> None:

@@ -86,7 +86,7 @@ def arithmetic_program(name: str, steps: Iterable[Step]) -> Program:
     return Program(name, "arithmetic", source(name, steps), facts)
 
 
-def arithmetic_programs(names: list[str], rng: random.Random, lengths: tuple[int, ...] = (1, 2)) -> list[Program]:
+def arithmetic_programs(names: list[str], rng: random.Random, lengths: tuple[int, ...] = (1, 2, 2)) -> list[Program]:
     """A program a name, the lengths in turn. Sequences repeat only when a length has too few of them."""
     pools = {length: _endless(step_sequences(length), rng) for length in lengths}
     return [arithmetic_program(name, next(pools[length])) for name, length in zip(names, itertools.cycle(lengths))]

@@ -127,7 +127,7 @@ def make_corpus(
     """Named programs in two groups, made at random and traced by running them.
 
     Args:
-        family: which programs; `arithmetic` has one and two steps in equal parts.
+        family: which programs; `arithmetic` has one step in a third of its programs and two in the rest.
         with_io: how many programs have input/output examples.
         without_io: how many have source code only.
         shown_inputs: how many of the ten inputs of a with_io program stand in its examples; the others are held out.

@@ -26,7 +26,7 @@ def behaviour(table: "pd.DataFrame") -> "Figure":
     """
     from plotly.subplots import make_subplots
 
-    modes, steps = list(dict.fromkeys(table["mode"])), sorted(table["steps"].unique())
+    modes, steps = list(dict.fromkeys(table["mode"])), sorted(set(table["steps"].tolist()))
     titles = [f"{mode}, {n} step{'s' * (n > 1)}" for mode in modes for n in steps]
     figure = make_subplots(
         len(modes), len(steps), subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.16, horizontal_spacing=0.04

@@ -17,7 +17,7 @@ STAGES = [stage for stages in CURRICULA.values() for stage in stages]
 
 @functools.cache
 def corpus() -> Corpus:
-    return make_corpus(with_io=8, without_io=6, seed=3)
+    return make_corpus(with_io=8, without_io=6, shown_inputs=4, seed=3)
 
 
 @functools.cache

@@ -69,6 +69,9 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_weights(corpus, tmp_path,
     with pytest.raises(Killed):
         train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
     assert not (tmp_path / "killed").exists()
+    cut_short = tmp_path / ".killed.unfinished" / "checkpoints" / "checkpoint-5"  # a kill while it was being written
+    cut_short.mkdir()
+    (cut_short / "model.safetensors").write_bytes(b"half")
     resumed = train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
     assert steps < 6 + 9  # it went on from step 3: nine steps in all were never taken twice
     one, other = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
