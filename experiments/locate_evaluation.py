@@ -62,7 +62,9 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
         groups += [group] * int(both.sum())
         programs += list(pairs.clean.labels["program"][both])
     values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
-    return pbb.compare_groups(values, group=groups, clusters=programs, seed=seed)
+    return pbb.compare_groups(
+        values, group=groups, clusters=programs, weights=values["weight"].values.tolist(), seed=seed
+    )
 
 
 def main() -> None:

@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_subcommand("run", run, help="the whole study")
     try:
         chosen = parser.instantiate_classes(parser.parse_args(arguments))
+        from transformers.utils import logging  # after parsing: it takes a second
+
+        logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
         finished = Study(StudyConfig(**{k: v for k, v in vars(chosen["run"]).items() if k != "config"})).run()
         print(f"report: {finished.path / 'report.html'}")
     except PbbError as error:

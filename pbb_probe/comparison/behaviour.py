@@ -21,8 +21,8 @@ def accuracy_table(behaviours: "Mapping[str, xr.Dataset]", draws: int = 10_000, 
         seed: of the resamples.
 
     Returns:
-        A row a model and cell: mean, lower and upper (95 %, cluster bootstrap over programs), n calls, programs, and
-        chance, the share of the most common right answer among these calls.
+        A row a model and cell: mean, lower and upper (95 %, cluster bootstrap over programs), forced (the mean of the
+        forced choice, where there is one), n calls, programs, and chance, the share of the most common right answer.
     """
     import pandas as pd
 
@@ -35,6 +35,7 @@ def accuracy_table(behaviours: "Mapping[str, xr.Dataset]", draws: int = 10_000, 
                     "model": model,
                     **dict(zip(CELL, cell, strict=True)),
                     **{name: float(value) for name, value in interval._asdict().items()},
+                    "forced": calls["forced"].mean() if "forced" in calls else float("nan"),
                     "n": len(calls),
                     "programs": calls["program"].nunique(),
                     "chance": calls["output"].value_counts(normalize=True).max(),

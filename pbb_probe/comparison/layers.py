@@ -44,7 +44,13 @@ def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     tables = []
     for swap in SWAPS:
         for subset, values, pairs in _recoveries(folder, swap):
-            table = compare_groups(values, group=pairs["group"], clusters=pairs["program"], **settings)
+            table = compare_groups(
+                values,
+                group=pairs["group"],
+                clusters=pairs["program"],
+                weights=values["weight"].values.tolist(),
+                **settings,
+            )
             tables.append(table.assign(swap=swap, subset=subset))
     return pd.concat(tables, ignore_index=True)
 
@@ -70,6 +76,7 @@ def located_table(probing: Path, patching: Path, threshold: float, **settings: A
                     values.sel(site="resid_pre", role=role),
                     group=pairs["group"],
                     clusters=pairs["program"],
+                    weights=values["weight"].values.tolist(),
                     threshold=threshold,
                     edge=edge,
                     **settings,
@@ -123,7 +130,8 @@ def _recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
     try:
         return recovery(effects)
     except PbbError:
-        return effects.drop_vars(["clean", "corrupted"]) * float("nan")
+        nothing = effects.drop_vars(["clean", "corrupted"]) * float("nan")
+        return nothing.assign_coords(weight=("pair", [1.0] * effects.sizes["pair"]))
 
 
 def _subsets(correct: "pd.Series") -> "Iterator[tuple[str, np.ndarray]]":

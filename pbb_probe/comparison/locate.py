@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pbb_probe.comparison.statistics import bootstrap_means, percentiles
+from pbb_probe.comparison.statistics import bootstrap_means, percentiles, weighted_mean
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def locate(
     *,
     group: Sequence[Hashable],
     clusters: Sequence[Hashable],
+    weights: Sequence[float] | None = None,
     threshold: float = 0.5,
     edge: Edge = "first",
     draws: int = 10_000,
@@ -30,6 +31,7 @@ def locate(
         values: (layer, row), such as recovery or probe correctness.
         group: the group of each row [row].
         clusters: what each row belongs to [row]; resampled whole.
+        weights: as in `compare_groups` [row].
         threshold: on the mean over rows.
         edge: `first` is the first layer from which the mean stays at or above the threshold up to the last layer;
             `last` is the last layer at which it is.
@@ -50,21 +52,20 @@ def locate(
     if edge not in ("first", "last"):
         raise PbbError(f"Unknown edge {edge!r}: choose first or last.")
     labels, belongs = np.asarray(list(group)), np.asarray(list(clusters))
-    if not values.shape[-1] == len(labels) == len(belongs):
+    weight = np.ones(len(labels)) if weights is None else np.asarray(list(weights), dtype=float)
+    if not values.shape[-1] == len(labels) == len(belongs) == len(weight):
         raise PbbError(
-            f"There are {values.shape[-1]} rows, {len(labels)} groups and {len(belongs)} clusters: these must be equal."
+            f"There are {values.shape[-1]} rows, {len(labels)} groups, {len(belongs)} clusters and {len(weight)} "
+            "weights: these must be equal."
         )
     layers = values["layer"].values.astype(float)
     rows = []
     for name in sorted(set(labels.tolist())):
-        chosen = np.asarray(values, dtype=float)[:, labels == name]
-        found = _cross(np.nanmean(chosen, axis=1)[None], layers, threshold, edge)[0]
-        resampled = _cross(
-            bootstrap_means(chosen, belongs[labels == name], draws, np.random.default_rng(seed)),
-            layers,
-            threshold,
-            edge,
-        )
+        here = labels == name
+        chosen = np.asarray(values, dtype=float)[:, here]
+        found = _cross(weighted_mean(chosen, weight[here])[None], layers, threshold, edge)[0]
+        means = bootstrap_means(chosen, belongs[here], draws, np.random.default_rng(seed), weight[here])
+        resampled = _cross(means, layers, threshold, edge)
         share = float(np.isfinite(resampled).mean())
         lower, upper = percentiles(resampled) if share >= 0.5 else (np.nan, np.nan)
         rows.append(
@@ -75,7 +76,7 @@ def locate(
                 "upper": upper,
                 "found": share,
                 "n": chosen.shape[1],
-                "clusters": len(set(belongs[labels == name].tolist())),
+                "clusters": len(set(belongs[here].tolist())),
             }
         )
     return pd.DataFrame(rows)

@@ -40,8 +40,9 @@ def cluster_bootstrap(
     """
     import numpy as np
 
+    values = np.asarray(values, dtype=float)
     means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed))
-    return Interval(np.nanmean(values, axis=-1), *percentiles(means))
+    return Interval(weighted_mean(values), *percentiles(means))
 
 
 def compare_groups(
@@ -49,6 +50,7 @@ def compare_groups(
     *,
     group: Sequence[Hashable],
     clusters: Sequence[Hashable],
+    weights: Sequence[float] | None = None,
     draws: int = 10_000,
     seed: int = 0,
 ) -> "pd.DataFrame":
@@ -58,6 +60,8 @@ def compare_groups(
         values: (..., row), the last dimension being prompts or pairs; NaN counts as missing.
         group: the group of each row [row]; two values, the first in sorted order minus the second is the difference.
         clusters: what each row belongs to [row]; a cluster lies in one group.
+        weights: the mean of rows is the sum of their values over the sum of their weights [row]; ones when None. With
+            the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
         draws: bootstrap resamples, and permutations.
         seed: of both.
 
@@ -77,8 +81,12 @@ def compare_groups(
     names = sorted(set(labels.tolist()))
     codes = pd.factorize(pd.Series(list(clusters)))[0]
     n_rows = values.shape[-1]
-    if len(labels) != n_rows or len(codes) != n_rows:
-        raise PbbError(f"There are {n_rows} rows, {len(labels)} groups and {len(codes)} clusters: these must be equal.")
+    weight = np.ones(n_rows) if weights is None else np.asarray(list(weights), dtype=float)
+    if not n_rows == len(labels) == len(codes) == len(weight):
+        raise PbbError(
+            f"There are {n_rows} rows, {len(labels)} groups, {len(codes)} clusters and {len(weight)} weights: "
+            "these must be equal."
+        )
     if len(names) != 2:
         raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
     of_cluster = pd.Series(labels).groupby(codes).unique()
@@ -92,17 +100,18 @@ def compare_groups(
     resampled = []
     for name in names:
         rows = labels == name
-        means = bootstrap_means(flat[:, rows], codes[rows], draws, rng)
+        means = bootstrap_means(flat[:, rows], codes[rows], draws, rng, weight[rows])
         lower, upper = percentiles(means)
         resampled.append(means)
-        index[f"mean_{name}"], index[f"lower_{name}"], index[f"upper_{name}"] = _mean(flat[:, rows]), lower, upper
+        index[f"mean_{name}"] = weighted_mean(flat[:, rows], weight[rows])
+        index[f"lower_{name}"], index[f"upper_{name}"] = lower, upper
         index[f"n_{name}"] = np.isfinite(flat[:, rows]).sum(axis=1)
         index[f"clusters_{name}"] = len(set(codes[rows]))
     difference = index[f"mean_{names[0]}"] - index[f"mean_{names[1]}"]
     index["difference"] = difference
     index["lower"], index["upper"] = percentiles(resampled[0] - resampled[1])
 
-    sums, counts = _cluster_sums(flat, codes)
+    sums, counts = _cluster_sums(flat, codes, weight)
     first = (of_cluster.str[0] == names[0]).to_numpy(float)
     shuffled = rng.permuted(np.broadcast_to(first, (draws, len(first))), axis=1)  # [draw, cluster]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -130,8 +139,10 @@ def _permutation_p(observed: "np.ndarray", null: "np.ndarray") -> "tuple[np.ndar
     return np.where(known, single, np.nan), np.where(known, adjusted, np.nan)
 
 
-def bootstrap_means(values: "np.ndarray", clusters: Sequence[Hashable], draws: int, rng) -> "np.ndarray":
-    """[draw, ...] means of resamples of whole clusters."""
+def bootstrap_means(
+    values: "np.ndarray", clusters: Sequence[Hashable], draws: int, rng, weights: "np.ndarray | None" = None
+) -> "np.ndarray":
+    """[draw, ...] means of resamples of whole clusters; the weights are those of `compare_groups`."""
     import numpy as np
     import pandas as pd
 
@@ -139,28 +150,29 @@ def bootstrap_means(values: "np.ndarray", clusters: Sequence[Hashable], draws: i
     codes = pd.factorize(pd.Series(list(clusters)))[0]
     if not len(codes) or values.shape[-1] != len(codes):
         raise PbbError(f"There are {values.shape[-1]} rows and {len(codes)} clusters: give a cluster a row, and a row.")
-    sums, counts = _cluster_sums(values.reshape(-1, len(codes)), codes)
+    weights = np.ones(len(codes)) if weights is None else weights
+    sums, counts = _cluster_sums(values.reshape(-1, len(codes)), codes, weights)
     n = len(sums)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)  # [draw, cluster]
+    times = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)  # [draw, cluster]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return ((weights @ sums) / (weights @ counts)).reshape(draws, *values.shape[:-1])
+        return ((times @ sums) / (times @ counts)).reshape(draws, *values.shape[:-1])
 
 
-def _cluster_sums(values: "np.ndarray", codes: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """Sums and counts [cluster, place] of the values [place, row] that are not missing."""
+def _cluster_sums(values: "np.ndarray", codes: "np.ndarray", weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Sums [cluster, place] of the values [place, row] that are not missing, and of their weights."""
     import numpy as np
 
     member = np.zeros((codes.max() + 1, len(codes)))
     member[codes, np.arange(len(codes))] = 1.0
-    return member @ np.nan_to_num(values).T, member @ np.isfinite(values).T.astype(float)
+    return member @ np.nan_to_num(values).T, member @ (np.isfinite(values) * weights).T
 
 
-def _mean(values: "np.ndarray") -> "np.ndarray":
+def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> "np.ndarray":
+    """The sum of the values [..., row] that are not missing over the sum of their weights [row]."""
     import numpy as np
 
-    counts = np.isfinite(values).sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(values).sum(axis=-1) / counts
+        return np.nan_to_num(values).sum(axis=-1) / (np.isfinite(values) * weights).sum(axis=-1)
 
 
 def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":

@@ -39,8 +39,10 @@ def evaluate(
         batch_size: calls decoded together.
 
     Returns:
-        Over the dimension `call`: `correct` (bool) and `answer` (text), with the coordinates program, group, mode,
-        steps, seen, input and output.
+        Over the dimension `call`: `answer` (text), `correct` (bool), and `forced` (0 or 1): is the right answer the
+        likeliest among all answers that occur (mode `direct`, where each is one token; NaN otherwise)? A model that
+        answers with something else altogether is wrong, and its forced choice is at chance if it knows nothing. With
+        the coordinates program, group, mode, steps, seen, input and output.
     """
     import pandas as pd
     import xarray as xr
@@ -60,11 +62,14 @@ def evaluate(
         completions = complete(hf_model, tokenizer, prompts, batch_size, MAX_NEW_TOKENS[mode])
         calls["mode"] = mode
         calls["answer"] = [read_answer(text, mode) for text in completions]
+        choices = sorted(set(calls["output"]))
+        chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size) if mode == "direct" else None
+        calls["forced"] = float("nan") if chosen is None else (calls["output"] == chosen).astype(float)
         tables.append(calls)
     table = pd.concat(tables, ignore_index=True)
     table["correct"] = table["answer"] == table["output"].astype(str)
-    columns = ["program", "group", "mode", "steps", "seen", "input", "output", "answer", "correct"]
-    return xr.Dataset.from_dataframe(table[columns].rename_axis("call")).set_coords(columns[:-2])
+    columns = ["program", "group", "mode", "steps", "seen", "input", "output", "answer", "correct", "forced"]
+    return xr.Dataset.from_dataframe(table[columns].rename_axis("call")).set_coords(columns[:-3])
 
 
 def complete(
@@ -95,6 +100,32 @@ def complete(
         for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
             texts[i] = text
     return texts
+
+
+def forced_choice(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    choices: Sequence[Any],
+    batch_size: int = 512,
+) -> list[Any] | None:
+    """The choice whose token is likeliest to follow each prompt; None where a choice is not one token."""
+    import torch
+
+    ids = [tokenizer(f" {choice}", add_special_tokens=False)["input_ids"] for choice in choices]
+    if any(len(tokens) != 1 or tokens[0] == tokenizer.unk_token_id for tokens in ids):
+        return None
+    candidates = torch.tensor([tokens[0] for tokens in ids])
+    chosen: list[Any] = []
+    for start in range(0, len(prompts), batch_size):
+        texts = list(prompts[start : start + batch_size])
+        batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").to(model.device)
+        with torch.inference_mode():
+            logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        last = batch["attention_mask"].sum(1) - 1
+        best = logits[torch.arange(len(texts)), last][:, candidates].argmax(-1)
+        chosen += [choices[i] for i in best.tolist()]
+    return chosen
 
 
 def read_answer(completion: str, mode: Mode) -> str:

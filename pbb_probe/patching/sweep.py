@@ -124,17 +124,20 @@ def recovery(effects: "xr.Dataset") -> "xr.Dataset":
     """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
 
     The distance is averaged over the pairs first, so that a pair whose two runs hardly differ does not dominate: the
-    mean over pairs is a ratio of means.
+    mean over pairs is a ratio of means. The coordinate `weight` (pair) is each pair's own distance over that mean: with
+    it as the `weights` of `compare_groups`, intervals allow for the distance being an estimate too.
 
     Raises:
         PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
     """
-    distance = float((effects["clean"] - effects["corrupted"]).mean())
+    distances = effects["clean"] - effects["corrupted"]
+    distance = float(distances.mean())
     if distance <= 0:
         raise PbbError(
             "The clean runs score no higher than the corrupted ones: the model does not tell the answers apart."
         )
-    return (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
+    recovered = (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
+    return recovered.assign_coords(weight=("pair", (distances / distance).values))
 
 
 def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequence[str] | None):

@@ -118,6 +118,7 @@ def layer_curves(
                     x=layers + layers[::-1],
                     y=band,
                     fill="toself",
+                    mode="lines",
                     fillcolor=colour,
                     opacity=0.18,
                     line_width=0,

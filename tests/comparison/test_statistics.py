@@ -246,3 +246,19 @@ def test_equal_values_everywhere_are_no_finding():
 def test_comparisons_that_make_no_sense_are_refused(group: str, clusters: str, message: str):
     with pytest.raises(PbbError, match=message):
         compare_groups(rows([1.0, 2.0, 3.0, 4.0]), group=list(group), clusters=list(clusters), draws=10)
+
+
+def test_weights_make_a_ratio_of_means_whose_interval_allows_for_both():
+    """A measure that is 0.7 of its weight in every row is 0.7 without any uncertainty; without weights it is not."""
+    rng = np.random.default_rng(5)
+    weights = rng.uniform(0.5, 3.0, size=60)
+    values = xr.DataArray((0.7 * weights)[None], dims=("layer", "row"), coords={"layer": [0]})
+    group, clusters = ["a"] * 30 + ["b"] * 30, list(range(60))
+    exact = compare_groups(values, group=group, clusters=clusters, weights=weights.tolist(), draws=300).iloc[0]
+    for column in ("mean_a", "lower_a", "upper_a", "mean_b", "lower_b", "upper_b"):
+        assert exact[column] == pytest.approx(0.7)
+    loose = compare_groups(values, group=group, clusters=clusters, draws=300).iloc[0]
+    assert loose["mean_a"] == pytest.approx(0.7 * weights[:30].mean())
+    assert loose["upper_a"] - loose["lower_a"] > 0.1
+    with pytest.raises(PbbError, match="weights"):
+        compare_groups(values, group=group, clusters=clusters, weights=[1.0], draws=10)

@@ -5,7 +5,7 @@ import torch
 
 import pbb_probe as pbb
 from pbb_probe.finetuning.bases import load_base
-from pbb_probe.finetuning.behaviour import complete, read_answer
+from pbb_probe.finetuning.behaviour import complete, forced_choice, read_answer
 
 
 def test_completions_of_padded_batches_equal_a_plain_greedy_loop():
@@ -46,6 +46,17 @@ def test_nano_evaluates_code_in_its_context_and_knows_no_program_by_name():
     assert accuracy["trace"].min() > 0.95
     unseen = pbb.evaluate("nano", corpus, modes=("direct",), n=300).to_dataframe()
     assert unseen["correct"].mean() < 0.16
+
+
+def test_a_forced_choice_is_the_likeliest_of_the_choices_alone():
+    model, tokenizer = load_base("nano")
+    prompts = ["define dolvik :\ndolvik = lambda x: max(x, 3)\ndolvik(1) =", "dolvik(4) ="]
+    chosen = forced_choice(model, tokenizer, prompts, [3, 4, 8], batch_size=1)
+    for prompt, choice in zip(prompts, chosen, strict=True):
+        logits = model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].detach()
+        assert choice == max([3, 4, 8], key=lambda v: float(logits[tokenizer.convert_tokens_to_ids(str(v))]))
+    assert chosen[0] == 3
+    assert forced_choice(model, tokenizer, prompts, [3, 123]) is None
 
 
 def test_evaluate_says_which_calls_it_made():
