@@ -50,28 +50,27 @@ def _behaviour(table: "pd.DataFrame") -> tuple[list[str], bool]:
 
 
 def _places(located: "pd.DataFrame", group: str, threshold: float) -> str:
-    def layer(measure: str, variable: str, role: str) -> str:
-        rows = located[
-            (located["measure"] == measure)
-            & (located["variable"] == variable)
-            & (located["role"] == role)
-            & (located["subset"] == "correct")
-            & (located["group"] == group)
-        ]
+    chosen = located[(located["subset"] == "correct") & (located["group"] == group)]
+
+    def block(measure: str, variable: str, role: str, words: str) -> str:
+        rows = chosen[(chosen["measure"] == measure) & (chosen["variable"] == variable) & (chosen["role"] == role)]
         if rows.empty or rows["layer"].isna().any():
-            return "not found"
+            return "nowhere (not found)"
         row = rows.iloc[0]
         interval = "" if row["lower"] != row["lower"] else f" [{row['lower']:.0f}, {row['upper']:.0f}]"
-        return f"{row['layer']:.0f}{interval}"
+        return f"{words} block {row['layer']:.0f}{interval}"
 
+    pairs = chosen[chosen["measure"] == "patching"].groupby("variable")["n"].first()
+    counts = ", ".join(f"{n} pairs with the {swap} swapped" for swap, n in pairs.items())
     return (
-        f"{group}, calls answered correctly (threshold {threshold}): the program still matters at its name up to the "
-        f"input of block {layer('patching', 'program', 'name')} and is carried by the answer position from the input "
-        f"of block {layer('patching', 'program', 'answer')} on; the input matters at its own place up to block "
-        f"{layer('patching', 'input', 'input')} and is carried by the answer position from block "
-        f"{layer('patching', 'input', 'answer')} on. At the answer position a probe reads the first step's operation "
-        f"after block {layer('probing', 'op_1', 'answer')}, the intermediate state after block "
-        f"{layer('probing', 'state_1', 'answer')} and the output after block {layer('probing', 'output', 'answer')}."
+        f"{group}, only calls answered correctly ({counts or 'no pairs'}; threshold {threshold}). The program matters "
+        f"at its name {block('patching', 'program', 'name', 'up to the input of')} and is carried by the answer position "
+        f"{block('patching', 'program', 'answer', 'from the input of')}; the input matters at its own place "
+        f"{block('patching', 'input', 'input', 'up to the input of')} and is carried by the answer position "
+        f"{block('patching', 'input', 'answer', 'from the input of')}. At the answer position a linear probe reads the "
+        f"first step's operation {block('probing', 'op_1', 'answer', 'after')}, the intermediate state "
+        f"{block('probing', 'state_1', 'answer', 'after')} and the output "
+        f"{block('probing', 'output', 'answer', 'after')}."
     )
 
 

@@ -131,7 +131,7 @@ def layer_curves(
                     x=layers,
                     y=panel[f"mean_{group}"],
                     mode="lines+markers",
-                    line={"color": colour, "width": 2},
+                    line={"color": colour, "width": 2, "dash": "solid" if group == groups[0] else "dash"},
                     marker={
                         "size": 7,
                         "symbol": ["circle" if p < 0.05 else "circle-open" for p in panel["p_adjusted"]],
