@@ -64,8 +64,8 @@ def _places(located: "pd.DataFrame", group: str, threshold: float) -> str:
     counts = ", ".join(f"{n} pairs with the {swap} swapped" for swap, n in pairs.items())
     return (
         f"{group}, only calls answered correctly ({counts or 'no pairs'}; threshold {threshold}). The program matters "
-        f"at its name {block('patching', 'program', 'name', 'up to the input of')} and is carried by the answer position "
-        f"{block('patching', 'program', 'answer', 'from the input of')}; the input matters at its own place "
+        f"at its name {block('patching', 'program', 'name', 'up to the input of')} and is carried by the answer "
+        f"position {block('patching', 'program', 'answer', 'from the input of')}; the input matters at its own place "
         f"{block('patching', 'input', 'input', 'up to the input of')} and is carried by the answer position "
         f"{block('patching', 'input', 'answer', 'from the input of')}. At the answer position a linear probe reads the "
         f"first step's operation {block('probing', 'op_1', 'answer', 'after')}, the intermediate state "
