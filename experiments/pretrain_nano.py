@@ -214,7 +214,7 @@ whose code is in its context. It knows no program by name: in training every win
 programs.
 
 Made by `python experiments/pretrain_nano.py --steps {options.steps} --seed {options.seed}`: {options.steps:,} steps of
-{BATCH} windows of {WINDOW} tokens, Muon for the blocks' matrices and AdamW for the rest, about 35 minutes on one core.
+{BATCH} windows of {WINDOW} tokens, Muon for the blocks' matrices and AdamW for the rest, about 40 minutes on one core.
 
 Accuracy on {n:,} held-out programs each (two steps: compositions that no window held; one step: pairs of a name and a
 program that no window held). Chance is about 10 %.

@@ -1,5 +1,6 @@
 """The package as installed: light to import, complete as a wheel, its base model small and whole."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -44,18 +45,12 @@ def test_nano_is_small_and_loads_offline_as_a_hugging_face_model():
 
 
 def test_the_wheel_carries_the_model_and_the_report_template(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(tmp_path),
-    ]
-    subprocess.run([*command, str(ROOT)], check=True)
+    tree = tmp_path / "tree"  # a copy, so that nothing left over from an earlier build can be in the wheel
+    shutil.copytree(ROOT / "pbb_probe", tree / "pbb_probe", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tree)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
