@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.comparison.locate import Edge, locate
 from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.errors import PbbError
+from pbb_probe.patching.pairs import SWAPS
+from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import xarray as xr
-
-SWAPS = ("input", "program")
-GROUPS = ("with_io", "without_io")
 
 
 def probing_table(folder: Path, prefix: str = "", **settings: Any) -> "pd.DataFrame":

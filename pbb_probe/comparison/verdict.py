@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from pbb_probe.programs.corpus import GROUPS
+
 if TYPE_CHECKING:
     import pandas as pd
-
-GROUPS = ("with_io", "without_io")
 
 
 def describe(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ def layer_curves(
     title: str = "",
     y_title: str = "",
     reference: "pd.DataFrame | None" = None,
-    groups: Sequence[str] = ("with_io", "without_io"),
+    groups: Sequence[str] = GROUPS,
 ) -> "Figure":
     """Both groups by layer with their 95 % bands, a panel for each value of two columns.
 
@@ -164,9 +165,7 @@ def layer_curves(
     return figure
 
 
-def patching_heatmap(
-    table: "pd.DataFrame", title: str = "", groups: Sequence[str] = ("with_io", "without_io")
-) -> "Figure":
+def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[str] = GROUPS) -> "Figure":
     """Recovery at layer x role for both groups and their difference, a row of panels a site.
 
     In the difference a star marks an adjusted p below 0.05.
