@@ -24,7 +24,7 @@ def right_answers(model, prompts):
 
 def read(model, corpus, n: int, seed: int):
     """Probes fitted on with_io programs; how often they are right on either group, by layer."""
-    prompts = pbb.make_prompts(corpus, model, n=n, seed=seed)
+    prompts = pbb.make_prompts(corpus, model, n=n, seed=seed, unseen=True)
     acts = pbb.capture(model, prompts, sites=("resid_post",), roles=ROLES)
     groups, programs = prompts.labels["group"], prompts.labels["program"]
     probes = pbb.fit_probes(
@@ -44,7 +44,7 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
     """Recovery at each site, layer and role for pairs that the model answers correctly on both sides."""
     parts, groups, programs = [], [], []
     for group in ("with_io", "without_io"):
-        pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed)
+        pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed, unseen=True)
         metric = pbb.logit_difference(
             pbb.answer_tokens(model, pairs.clean.labels["output"]),
             pbb.answer_tokens(model, pairs.corrupted.labels["output"]),

@@ -43,6 +43,8 @@ class ProbingConfig:
 
     prompts: int = 600
     """Prompts a group."""
+    unseen_inputs: bool = True
+    """Only inputs whose answers were never shown, in either group."""
     sites: tuple[str, ...] = ("resid_post",)
     """TransformerLens sites."""
     roles: tuple[str, ...] = ("name", "input", "answer")
@@ -61,6 +63,8 @@ class PatchingConfig:
 
     pairs: int = 300
     """Pairs a group and swap."""
+    unseen_inputs: bool = True
+    """Only inputs whose answers were never shown, in either group."""
     sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites."""
     roles: tuple[str, ...] = ("name", "input", "answer")
@@ -210,7 +214,9 @@ class Study:
         from pbb_probe.probing.linear import fit_probes
 
         config, model = self.config.probing, load_model(final)
-        prompts = make_prompts(self._corpus, model, n=config.prompts, seed=self.config.seed)
+        prompts = make_prompts(
+            self._corpus, model, n=config.prompts, seed=self.config.seed, unseen=config.unseen_inputs
+        )
         labels = prompts.labels
         if unknown := set(config.targets) - set(labels.columns):
             raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns)}.")
@@ -243,7 +249,9 @@ class Study:
         config, model = self.config.patching, load_model(final)
         for swap in SWAPS:
             for group in GROUPS:
-                pairs = make_pairs(self._corpus, model, swap, group, config.pairs, self.config.seed)
+                pairs = make_pairs(
+                    self._corpus, model, swap, group, config.pairs, self.config.seed, config.unseen_inputs
+                )
                 clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
                 metric = logit_difference(
                     answer_tokens(model, clean["output"]), answer_tokens(model, corrupted["output"])

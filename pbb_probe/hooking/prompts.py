@@ -115,6 +115,7 @@ def make_prompts(
     mode: Mode = "direct",
     n: int | None = None,
     seed: int = 0,
+    unseen: bool = False,
 ) -> Prompts:
     """Calls of the corpus's programs as prompts with the roles `name`, `input` and `answer`.
 
@@ -122,8 +123,7 @@ def make_prompts(
     that in either mode `answer` is the token from which the output is predicted. The arguments are those of
     `Corpus.calls`, and so are the columns of the labels.
     """
-    calls = corpus.calls(mode, group, n, seed)
-    return prompts_of_calls(model, calls)
+    return prompts_of_calls(model, corpus.calls(mode, group, n, seed, unseen))
 
 
 def prompts_of_calls(model: "TransformerBridge", calls: "pd.DataFrame") -> Prompts:

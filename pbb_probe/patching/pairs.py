@@ -27,7 +27,13 @@ class Pairs:
 
 
 def make_pairs(
-    corpus: Corpus, model: "TransformerBridge", swap: Swap, group: Group, n: int = 300, seed: int = 0
+    corpus: Corpus,
+    model: "TransformerBridge",
+    swap: Swap,
+    group: Group,
+    n: int = 300,
+    seed: int = 0,
+    unseen: bool = False,
 ) -> Pairs:
     """Calls of one group, each beside a call that differs in one thing and has another answer.
 
@@ -40,6 +46,7 @@ def make_pairs(
         n: calls drawn. Fewer pairs come back where a call has no partner, or where the tokens of the two do not line up
             (names of different token lengths).
         seed: of the draw.
+        unseen: only inputs whose answers were never shown, on both sides.
 
     Raises:
         PbbError: unknown swap, an empty group, or no pair at all.
@@ -48,8 +55,8 @@ def make_pairs(
 
     if swap not in SWAPS:
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
-    calls = corpus.calls("direct", group, n, seed)
-    every = corpus.calls("direct", group)
+    calls = corpus.calls("direct", group, n, seed, unseen)
+    every = corpus.calls("direct", group, unseen=unseen)
     same, other = ("program", "input") if swap == "input" else ("input", "program")
     candidates = dict(iter(every.groupby([same, "steps"])))
     rng = random.Random(f"pairs {swap} {group} {seed}")

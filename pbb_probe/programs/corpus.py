@@ -46,7 +46,12 @@ class Corpus:
         return [entry for entry in self.entries if entry.group == group]
 
     def calls(
-        self, mode: Mode = "direct", group: Group | None = None, n: int | None = None, seed: int = 0
+        self,
+        mode: Mode = "direct",
+        group: Group | None = None,
+        n: int | None = None,
+        seed: int = 0,
+        unseen: bool = False,
     ) -> "pd.DataFrame":
         """Every program on every input as a prompt, or `n` of them a group drawn at random.
 
@@ -55,13 +60,14 @@ class Corpus:
             group: only this group.
             n: how many calls a group; all of them when None. Programs take turns, so that few are left out.
             seed: of the draw and of the surface templates.
+            unseen: only inputs whose answers were never shown, so that nothing can be answered by heart.
 
         Returns:
             A row a call: prompt, completion, template, program, group, steps and the program's other facts, seen
             (was the answer shown in training), input, state_1, ..., output.
 
         Raises:
-            PbbError: an unknown mode or group, or a group without programs.
+            PbbError: an unknown mode or group, a group without programs, or one without unseen inputs.
         """
         import pandas as pd
 
@@ -71,14 +77,23 @@ class Corpus:
             raise PbbError(f"Unknown group {group!r}: choose one of {', '.join(GROUPS)}.")
         rows = []
         for name in [group] if group else [g for g in GROUPS if self.of(g)]:
-            if not self.of(name):
+            if not (entries := self.of(name)):
                 raise PbbError(f"The corpus has no {name} programs: make it with {name} above 0.")
             rng = random.Random(f"calls {seed} {mode} {name}")
-            shuffled = [rng.sample(entry.traces, len(entry.traces)) for entry in self.of(name)]
+            shuffled = [rng.sample(entry.traces, len(entry.traces)) for entry in entries]
+            if unseen:
+                shuffled = [
+                    [trace for trace in traces if trace.input not in entry.shown]
+                    for entry, traces in zip(entries, shuffled, strict=True)
+                ]
             order = rng.sample(range(len(shuffled)), len(shuffled))
-            turns = [(order[i], turn) for turn in range(max(map(len, shuffled))) for i in range(len(order))]
-            for i, turn in [(i, turn) for i, turn in turns if turn < len(shuffled[i])][:n]:
-                entry, trace = self.of(name)[i], shuffled[i][turn]
+            turns = [(i, turn) for turn in range(max(map(len, shuffled))) for i in order if turn < len(shuffled[i])]
+            if not turns:
+                raise PbbError(
+                    f"Every input of the {name} programs was shown: make the corpus with fewer shown_inputs."
+                )
+            for i, turn in turns[:n]:
+                entry, trace = entries[i], shuffled[i][turn]
                 template = rng.choice(TEMPLATES[mode])
                 document = call_document(entry.program, trace, mode, template)
                 rows.append(

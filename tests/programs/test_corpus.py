@@ -200,3 +200,15 @@ def test_cut_and_missing_files_are_refused(tmp_path):
     path.write_text(path.read_text()[:-40])
     with pytest.raises(PbbError, match=r"corpus\.jsonl"):
         Corpus.load(path)
+
+
+def test_unseen_calls_leave_out_what_was_shown():
+    made = corpus()
+    every, unseen = made.calls(), made.calls(unseen=True)
+    expected = every[~every["seen"]]
+    assert set(zip(unseen["program"], unseen["input"], strict=True)) == set(
+        zip(expected["program"], expected["input"], strict=True)
+    )
+    assert Counter(unseen["group"]) == {"with_io": 8 * 6, "without_io": 6 * 10}
+    with pytest.raises(PbbError, match="fewer shown_inputs"):
+        corpus(shown_inputs=10).calls(unseen=True)
