@@ -235,4 +235,4 @@ def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[st
 def _cell_name(cell) -> str:
     if cell.group == "without_io":
         return "without_io"
-    return f"{cell.group}, {'seen' if cell.seen else 'unseen'} input"
+    return f"{cell.group}<br>{'seen' if cell.seen else 'unseen'} input"

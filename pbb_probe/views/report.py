@@ -54,7 +54,7 @@ def write_report(path: Path, title: str, subtitle: str, words: Sequence[str], se
 def _cells(table: "pd.DataFrame") -> dict:
     def cell(value) -> dict:
         if isinstance(value, float):
-            return {"text": "not found" if value != value else f"{value:.3f}".rstrip("0").rstrip("."), "number": True}
+            return {"text": "-" if value != value else f"{value:.3f}".rstrip("0").rstrip("."), "number": True}
         return {"text": str(value), "number": isinstance(value, int)}
 
     return {

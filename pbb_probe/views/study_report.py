@@ -104,7 +104,7 @@ def write_study_report(run: Path, out: Path) -> None:
                 "Located layers",
                 f"Threshold {config['threshold']}. Patching: layer l means the input of block l. "
                 "Probing: the output of block l.",
-                table=located,
+                table=located.astype({"layer": object}).fillna({"layer": "not found"}),
             ),
             Section("Settings", table=settings),
         ],

@@ -51,7 +51,7 @@ def test_behaviour_bars_reach_the_interval():
     (bar,) = pbb.figures.behaviour(table).data
     assert bar.y[0] + bar.error_y.array[0] == pytest.approx(0.7)
     assert bar.y[0] - bar.error_y.arrayminus[0] == pytest.approx(0.4)
-    assert list(bar.x) == ["with_io, seen input"]
+    assert list(bar.x) == ["with_io<br>seen input"]
 
 
 def test_no_global_template_is_changed(table):
