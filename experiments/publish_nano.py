@@ -23,11 +23,13 @@ def collect(paths: dict[int, Path], table: str) -> pd.DataFrame:
 
 
 def across_seeds(behaviour: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell: accuracy of each seed, and their mean."""
+    """A row a cell: accuracy of each seed, their mean, and the mean of the forced choice."""
     wide = behaviour.pivot_table(index=CELL, columns="seed", values="mean", sort=False)
     wide.columns = [f"seed {seed}" for seed in wide.columns]
     cells = behaviour.groupby(CELL, sort=False)
-    return wide.assign(mean=wide.mean(axis=1), chance=cells["chance"].mean(), calls=cells["n"].sum()).reset_index()
+    return wide.assign(
+        mean=wide.mean(axis=1), forced=cells["forced"].mean(), chance=cells["chance"].mean(), calls=cells["n"].sum()
+    ).reset_index()
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -1,7 +1,11 @@
 """The command line: documented fields, and a user's mistake is one sentence with exit code 2."""
 
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import pytest
 
 from pbb_probe import cli
 from pbb_probe.study import Study
@@ -62,6 +66,17 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(tmp_path))
 
     monkeypatch.setattr(Study, "_make_corpus", full)
+    assert "make room" in refused(capsys, "--out", str(tmp_path))
+
+
+def test_a_full_disk_that_a_library_reports_in_its_own_way_is_one_sentence(capsys, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("enforce fail at inline_container.cc: unexpected pos 2964480")  # torch.save on a full disk
+
+    monkeypatch.setattr(Study, "_make_corpus", fails)
+    with pytest.raises(RuntimeError):  # with room on the disk it is a defect, and is shown as one
+        cli.main(["run", "--out", str(tmp_path)])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
     assert "make room" in refused(capsys, "--out", str(tmp_path))
 
 

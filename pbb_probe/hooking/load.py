@@ -30,7 +30,7 @@ def load_model(
         adapter: a PEFT adapter directory, merged into the weights in float32 before anything is hooked (unmerged
             adapters on fused projections would be ignored silently).
         device: where the model goes; it stays where it is when None.
-        dtype: of the weights, such as `torch.bfloat16`; merging and the parity check are done before in float32.
+        dtype: of the weights, such as `torch.bfloat16`; adapters are merged and the parity checked before.
 
     Returns:
         The bridge in eval mode, its tokenizer at `.tokenizer`.

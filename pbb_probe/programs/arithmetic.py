@@ -1,6 +1,6 @@
 """The arithmetic family: functions of one and two steps over the values 0 to 9.
 
-A step is one of five operations with a constant. Its values stay single digits, so that every value is one token.
+A step is one of six operations with a constant. Its values stay single digits, so that every value is one token.
 Two-step programs are only taken where they are no one-step program in disguise, and the operations (modular,
 order-based, reflecting) do not all collapse into one another: there is an intermediate state to be found.
 """
@@ -20,7 +20,7 @@ MOST_REPEATED = 4  # of the ten inputs may share an output: beyond it the answer
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: its Python text with `{}` where the value goes, and the constants it is used with."""
+    """One step: its Python text, `{x}` being the value and `{c}` the constant, and the constants it is used with."""
 
     name: str
     template: str

@@ -74,7 +74,8 @@ def write_study_report(run: Path, out: Path) -> None:
         run / "report.html",
         title=f"Where are programs evaluated? {config['base']}, {config['curriculum']}, seed {config['seed']}",
         subtitle="with_io: programs learned from source and input/output examples. without_io: from source only. "
-        "Intervals are 95 %, from resampling whole programs; p values are adjusted over each table.",
+        "Intervals are 95 %, from resampling whole programs; p values are adjusted over all places of one "
+        "measure and swap.",
         words=words,
         sections=[
             Section(
