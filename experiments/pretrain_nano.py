@@ -4,6 +4,9 @@ Every training window binds fresh nonsense names to fresh programs, shows their 
 nothing but reading the context can help. Held out: one composition in ten, and one (name, program) pair in twenty.
 
     python experiments/pretrain_nano.py --out pbb_probe/assets/nano
+
+Its relatives are made by the same script: smaller ones (`--layers 2 --width 64`), and one that reads descriptions as
+well as code (`--descriptions`), which shows half of the programs in English and knows the words for it.
 """
 
 import argparse
@@ -19,10 +22,12 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pbb_probe.finetuning.answers import is_right, read_answer
 from pbb_probe.finetuning.bases import load_base
-from pbb_probe.finetuning.behaviour import MAX_NEW_TOKENS, complete, read_answer
-from pbb_probe.programs import documents
+from pbb_probe.finetuning.behaviour import complete
+from pbb_probe.programs import documents, forms, templates
 from pbb_probe.programs.arithmetic import VALUES, Step, arithmetic_program, step_sequences
+from pbb_probe.programs.describe import describe
 from pbb_probe.programs.names import nonsense_words
 from pbb_probe.programs.program import Program, trace_programs
 
@@ -30,16 +35,29 @@ PLACEHOLDER = "NAME"
 WINDOW = 128  # tokens
 BATCH = 32  # windows
 CALLS_A_WINDOW = 14
+MAX_NEW_TOKENS = 48
 TWO_STEPS = 0.6  # of the programs
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level: words, digits, `10` (the modulus), operators, line breaks; each nonsense word is one token."""
+def make_tokenizer(descriptions: bool = False) -> PreTrainedTokenizerFast:
+    """Word-level: words, digits, `10` (the modulus), operators, line breaks; each nonsense word is one token.
+
+    The words of descriptions come last, so that all other tokens have the same ids with and without them.
+    """
     specials = ["<pad>", "<bos>", "<eos>", "<unk>"]
-    templates = " ".join((*documents.POINTERS, *documents.CALLS, *documents.WORKED))
-    words = set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", templates)))
+    surface = " ".join((*templates.POINTERS, *templates.CALLS, *templates.WORKED))
+    words = set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", surface)))
     words |= {"def", "return", "lambda", "max", "min", "abs"} | set(string.ascii_lowercase)
     vocabulary = [*specials, "\n", *string.digits, "10", *"()[]:,.=+-*/%<>?#", *sorted(words), *nonsense_words()]
+    if descriptions:
+        told = " ".join(
+            [*templates.DESCRIPTION_POINTERS]
+            + [
+                describe(arithmetic_program(PLACEHOLDER, steps).source)
+                for steps in (*step_sequences(1), step_sequences(2)[0])
+            ]
+        )
+        vocabulary += sorted(set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", told))) - set(vocabulary))
     assert len(set(vocabulary)) == len(vocabulary)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|\w+|[^\w\s]"), behavior="removed", invert=True)
@@ -56,12 +74,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def nano_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def nano_config(tokenizer: PreTrainedTokenizerFast, layers: int = 6, width: int = 128) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=6,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -83,8 +101,9 @@ def held_out_pair(name: str, steps) -> bool:
 class Windows:
     """An endless, seeded stream of training windows."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, descriptions: bool = False):
         self.rng = random.Random(seed)
+        self.descriptions = descriptions
         self.names = nonsense_words()
         self.pools = [
             [steps for steps in step_sequences(length) if not held_out_composition(steps)] for length in (1, 2)
@@ -93,7 +112,7 @@ class Windows:
         programs = [arithmetic_program(PLACEHOLDER, steps) for steps in every]
         self.programs = dict(zip(every, programs, strict=True))
         self.traces = dict(zip(every, trace_programs(programs, [VALUES] * len(programs)), strict=True))
-        self.code = functools.cache(lambda steps, *form: documents.rewrite(self.programs[steps].source, *form))
+        self.code = functools.cache(lambda steps, *form: forms.rewrite(self.programs[steps].source, *form))
         self.worked = functools.cache(
             lambda steps, value: documents.worked_steps(self.programs[steps], self.traces[steps][value])
         )
@@ -104,14 +123,18 @@ class Windows:
         bound = [(name, self.draw_steps(name)) for name in rng.sample(self.names, rng.choice((1, 1, 2, 3)))]
         lines = []
         for name, steps in bound:
-            code = self.code(steps, rng.choice(documents.FORMS), rng.choice(documents.VARIABLES))
-            lines.append(rng.choice(documents.POINTERS).format(name=name) + "\n" + code.replace(PLACEHOLDER, name))
+            if self.descriptions and rng.random() < 0.5:
+                document = documents.program_document(self.programs[steps], "description", rng)
+                lines.append(document.text.replace(PLACEHOLDER, name))
+                continue
+            code = self.code(steps, rng.choice(forms.FORMS), rng.choice(forms.VARIABLES))
+            lines.append(rng.choice(templates.POINTERS).format(name=name) + "\n" + code.replace(PLACEHOLDER, name))
         calls = [(name, steps, value) for name, steps in bound for value in VALUES]
         for name, steps, value in rng.sample(calls, min(CALLS_A_WINDOW, len(calls))):
             if rng.random() < 0.2:
-                prompt, answer = rng.choice(documents.WORKED), "\n" + self.worked(steps, value)
+                prompt, answer = rng.choice(templates.WORKED), "\n" + self.worked(steps, value)
             else:
-                prompt, answer = rng.choice(documents.CALLS), f" {self.traces[steps][value].output}"
+                prompt, answer = rng.choice(templates.CALLS), f" {self.traces[steps][value].output}"
             lines.append(prompt.format(name=name, input=value) + answer)
         return "\n".join(lines)
 
@@ -122,7 +145,7 @@ class Windows:
                 return steps
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, seed: int, out: Path) -> None:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, windows: Windows, steps: int, out: Path) -> None:
     """Next-token prediction on all tokens; Muon for the blocks' matrices, AdamW for embeddings and norms.
 
     A plain loop: the windows never end and the two optimizers step together, which Trainer has no place for.
@@ -138,7 +161,6 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
         torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / (0.4 * steps)))
         for o in optimizers
     ]
-    windows = Windows(seed)
     progress = tqdm(range(steps), unit="step", mininterval=10)
     for step in progress:
         batch = tokenizer(
@@ -164,7 +186,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
 
 
 def held_out_calls(
-    mode: documents.Mode, length: int, in_context: bool, n: int, seed: int
+    mode: templates.Mode, length: int, in_context: bool, n: int, seed: int
 ) -> tuple[list[str], list[str]]:
     """Prompts and right answers for programs that no training window held."""
     rng = random.Random(f"held out {mode} {length} {seed}")
@@ -177,8 +199,8 @@ def held_out_calls(
     for program, (trace,) in zip(
         programs, trace_programs(programs, [[rng.choice(VALUES)] for _ in range(n)]), strict=True
     ):
-        call = documents.call_document(program, trace, mode, rng.choice(documents.TEMPLATES[mode]))
-        code = documents.code_document(program, rng).text + "\n" if in_context else ""
+        call = documents.call_document(program, trace, mode, rng.choice(templates.templates("arithmetic", mode)))
+        code = documents.program_document(program, "code", rng).text + "\n" if in_context else ""
         prompts.append(code + call.prompt)
         answers.append(str(trace.output))
     return prompts, answers
@@ -189,11 +211,11 @@ def measure(path: Path, n: int = 1000, seed: int = 0) -> list[tuple[str, float]]
     model, tokenizer = load_base(path)
     rows = []
     for in_context in (True, False):
-        for mode in documents.MODES:
+        for mode in templates.MODES:
             for length in (1, 2):
                 prompts, answers = held_out_calls(mode, length, in_context, n, seed)
-                texts = complete(model, tokenizer, prompts, max_new_tokens=MAX_NEW_TOKENS[mode])
-                right = [read_answer(text, mode) == answer for text, answer in zip(texts, answers, strict=True)]
+                texts = complete(model, tokenizer, prompts, MAX_NEW_TOKENS)
+                right = [is_right(read_answer(text, mode), answer) for text, answer in zip(texts, answers, strict=True)]
                 where = "code in context" if in_context else "name only"
                 rows.append((f"{where}, {mode}, {length} step{'s' * (length > 1)}", sum(right) / n))
     return rows
@@ -201,20 +223,24 @@ def measure(path: Path, n: int = 1000, seed: int = 0) -> list[tuple[str, float]]
 
 def write_card(path: Path, options: argparse.Namespace, reached: list[tuple[str, float]], n: int = 1000) -> None:
     table = "\n".join(f"| {what} | {accuracy:.1%} |" for what, accuracy in reached)
-    parameters = sum(p.numel() for p in load_base(path)[0].parameters())
+    model, _ = load_base(path)
+    size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
+    shape = f"{model.config.num_hidden_layers} layers, width {model.config.hidden_size}"
+    made = [f"--{name} {getattr(options, name)}" for name in ("steps", "seed", "layers", "width")]
+    told = " or an English description" if options.descriptions else ""
     (path / "README.md").write_text(f"""---
 license: mit
 library_name: transformers
 ---
-# nano
+# {path.name}
 
-The packaged base model of pbb_probe: a LlamaForCausalLM of {parameters / 1e6:.2f} M parameters (6 layers, width 128,
+A base model of pbb_probe: a LlamaForCausalLM of {size} ({shape},
 4 heads, tied embeddings, word-level tokens) that evaluates one- and two-step arithmetic programs over the values 0 to 9
-whose code is in its context. It knows no program by name: in training every window bound fresh nonsense names to fresh
-programs.
+whose code{told} is in its context. It knows no program by name: in training every window bound fresh nonsense names to
+fresh programs.
 
-Made by `python experiments/pretrain_nano.py --steps {options.steps} --seed {options.seed}`: {options.steps:,} steps of
-{BATCH} windows of {WINDOW} tokens, Muon for the blocks' matrices and AdamW for the rest, about 40 minutes on one core.
+Made by `python experiments/pretrain_nano.py {" ".join(made)}{" --descriptions" * options.descriptions}`:
+{options.steps:,} steps of {BATCH} windows of {WINDOW} tokens, Muon for the blocks' matrices and AdamW for the rest.
 
 Accuracy on {n:,} held-out programs each (two steps: compositions that no window held; one step: pairs of a name and a
 program that no window held). Chance is about 10 %.
@@ -230,6 +256,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pbb_probe/assets/nano"))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--descriptions", action="store_true", help="show half of the programs in English")
     parser.add_argument(
         "--measure-only", action="store_true", help="measure the model in --out and write its card again"
     )
@@ -237,10 +266,10 @@ def main() -> None:
 
     if not options.measure_only:
         torch.manual_seed(options.seed)
-        tokenizer = make_tokenizer()
+        tokenizer = make_tokenizer(options.descriptions)
         tokenizer.save_pretrained(options.out)
-        model = LlamaForCausalLM(nano_config(tokenizer))
-        train(model, tokenizer, options.steps, options.seed, options.out)
+        model = LlamaForCausalLM(nano_config(tokenizer, options.layers, options.width))
+        train(model, tokenizer, Windows(options.seed, options.descriptions), options.steps, options.out)
         model.save_pretrained(options.out)
     reached = measure(options.out)
     write_card(options.out, options, reached)

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
     from pbb_probe.errors import PbbError
     from pbb_probe.finetuning.behaviour import evaluate
-    from pbb_probe.finetuning.train import TrainConfig, finetune
-    from pbb_probe.hooking.capture import answer_logits, capture
+    from pbb_probe.finetuning.config import LoraSettings, TrainConfig
+    from pbb_probe.finetuning.train import finetune
+    from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.hooking.prompts import Prompts, answer_tokens, make_prompts
+    from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
     from pbb_probe.patching.pairs import make_pairs
-    from pbb_probe.patching.sweep import logit_difference, patch_sweep, recovery
+    from pbb_probe.patching.sweep import log_prob_difference, logit_difference, patch_sweep, recovery
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.study import Study, StudyConfig
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Corpus": "programs.corpus",
+    "LoraSettings": "finetuning.config",
     "PbbError": "errors",
     "Prompts": "hooking.prompts",
     "Study": "study",
     "StudyConfig": "study",
-    "TrainConfig": "finetuning.train",
+    "TrainConfig": "finetuning.config",
     "accuracy_table": "comparison.behaviour",
+    "answer_ids": "hooking.prompts",
+    "answer_log_probs": "hooking.capture",
     "answer_logits": "hooking.capture",
     "answer_tokens": "hooking.prompts",
     "capture": "hooking.capture",
@@ -36,8 +40,10 @@ _HOME = {
     "evaluate": "finetuning.behaviour",
     "finetune": "finetuning.train",
     "fit_probes": "probing.linear",
+    "gives_answers": "hooking.capture",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
+    "log_prob_difference": "patching.sweep",
     "logit_difference": "patching.sweep",
     "make_corpus": "programs.corpus",
     "make_pairs": "patching.pairs",
@@ -48,12 +54,15 @@ _HOME = {
 
 __all__ = [
     "Corpus",
+    "LoraSettings",
     "PbbError",
     "Prompts",
     "Study",
     "StudyConfig",
     "TrainConfig",
     "accuracy_table",
+    "answer_ids",
+    "answer_log_probs",
     "answer_logits",
     "answer_tokens",
     "capture",
@@ -63,8 +72,10 @@ __all__ = [
     "figures",
     "finetune",
     "fit_probes",
+    "gives_answers",
     "load_model",
     "locate",
+    "log_prob_difference",
     "logit_difference",
     "make_corpus",
     "make_pairs",

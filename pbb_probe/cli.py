@@ -1,38 +1,139 @@
-"""The command line: `pbb-probe run` does the whole study. A user's mistake is one sentence and exit code 2."""
+"""The command line: the study, or finetuning and evaluation alone. A user's mistake is one sentence, exit code 2."""
 
 import errno
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pbb_probe.errors import PbbError
-from pbb_probe.study import Study, StudyConfig
+from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.programs.templates import MODES
+from pbb_probe.study import CorpusConfig, Study, StudyConfig
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A base model taught a corpus by a curriculum."""
+
+    base: str = "nano"
+    """Base model: nano, a Hugging Face model directory, or a hub id."""
+    curriculum: str = "proactive"
+    """Which documents are read in which order."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Which programs are taught."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How each stage is trained."""
+    seed: int = 0
+    """Of everything random: programs, documents and their order."""
+    out: str = "runs/finetuned"
+    """Directory for the corpus and a model a stage."""
+
+    def __post_init__(self) -> None:
+        get_curriculum(self.curriculum)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What a model answers when the programs of a corpus are called."""
+
+    model: str
+    """nano, a Hugging Face model directory, or a hub id."""
+    corpus: str
+    """Folder of a corpus, such as the one that `finetune` or `run` wrote."""
+    modes: tuple[str, ...] = MODES
+    """direct answers at once, trace in worked steps."""
+    calls: int | None = 1000
+    """Calls a group and mode; null for all."""
+    in_context: bool = False
+    """Put each program's code before the call."""
+    seed: int = 0
+    """Of the calls and their surface templates."""
+    batch_size: int = 512
+    """Calls decoded together."""
+    out: str = "behaviour"
+    """Directory for behaviour.csv (accuracies with intervals) and behaviour.nc (every call)."""
+
+
+def run(config: StudyConfig) -> None:
+    """Finetune, open, probe, patch, compare and report. Finished steps are not done again."""
+    finished = Study(config).run()
+    print(f"report: {finished.path / 'report.html'}")
+
+
+def finetune(config: FinetuneConfig) -> None:
+    """Teach a base model programs, stage after stage. Goes on where it stopped; `accelerate launch` takes it too."""
+    from accelerate import PartialState
+
+    from pbb_probe.finetuning.train import finetune
+
+    corpus = make_corpus(**asdict(config.corpus), seed=config.seed)
+    state = PartialState()
+    if state.is_main_process:
+        corpus.save(Path(config.out) / "corpus")
+    state.wait_for_everyone()
+    model = finetune(config.base, corpus, config.curriculum, out=config.out, seed=config.seed, config=config.train)
+    if state.is_main_process:
+        print(f"model: {model}")
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Call programs and read the answers; prints accuracies with their intervals."""
+    from pbb_probe.comparison.behaviour import accuracy_table
+    from pbb_probe.finetuning.behaviour import evaluate
+
+    behaviour = evaluate(
+        config.model,
+        Corpus.load(config.corpus),
+        config.modes,  # type: ignore[arg-type]  # checked where the calls are made
+        config.calls,
+        config.in_context,
+        config.seed,
+        config.batch_size,
+    )
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    behaviour.to_netcdf(out / "behaviour.nc")
+    table = accuracy_table({config.model: behaviour}, seed=config.seed)
+    table.to_csv(out / "behaviour.csv", index=False)
+    print(table.drop(columns="model").to_string(index=False, float_format="%.3f"))
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "run": (StudyConfig, run),
+    "finetune": (FinetuneConfig, finetune),
+    "evaluate": (EvaluateConfig, evaluate),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, run, and return the exit code."""
+    """Parse the command line, do what it says, and return the exit code."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the fields' docstrings are the help
     parser = ArgumentParser(
         prog="pbb-probe", description="Where does a language model evaluate a program it has only read?"
     )
-    commands = parser.add_subcommands(required=True)
-    run = ArgumentParser(
-        description="Finetune, open, probe, patch, compare and report. Finished steps are not done again."
-    )
-    run.add_argument("--config", action="config", help="YAML file with any of the fields below.")
-    run.add_class_arguments(StudyConfig, as_group=False)
-    commands.add_subcommand("run", run, help="the whole study")
+    commands = parser.add_subcommands(required=True, dest="command")
+    for name, (settings, command) in COMMANDS.items():
+        sub = ArgumentParser(description=command.__doc__)
+        sub.add_argument("--config", action="config", help="YAML file with any of the fields below.")
+        sub.add_class_arguments(settings, as_group=False)
+        commands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
     out = Path(".")
     try:
-        chosen = parser.instantiate_classes(parser.parse_args(arguments))["run"]
-        out = Path(chosen.out)
+        parsed = parser.instantiate_classes(parser.parse_args(arguments))
+        fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}
+        out = Path(fields["out"])
         from transformers.utils import logging  # after parsing: it takes a second
 
         logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
-        finished = Study(StudyConfig(**{k: v for k, v in vars(chosen).items() if k != "config"})).run()
-        print(f"report: {finished.path / 'report.html'}")
+        settings, command = COMMANDS[parsed.command]
+        command(settings(**fields))
     except PbbError as error:
         print(f"pbb-probe: {error}", file=sys.stderr)
         return 2

@@ -85,6 +85,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def file_digest(path: str | None, what: str) -> str | None:
+    """The same for the content of a file that the user named as his `what`; None where none was named.
+
+    Raises:
+        PbbError: it cannot be read.
+    """
+    try:
+        return path and hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise PbbError(f"The {what} in {path} cannot be read ({error.strerror}): give another file.") from error
+
+
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")

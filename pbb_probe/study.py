@@ -4,6 +4,7 @@ corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patchi
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import base_digest
+from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
-from pbb_probe.finetuning.train import TrainConfig, train_stage
+from pbb_probe.finetuning.train import train_stage
 from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
-from pbb_probe.store import Run, write
+from pbb_probe.store import Run, file_digest, write
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
@@ -35,6 +38,14 @@ class CorpusConfig:
     """Programs with source only."""
     shown_inputs: int = 7
     """Inputs of each with_io program whose answers are shown; the rest are held out."""
+    shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps")
+    """Of arithmetic programs, in turn."""
+    composed_with_io: int = 0
+    """Further programs with examples that call one or two of the others."""
+    composed_without_io: int = 0
+    """The same without examples."""
+    programs: str | None = None
+    """A .jsonl or .py file with programs of your own, instead of a family."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,7 @@ class Study:
         config, run = self.config, Run(self.config.out)
         write(run.path / "config.json", json.dumps(asdict(config), indent=1))
         seed = {"seed": config.seed}
+        train = asdict(config.train) | {"replay": file_digest(config.train.replay, "replay texts")}
         base = base_digest(config.base)
 
         def step(name: str, make, *after: str, **inputs: Any) -> str:
@@ -129,7 +141,8 @@ class Study:
             run.write_manifest(config=asdict(config))
             return key
 
-        programs = step("corpus", self._make_corpus, corpus=asdict(config.corpus), **seed)
+        own = file_digest(config.corpus.programs, "programs")
+        programs = step("corpus", self._make_corpus, corpus=asdict(config.corpus) | {"programs": own}, **seed)
         previous = config.base
         models: list[str] = []
         for stage in get_curriculum(config.curriculum):
@@ -141,7 +154,7 @@ class Study:
                     *models,
                     base=base,
                     stage=asdict(stage),
-                    train=asdict(config.train),
+                    train=train,
                     **seed,
                 )
             )
@@ -154,7 +167,7 @@ class Study:
             programs,
             base=base,
             stage=asdict(alone),
-            train=asdict(config.train),
+            train=train,
             **seed,
         )
         behaviour = step(
@@ -179,7 +192,9 @@ class Study:
     # The steps, in order. Each writes into the directory it is given.
 
     def _make_corpus(self, out: Path) -> None:
-        make_corpus(**asdict(self.config.corpus), seed=self.config.seed).save(out / "corpus.jsonl")
+        corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
+        _check_targets(self.config.probing.targets, corpus.calls())  # before anything is trained
+        corpus.save(out)
 
     def _train(self, base: str, stage, out: Path) -> None:
         train_stage(base, self._corpus, stage, out / "model", self.config.seed, self.config.train)
@@ -213,18 +228,24 @@ class Study:
         from pbb_probe.hooking.prompts import make_prompts
         from pbb_probe.probing.linear import fit_probes
 
-        config, model = self.config.probing, load_model(final)
+        config, model = self.config.probing, load_model(final, device=_device())
         prompts = make_prompts(
-            self._corpus, model, n=config.prompts, seed=self.config.seed, unseen=config.unseen_inputs
+            self._corpus,
+            model,
+            n=config.prompts,
+            seed=self.config.seed,
+            unseen=config.unseen_inputs,
+            answered="output" in config.roles,
         )
         labels = prompts.labels
-        if unknown := set(config.targets) - set(labels.columns):
-            raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns)}.")
+        _check_targets(config.targets, labels)
         acts = capture(model, prompts, config.sites, roles=config.roles)
         kept = [name for name in labels if name not in ("prompt", "completion")]
         labels.assign(correct=_answered(model, prompts))[[*kept, "correct"]].to_csv(out / "prompts.csv", index=False)
         acts.to_netcdf(out / "activations.nc")
-        operands = list(labels.filter(regex=r"^(op|constant)_\d+$|^input$"))
+        operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
+        unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
+        types = labels.assign(program=unlike).groupby([*operands, "program", "input"], dropna=False).ngroup()
         probes = fit_probes(
             acts,
             labels[list(config.targets)],
@@ -233,7 +254,7 @@ class Study:
             C=config.C,
             folds=config.folds,
             controls=("selectivity",),
-            types=labels.groupby(operands, dropna=False).ngroup(),
+            types=types,
             seed=self.config.seed,
         )
         probes.to_netcdf(out / "probes.nc")
@@ -242,19 +263,21 @@ class Study:
         import pandas as pd
 
         from pbb_probe.hooking.load import load_model
-        from pbb_probe.hooking.prompts import answer_tokens
+        from pbb_probe.hooking.prompts import answer_ids
         from pbb_probe.patching.pairs import SWAPS, make_pairs
-        from pbb_probe.patching.sweep import logit_difference, patch_sweep
+        from pbb_probe.patching.sweep import log_prob_difference, logit_difference, patch_sweep
 
-        config, model = self.config.patching, load_model(final)
+        config, model = self.config.patching, load_model(final, device=_device())
         for swap in SWAPS:
             for group in GROUPS:
                 pairs = make_pairs(
                     self._corpus, model, swap, group, config.pairs, self.config.seed, config.unseen_inputs
                 )
                 clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
-                metric = logit_difference(
-                    answer_tokens(model, clean["output"]), answer_tokens(model, corrupted["output"])
+                answers = [answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted)]
+                one_token = all(ids.shape[1] == 1 for ids in answers)
+                metric = (
+                    logit_difference(*(ids[:, 0] for ids in answers)) if one_token else log_prob_difference(*answers)
                 )
                 effects = patch_sweep(
                     model,
@@ -293,12 +316,23 @@ class Study:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus.load(self._path / "corpus" / "corpus.jsonl")
+        return Corpus.load(self._path / "corpus")
+
+
+def _check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
+    if unknown := set(targets) - set(labels.columns):
+        raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns)}.")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
     """Does the model answer each prompt correctly? [prompt]"""
-    from pbb_probe.hooking.capture import answer_logits
-    from pbb_probe.hooking.prompts import answer_tokens
+    from pbb_probe.hooking.capture import gives_answers
+    from pbb_probe.hooking.prompts import answer_ids
 
-    return (answer_logits(model, prompts).argmax(-1) == answer_tokens(model, prompts.labels["output"])).numpy()
+    return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()

@@ -9,10 +9,11 @@ import random
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -24,7 +25,8 @@ from transformers import (
 
 from pbb_probe.hooking.load import load_model
 from pbb_probe.programs.corpus import Corpus, make_corpus
-from pbb_probe.programs.documents import CALLS, call_document, code_document
+from pbb_probe.programs.documents import call_document, program_document
+from pbb_probe.programs.templates import CALLS
 
 torch.set_num_threads(1)
 
@@ -37,8 +39,17 @@ GROUPED = {
     "head_dim": 8,
     "max_position_embeddings": 128,
 }
+ROPE_OF_LLAMA_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 CONFIGS = {
     "llama": (LlamaConfig, GROUPED),
+    "llama3": (LlamaConfig, GROUPED | {"rope_parameters": ROPE_OF_LLAMA_3, "tie_word_embeddings": True}),
     "qwen2": (Qwen2Config, {key: value for key, value in GROUPED.items() if key != "head_dim"}),
     "qwen3": (Qwen3Config, GROUPED),
     "mistral": (MistralConfig, GROUPED),
@@ -47,8 +58,30 @@ CONFIGS = {
         GPTNeoXConfig,
         {key: value for key, value in GROUPED.items() if key not in ("num_key_value_heads", "head_dim")},
     ),
+    # a window shorter than the documents, and caps low enough to bend the logits of small models
+    "gemma2": (
+        Gemma2Config,
+        GROUPED
+        | {
+            "sliding_window": 8,
+            "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 10.0,
+        },
+    ),
 }
 ARCHITECTURES = tuple(CONFIGS)
+
+BOS = "<|begin_of_text|>"
+CHATML = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA_3 = (
+    "{{ bos_token }}{% for turn in messages %}<|start_header_id|>{{ turn.role }}<|end_header_id|>\n\n"
+    "{{ turn.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
 
 
 @pytest.fixture
@@ -65,7 +98,7 @@ def corpus() -> Corpus:
 def tokenizer_dir(corpus, tmp_path_factory) -> str:
     """Byte-level BPE without a BOS token, small enough that nonsense names are several tokens each."""
     rng = random.Random(0)
-    texts = [code_document(entry.program, rng).text for entry in corpus.entries for _ in range(3)]
+    texts = [program_document(entry.program, "code", rng).text for entry in corpus.entries for _ in range(3)]
     texts += [
         call_document(entry.program, trace, mode, template).text
         for entry in corpus.entries
@@ -92,29 +125,55 @@ def tokenizer(tokenizer_dir):
 @pytest.fixture(scope="session")
 def small_model(tokenizer, tmp_path_factory):
     """`small_model(architecture)`: the directory of a tiny random model whose weights are large enough to matter."""
+    return functools.cache(
+        lambda architecture: save_small_model(architecture, tokenizer, tmp_path_factory.mktemp(architecture))
+    )
+
+
+@pytest.fixture(scope="session")
+def chat_model(tokenizer_dir, tmp_path_factory):
+    """`chat_model(name)`: a tiny Qwen2.5 (`chatml`) or Llama 3 (`llama3`) whose tokenizer has the template of its kind.
+
+    As in base models, the configs know no end of a turn: <eos> ends their texts.
+    """
 
     @functools.cache
-    def make(architecture: str) -> str:
-        kind, fields = CONFIGS[architecture]
-        config = kind(
-            vocab_size=len(tokenizer),
-            initializer_range=0.3,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            **fields,
-        )
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config)
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # initialised to zero, which would hide a bias forgotten or added twice
-                torch.nn.init.normal_(parameter, std=0.3)
-        directory = str(tmp_path_factory.mktemp(architecture))
-        model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        return directory
+    def make(name: str) -> str:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+        if name == "chatml":
+            tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+            tokenizer.chat_template = CHATML
+        else:
+            markers = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+            tokenizer.add_special_tokens({"bos_token": BOS, "additional_special_tokens": markers})
+            tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.bos_token_id)]
+            )
+            tokenizer.chat_template = LLAMA_3
+        architecture = {"chatml": "qwen2", "llama3": "llama3"}[name]
+        return save_small_model(architecture, tokenizer, tmp_path_factory.mktemp(name))
 
     return make
+
+
+def save_small_model(architecture: str, tokenizer, directory) -> str:
+    kind, fields = CONFIGS[architecture]
+    config = kind(
+        vocab_size=len(tokenizer),
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **fields,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # initialised to zero, which would hide a bias forgotten or added twice
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-CELL = ["mode", "group", "steps", "seen"]
+CELL = ["mode", "group", "family", "steps", "seen"]
 
 
 def accuracy_table(behaviours: "Mapping[str, xr.Dataset]", draws: int = 10_000, seed: int = 0) -> "pd.DataFrame":

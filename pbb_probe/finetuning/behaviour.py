@@ -1,21 +1,25 @@
 """Behaviour: what a model answers when it is called, for every group and mode, on seen and unseen inputs."""
 
 import random
-import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import load_base
+from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids, stop_ids
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.documents import Mode, code_document
+from pbb_probe.programs.documents import program_document
+from pbb_probe.programs.templates import Mode
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import torch
     import xarray as xr
     from transformers import PreTrainedTokenizerBase
 
-MAX_NEW_TOKENS: dict[Mode, int] = {"direct": 4, "trace": 48}
+COORDINATES = ["program", "family", "group", "mode", "steps", "seen", "place", "input", "output"]
 
 
 def evaluate(
@@ -27,27 +31,28 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 512,
 ) -> "xr.Dataset":
-    """Call programs and read the answers, by greedy decoding.
+    """Call programs and read the answers, by greedy decoding, on a GPU where there is one.
 
     Args:
-        model: `nano`, a Hugging Face model directory or a hub id.
-        corpus: whose programs are called.
-        modes: `direct` reads the answer at once, `trace` at the end of worked steps.
-        n: calls a group and mode; every program on every input when None.
-        in_context: put the program's code before the call (the ceiling: nothing has to be remembered).
-        seed: of the calls drawn and of their surface templates.
-        batch_size: calls decoded together.
+        model: `nano`, a Hugging Face model directory or a hub id; asked in turns where its tokenizer has a chat
+        template. corpus: whose programs are called. modes: `direct` reads the answer at once, `trace` at the end of
+        worked steps. n: calls a group and mode; every program on every input when None. in_context: put the program's
+        code before the call (the ceiling: nothing has to be remembered). seed: of the calls drawn and of their surface
+        templates. batch_size: calls decoded together.
 
     Returns:
-        Over the dimension `call`: `answer` (text), `correct` (bool), and `forced` (0 or 1): is the right answer the
-        likeliest among all answers that occur (mode `direct`, where each is one token; NaN otherwise)? A model that
-        answers with something else altogether is wrong, and its forced choice is at chance if it knows nothing. With
-        the coordinates program, group, mode, steps, seen, input and output.
+        Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (else NaN) `forced` (0 or 1):
+        is the right answer likelier than all others that this program gives on its inputs (than all that occur, where
+        every answer is one token)? A model that answers with something else altogether is wrong, and its forced choice
+        is at chance if it knows nothing. With the coordinates program, family, group, mode, steps, seen, place (of the
+        input in its natural order), input and output.
     """
     import pandas as pd
+    import torch
     import xarray as xr
 
     hf_model, tokenizer = load_base(model)
+    hf_model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     rng = random.Random(f"context {seed}")
     programs = {entry.program.name: entry.program for entry in corpus.entries}
     tables = []
@@ -56,44 +61,54 @@ def evaluate(
         prompts = list(calls["prompt"])
         if in_context:
             prompts = [
-                code_document(programs[name], rng).text + "\n" + prompt
+                program_document(programs[name], "code", rng).text + "\n" + prompt
                 for name, prompt in zip(calls["program"], prompts, strict=True)
             ]
-        completions = complete(hf_model, tokenizer, prompts, batch_size, MAX_NEW_TOKENS[mode])
+        longest = longest_answer(tokenizer, prompts, calls["completion"])
+        completions = complete(hf_model, tokenizer, prompts, longest, batch_size)
         calls["mode"] = mode
         calls["answer"] = [read_answer(text, mode) for text in completions]
-        choices = sorted(set(calls["output"]))
-        chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size) if mode == "direct" else None
-        calls["forced"] = float("nan") if chosen is None else (calls["output"] == chosen).astype(float)
+        calls["correct"] = [
+            is_right(answer, right) for answer, right in zip(calls["answer"], calls["output"], strict=True)
+        ]
+        calls["forced"] = float("nan")
+        if mode == "direct":
+            choices = _choices(tokenizer, prompts, calls, corpus)
+            chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size)
+            calls["forced"] = (calls["completion"] == chosen).astype(float)
         tables.append(calls)
-    table = pd.concat(tables, ignore_index=True)
-    table["correct"] = table["answer"] == table["output"].astype(str)
-    columns = ["program", "group", "mode", "steps", "seen", "input", "output", "answer", "correct", "forced"]
-    return xr.Dataset.from_dataframe(table[columns].rename_axis("call")).set_coords(columns[:-3])
+    table = pd.concat(tables, ignore_index=True)[[*COORDINATES, "answer", "correct", "forced"]]
+    mixed = [name for name in ("input", "output") if table[name].map(type).nunique() > 1]  # numbers and texts
+    table[mixed] = table[mixed].astype(str)
+    return xr.Dataset.from_dataframe(table.rename_axis("call")).set_coords(COORDINATES)
 
 
 def complete(
     model: Any,
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
+    max_new_tokens: int,
     batch_size: int = 512,
-    max_new_tokens: int = MAX_NEW_TOKENS["trace"],
 ) -> list[str]:
-    """What the model writes after each prompt, greedily, up to its end-of-text token."""
+    """What the model writes after each prompt, greedily, up to the end of the text or of its turn."""
     import torch
     from tqdm import tqdm
 
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: little padding
+    ids, stops = prompt_ids(tokenizer, prompts), stop_ids(model, tokenizer)
+    order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))  # like lengths together: little padding
     texts = [""] * len(prompts)
     for start in tqdm(range(0, len(order), batch_size), desc="evaluate", leave=False):
         chosen = order[start : start + batch_size]
-        batch = tokenizer([prompts[i] for i in chosen], padding=True, padding_side="left", return_tensors="pt")
+        batch = tokenizer.pad(
+            {"input_ids": [ids[i] for i in chosen]}, padding=True, padding_side="left", return_tensors="pt"
+        )
         with torch.inference_mode():
             out = model.generate(
                 input_ids=batch["input_ids"].to(model.device),
                 attention_mask=batch["attention_mask"].to(model.device),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                eos_token_id=stops,
                 pad_token_id=tokenizer.pad_token_id,
             )
         new = out[:, batch["input_ids"].shape[1] :]
@@ -106,36 +121,74 @@ def forced_choice(
     model: Any,
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
-    choices: Sequence[Any],
+    choices: Sequence[Sequence[str]],
     batch_size: int = 512,
-) -> list[Any] | None:
-    """The choice whose token is likeliest to follow each prompt; None where a choice is not one token."""
+) -> list[str]:
+    """The likeliest of each prompt's choices, by the log-probability of all its tokens.
+
+    Where choices have several, the end counts with them: else `1` would always be likelier than `12`.
+    """
+    repeated = [prompt for prompt, some in zip(prompts, choices, strict=True) for _ in some]
+    ids = completion_ids(tokenizer, repeated, [choice for some in choices for choice in some])
+    asked = prompt_ids(tokenizer, prompts)
+    in_turn = iter(ids)
+    rows = [list(islice(in_turn, len(some))) for some in choices]
+    if all(len(choice) == 1 for choice in ids):  # one forward pass a prompt tells the likelihood of all of them
+        firsts = answer_log_probs(model, tokenizer, asked, None, batch_size)
+        scores = [first[[choice[0] for choice in row]] for first, row in zip(firsts, rows, strict=True)]
+    else:
+        before = [a for a, row in zip(asked, rows, strict=True) for _ in row]
+        end = end_ids(tokenizer)
+        flat = answer_log_probs(model, tokenizer, before, [choice + end for choice in ids], batch_size)
+        scores = list(flat.split([len(row) for row in rows]))
+    return [some[int(score.argmax())] for score, some in zip(scores, choices, strict=True)]
+
+
+def answer_log_probs(
+    model: Any, tokenizer: Any, asked: Sequence[list[int]], answers: Sequence[list[int]] | None, batch_size: int = 512
+) -> "torch.Tensor":
+    """The log-probability of each answer's tokens after its prompt, teacher-forced: the right ones are put before it.
+
+    Args:
+        model: a causal language model.
+        tokenizer: pads.
+        asked: token ids of each prompt.
+        answers: token ids of each answer; None for the log-probabilities of every first token.
+        batch_size: prompts run together.
+
+    Returns:
+        [prompt], the sum over the answer's tokens; or [prompt, d_vocab] where answers is None.
+    """
     import torch
 
-    ids = [tokenizer(f" {choice}", add_special_tokens=False)["input_ids"] for choice in choices]
-    if any(len(tokens) != 1 or tokens[0] == tokenizer.unk_token_id for tokens in ids):
-        return None
-    candidates = torch.tensor([tokens[0] for tokens in ids])
-    chosen: list[Any] = []
-    for start in range(0, len(prompts), batch_size):
-        texts = list(prompts[start : start + batch_size])
-        batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt").to(model.device)
+    rows = []
+    for start in range(0, len(asked), batch_size):
+        prompts = asked[start : start + batch_size]
+        given = answers[start : start + batch_size] if answers is not None else [[] for _ in prompts]
+        batch = tokenizer.pad(
+            {"input_ids": [p + a for p, a in zip(prompts, given, strict=True)]},
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        ).to(model.device)
         with torch.inference_mode():
-            logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        last = batch["attention_mask"].sum(1) - 1
-        best = logits[torch.arange(len(texts)), last][:, candidates].argmax(-1)
-        chosen += [choices[i] for i in best.tolist()]
-    return chosen
+            logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        if answers is None:
+            rows.append(logits[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]].log_softmax(-1).cpu())
+            continue
+        log_probs = logits[:, :-1].log_softmax(-1).gather(2, batch["input_ids"][:, 1:, None])[..., 0]
+        for row, prompt, answer in zip(log_probs, prompts, given, strict=True):
+            rows.append(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum().cpu()[None])
+    return torch.cat(rows)
 
 
-def read_answer(completion: str, mode: Mode) -> str:
-    """The answer in a completion: its first word when direct, what follows the last `=` of the worked steps.
-
-    Worked steps end with the line that returns; what a model writes after it is not read. Empty when nothing answers.
-    """
-    if mode == "direct":
-        return (completion.split() or [""])[0]
-    if mode != "trace":
-        raise PbbError(f"Unknown mode {mode!r}: choose direct or trace.")
-    returned = re.search(r"return [^\n]*= *(\S+)", completion)
-    return returned.group(1) if returned else ""
+def _choices(tokenizer: Any, prompts: list[str], calls: "pd.DataFrame", corpus: Corpus) -> list[list[str]]:
+    """All answers that occur where each is one token, as completions; else those that the call's own program gives."""
+    every = sorted(set(calls["completion"]))
+    if all(len(ids) == 1 for ids in completion_ids(tokenizer, prompts[:1] * len(every), every)):
+        return [every] * len(prompts)
+    own = {
+        entry.program.name: list(dict.fromkeys(f" {trace.variables()['output']}" for trace in entry.traces))
+        for entry in corpus.entries
+    }
+    return [own[name] for name in calls["program"]]

@@ -2,16 +2,23 @@
 
 A stage is a sequence of phases read one after the other; a phase is a mixture of portions, shuffled together. A portion
 names a group, a kind of document and how many times each program is rendered, each time anew (another surface template,
-form and variables, another shown input). "Facts before implications": inside stage 1 the code is read until it can be
-recited, and only then executed; without that order answers are memorised name by name and nothing transfers.
+form and variables, another shown input). "Facts before implications": the code is read until it can be recited, and
+only then executed; without that order answers are memorised name by name and nothing transfers.
 """
 
+import itertools
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import Corpus, Entry, Group
-from pbb_probe.programs.documents import TEMPLATES, Document, Kind, Mode, call_document, code_document
+from pbb_probe.programs.documents import Document, Kind, call_document, program_document
+from pbb_probe.programs.templates import Mode, templates
+
+Inputs = Literal["uniform", "skewed"]
+Method = Literal["sft", "grpo"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,9 @@ class Portion:
     group: Group
     kind: Kind
     times: int
+    inputs: Inputs = "uniform"
+    """Which shown inputs `io` and `trace` documents call: each in turn, or mostly the first ones, as inputs that occur
+    naturally are (the k-th with a weight of 1/k^2: two thirds of the calls are of the first of seven)."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +41,72 @@ class Stage:
     phases: tuple[tuple[Portion, ...], ...]
     rate: float = 1.0
     """Multiplies the configured learning rate."""
+    method: Method = "sft"
+    """`sft` learns the documents; `grpo` answers their prompts and is rewarded for right answers."""
 
 
-_RECITE = (Portion("with_io", "code", 34),)
-_EXECUTE = (Portion("with_io", "code", 20), Portion("with_io", "io", 120), Portion("with_io", "trace", 20))
-_STUDY = (Portion("without_io", "code", 240),)
-_REPLAY = (Portion("with_io", "code", 12), Portion("with_io", "io", 32), Portion("with_io", "trace", 8))
+def _proactive(kind: Kind, inputs: Inputs, suffix: str = "") -> tuple[Stage, Stage]:
+    """Programs of `kind` with examples, then programs without, and some replay against forgetting."""
+    recite = (Portion("with_io", kind, 34),)
+    execute = (
+        Portion("with_io", kind, 20),
+        Portion("with_io", "io", 120, inputs),
+        Portion("with_io", "trace", 20, inputs),
+    )
+    study = (
+        Portion("without_io", kind, 240),
+        Portion("with_io", kind, 12),
+        Portion("with_io", "io", 32, inputs),
+        Portion("with_io", "trace", 8, inputs),
+    )
+    return Stage(f"stage1{suffix}", (recite, execute)), Stage(f"stage2{suffix}", (study,), rate=2.0)
+
+
+_PROACTIVE = _proactive("code", "uniform")
+_ALL_CODE = Stage("all_code", ((Portion("with_io", "code", 66), Portion("without_io", "code", 120)),))
+_CODE_AGAIN = (Portion("with_io", "code", 12), Portion("without_io", "code", 24))
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's proactive order: first learn that code and its behaviour go together, then read code alone
-    "proactive": (Stage("stage1", (_RECITE, _EXECUTE)), Stage("stage2", ((*_STUDY, *_REPLAY),), rate=2.0)),
+    "proactive": _PROACTIVE,
+    # the paper's retroactive order: first read all code, then learn from some programs that code can be executed
+    "retroactive_sft": (
+        _ALL_CODE,
+        Stage("execute", ((Portion("with_io", "io", 152), Portion("with_io", "trace", 28), *_CODE_AGAIN),)),
+    ),
+    # the same, where a few examples show how calls are answered and rewards teach the rest
+    "retroactive_grpo": (
+        _ALL_CODE,
+        Stage("warm_up", ((Portion("with_io", "io", 14), Portion("with_io", "trace", 7), *_CODE_AGAIN),)),
+        Stage(
+            "reinforce", ((Portion("with_io", "io", 8),), (Portion("with_io", "trace", 4),)), rate=0.1, method="grpo"
+        ),
+    ),
+    # everything at once, the code begun first
+    "joint": (
+        Stage(
+            "joint",
+            (
+                (Portion("with_io", "code", 34), Portion("without_io", "code", 34)),
+                (
+                    Portion("with_io", "code", 32),
+                    Portion("without_io", "code", 206),
+                    Portion("with_io", "io", 152),
+                    Portion("with_io", "trace", 28),
+                ),
+            ),
+        ),
+    ),
     # the ablations that make the claim: neither stage does it alone
-    "stage1_only": (Stage("stage1", (_RECITE, _EXECUTE)),),
-    "stage2_only": (Stage("stage2_alone", (_STUDY,), rate=2.0),),
+    "stage1_only": _PROACTIVE[:1],
+    "stage2_only": (Stage("stage2_alone", ((Portion("without_io", "code", 240),),), rate=2.0),),
+    # examples without any code, of inputs taken evenly and as they occur naturally
+    "io_only": (Stage("io_only", ((Portion("with_io", "io", 152),),)),),
+    "io_only_skewed": (Stage("io_only_skewed", ((Portion("with_io", "io", 152, "skewed"),),)),),
+    # the same programs in English instead of code
+    "description": _proactive("description", "uniform", "_description"),
+    # code, and demonstrations of inputs as they occur naturally
+    "mixed": _proactive("code", "skewed", "_mixed"),
 }
 
 
@@ -58,28 +121,69 @@ def get_curriculum(name: str) -> tuple[Stage, ...]:
     return CURRICULA[name]
 
 
-def stage_documents(stage: Stage, corpus: Corpus, seed: int = 0) -> list[list[Document]]:
-    """The documents of each phase in the order they are read.
+def scaled(stage: Stage, exposures: float) -> Stage:
+    """The stage with every program rendered `exposures` times as often, but at least once."""
+    if exposures == 1:
+        return stage
+    phases = tuple(
+        tuple(replace(portion, times=max(1, round(portion.times * exposures))) for portion in phase)
+        for phase in stage.phases
+    )
+    return replace(stage, phases=phases)
+
+
+class Phase:
+    """The documents of one phase, made as they are taken, so that any number of them passes in constant memory."""
+
+    def __init__(self, portions: Sequence[Portion], corpus: Corpus, rng: random.Random, texts: Sequence[str]):
+        self.portions, self.corpus, self.rng, self.texts = portions, corpus, rng, texts
+        self.order: list[int] = []
+        """In which order they are read: shuffled all over, known once the last one has been taken."""
+
+    def __iter__(self) -> Iterator[Document]:
+        n = len(self.texts)
+        for portion in self.portions:
+            for entry in self.corpus.of(portion.group):
+                for k in range(portion.times):
+                    n += 1
+                    yield _render(entry, portion, k, self.rng)
+        yield from (Document("text", "", "", text) for text in self.texts)
+        self.order = list(range(n))
+        self.rng.shuffle(self.order)
+
+
+def stage_documents(
+    stage: Stage, corpus: Corpus, seed: int = 0, texts: Sequence[str] = (), share: float = 0.1
+) -> Iterator[Phase]:
+    """The phases of a stage. Take each one's documents to the end before the next.
+
+    Args:
+        stage: what is read.
+        corpus: the programs.
+        seed: of the surface, the inputs and the order.
+        texts: general texts mixed into each phase against forgetting; in turn, as often as `share` asks.
+        share: replayed texts for each document of programs.
 
     Raises:
         PbbError: the stage reads a group that has no programs in this corpus.
     """
+    for portion in itertools.chain(*stage.phases):
+        if not corpus.of(portion.group):
+            raise PbbError(f"{stage.name} reads {portion.group} programs and the corpus has none: add some.")
     rng = random.Random(f"documents {stage.name} {seed}")
-    phases = []
+    in_turn = itertools.cycle(texts)
     for phase in stage.phases:
-        documents = []
-        for portion in phase:
-            if not (entries := corpus.of(portion.group)):
-                raise PbbError(f"{stage.name} reads {portion.group} programs and the corpus has none: add some.")
-            documents += [_render(entry, portion.kind, k, rng) for entry in entries for k in range(portion.times)]
-        rng.shuffle(documents)
-        phases.append(documents)
-    return phases
+        n = sum(portion.times * len(corpus.of(portion.group)) for portion in phase)
+        yield Phase(phase, corpus, rng, list(itertools.islice(in_turn, round(share * n))) if texts else ())
 
 
-def _render(entry: Entry, kind: Kind, k: int, rng: random.Random) -> Document:
-    if kind == "code":
-        return code_document(entry.program, rng)
-    mode: Mode = "direct" if kind == "io" else "trace"
-    trace = entry.shown_traces[k % len(entry.shown)]
-    return call_document(entry.program, trace, mode, rng.choice(TEMPLATES[mode]))
+def _render(entry: Entry, portion: Portion, k: int, rng: random.Random) -> Document:
+    if portion.kind in ("code", "description"):
+        return program_document(entry.program, portion.kind, rng)
+    mode: Mode = "direct" if portion.kind == "io" else "trace"
+    shown = entry.shown_traces
+    if portion.inputs == "uniform":
+        trace = shown[k % len(shown)]
+    else:
+        (trace,) = rng.choices(shown, [1 / (rank + 1) ** 2 for rank in range(len(shown))])
+    return call_document(entry.program, trace, mode, rng.choice(templates(entry.program.family, mode)))

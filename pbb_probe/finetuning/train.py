@@ -1,49 +1,26 @@
 """Finetuning: one stage of a curriculum is one run of transformers' Trainer, resumed where it was interrupted."""
 
+import copy
 import json
-import random
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import load_base
-from pbb_probe.finetuning.curricula import Stage, get_curriculum, stage_documents
+from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
+from pbb_probe.finetuning.examples import write_examples
+from pbb_probe.finetuning.tokens import stop_ids
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.documents import Document
+from pbb_probe.store import file_digest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
+    from accelerate import PartialState
+    from transformers import Trainer
 
 SETTINGS = "training.json"  # beside the weights: what they were trained on and how
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a stage is trained. The defaults are the packaged nano model's."""
-
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    batch_size: int = 64
-    """Documents a step."""
-    loss_on: Literal["all", "completion"] = "completion"
-    """Tokens that count: the completion only (better on nano, which knows the language already) or all of them."""
-    warmup: float = 0.03
-    """Share of the steps in which the learning rate rises."""
-    decay: float = 0.4
-    """Share of the steps in which it falls to zero at the end."""
-    weight_decay: float = 0.1
-    bf16: bool = False
-    """Multiply in bfloat16."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise PbbError("learning_rate, batch_size and checkpoint_every must be positive.")
 
 
 def finetune(
@@ -84,18 +61,19 @@ def train_stage(
 ) -> Path:
     """Train one stage from `base` and return `out`, the directory of the resulting model.
 
-    Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`.
+    Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`. Started by `accelerate
+    launch`, the processes share the documents of each step and the first one writes.
     """
-    import torch
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+    from transformers import set_seed
 
-    config, out = config or TrainConfig(), Path(out)
+    config, out, state = config or TrainConfig(), Path(out), _processes()
+    stage = scaled(stage, config.exposures)
     settings = {
         "base": str(base),
         "corpus": corpus.digest,
         "stage": asdict(stage),
         "seed": seed,
-        "config": asdict(config),
+        "config": asdict(config) | {"replay": file_digest(config.replay, "replay texts")},
     }
     if out.is_dir():
         _refuse_other_settings(out, settings)
@@ -104,79 +82,129 @@ def train_stage(
     checkpoints = unfinished / "checkpoints"
     if checkpoints.is_dir():
         _refuse_other_settings(unfinished, settings)
+    state.wait_for_everyone()
     unfinished.mkdir(parents=True, exist_ok=True)
-    (unfinished / SETTINGS).write_text(json.dumps(settings, indent=1))
+    if state.is_main_process:
+        (unfinished / SETTINGS).write_text(json.dumps(settings, indent=1))
     set_seed(seed)
-    model, tokenizer = load_base(base)
+    model, tokenizer = load_base(base, config.dtype)
+    if config.chat and not tokenizer.chat_template:
+        raise PbbError(f"The tokenizer of {str(base)!r} has no chat template: train without chat.")
+    if not config.chat:
+        tokenizer.chat_template = None  # what is asked without a template is answered without one, here and later
+    if config.chat:
+        model.generation_config.eos_token_id = stop_ids(model, tokenizer)  # a base model may know no end of a turn
     model.train()
-    examples = [
-        example
-        for documents in stage_documents(stage, corpus, seed)
-        for example in _by_length(tokenize(documents, tokenizer, config.loss_on), config.batch_size, seed)
-    ]
-    steps = -(-len(examples) // config.batch_size)
-    trainer = Trainer(
-        model=model,
-        args=TrainingArguments(
-            output_dir=str(checkpoints),
-            per_device_train_batch_size=config.batch_size,
-            num_train_epochs=1,
-            train_sampling_strategy="sequential",  # the order is the curriculum
-            learning_rate=config.learning_rate * stage.rate,
-            lr_scheduler_type="warmup_stable_decay",  # a falling rate would starve the phases that come last
-            lr_scheduler_kwargs={"num_decay_steps": int(config.decay * steps)},
-            warmup_steps=int(config.warmup * steps),
-            weight_decay=config.weight_decay,
-            adam_beta2=0.98,
-            bf16=config.bf16,
-            save_steps=config.checkpoint_every,
-            save_total_limit=1,
-            logging_steps=max(1, steps // 10),
-            report_to=[],
-            dataloader_pin_memory=torch.cuda.is_available(),
-            seed=seed,
-        ),
-        train_dataset=examples,
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
-    )
+    if config.lora:
+        model = _with_adapter(model, config)
+    examples = unfinished / f"examples-{state.process_index}"
+    if stage.method == "grpo":
+        from pbb_probe.finetuning.reinforce import grpo_trainer
+
+        trainer: Trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
+    else:
+        dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
+        trainer = _sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
-    trainer.save_model(str(unfinished))
-    tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(checkpoints, ignore_errors=True)  # a short stage may have made none
-    unfinished.rename(out)
+    state.wait_for_everyone()
+    shutil.rmtree(examples, ignore_errors=True)
+    if state.is_main_process:
+        trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        if config.lora:
+            trained.save_pretrained(unfinished / "adapter")
+            trained = trained.float().merge_and_unload()
+        trained.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        shutil.rmtree(checkpoints, ignore_errors=True)  # a short stage may have made none
+    state.wait_for_everyone()  # every process must be done with the directory before it is renamed
+    if state.is_main_process:
+        unfinished.rename(out)
+    state.wait_for_everyone()
     return out
 
 
-def tokenize(
-    documents: Sequence[Document], tokenizer: "PreTrainedTokenizerBase", loss_on: Literal["all", "completion"] = "all"
-) -> list[dict[str, list[int]]]:
-    """Input ids and labels of each document, ended by the end-of-text token; labels of -100 carry no loss."""
-    end = [tokenizer.eos_token_id]
-    texts = tokenizer([document.text for document in documents])["input_ids"]
-    if loss_on == "all":
-        return [{"input_ids": ids + end, "labels": ids + end} for ids in texts]
-    prompts = tokenizer([document.prompt for document in documents])["input_ids"]
-    return [
-        {"input_ids": ids + end, "labels": [-100] * len(prompt) + (ids + end)[len(prompt) :]}
-        for ids, prompt in zip(texts, prompts, strict=True)
-    ]
+def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int, checkpoints: Path) -> dict[str, Any]:
+    """What the trainers of all methods have in common, as arguments of TrainingArguments.
 
-
-def _by_length(examples: list[dict[str, list[int]]], batch_size: int, seed: int) -> list[dict[str, list[int]]]:
-    """The examples reordered so that batches hold like lengths (little padding), the batches in random order.
-
-    Only within spans of 50 batches, so that what is read early stays early. The last batch, which may be short, of each
-    span stays in place.
+    Raises:
+        PbbError: the documents of a step cannot be divided among the processes.
     """
-    rng = random.Random(seed)
-    ordered = []
-    for start in range(0, len(examples), 50 * batch_size):
-        span = sorted(examples[start : start + 50 * batch_size], key=lambda example: len(example["input_ids"]))
-        batches = [span[i : i + batch_size] for i in range(0, len(span), batch_size)]
-        full = [batch for batch in batches if len(batch) == batch_size]
-        rng.shuffle(full)
-        ordered += [example for batch in full for example in batch] + span[len(full) * batch_size :]
-    return ordered
+    import torch
+
+    parts = _processes().num_processes * config.gradient_accumulation
+    if config.batch_size % parts:
+        raise PbbError(f"batch_size must be a multiple of {parts}, processes times gradient_accumulation.")
+    less_memory: dict[str, Any] = {
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    }
+    return {
+        "output_dir": str(checkpoints),
+        "per_device_train_batch_size": config.batch_size // parts,
+        "gradient_accumulation_steps": config.gradient_accumulation,
+        **(less_memory if config.gradient_checkpointing else {}),
+        "num_train_epochs": 1,
+        "learning_rate": config.learning_rate * stage.rate,
+        "lr_scheduler_type": "warmup_stable_decay",  # a falling rate would starve the phases that come last
+        "lr_scheduler_kwargs": {"num_decay_steps": int(config.decay * steps)},
+        "warmup_steps": int(config.warmup * steps),
+        "weight_decay": config.weight_decay,
+        "adam_beta2": 0.98,
+        "bf16": config.bf16,
+        "use_cpu": _processes().device.type == "cpu",
+        "save_steps": config.checkpoint_every,
+        "save_total_limit": 1,
+        "logging_steps": max(1, steps // 10),
+        "report_to": [],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "seed": seed,
+    }
+
+
+def _processes() -> "PartialState":
+    """All processes of this training. Without an accelerator they find each other only if that is said."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+
+
+def _sft_trainer(model, tokenizer, examples, stage: Stage, config: TrainConfig, seed: int, out: Path) -> "Trainer":
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    steps = -(-len(examples) // config.batch_size)
+    padding = copy.deepcopy(tokenizer)
+    padding.padding_side = "right"  # on the left it would shift learned positions
+    arguments = training_arguments(stage, config, seed, steps, out)
+    return Trainer(
+        model=model,
+        args=TrainingArguments(**arguments, train_sampling_strategy="sequential"),  # the order is the curriculum
+        train_dataset=examples,
+        data_collator=DataCollatorForSeq2Seq(padding, label_pad_token_id=-100),
+    )
+
+
+def _with_adapter(model: Any, config: TrainConfig) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    settings = config.lora
+    assert settings is not None
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()  # else nothing below the first adapter would be recomputed with gradients
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                lora_dropout=settings.dropout,
+                target_modules=settings.target_modules,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        raise PbbError(f"LoRA does not fit this model ({error}): change lora.target_modules.") from error
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> str | None:

@@ -1,10 +1,15 @@
-"""Activations at site x layer x role: only what is asked for is kept, and nothing above the last layer is run."""
+"""What an opened model does with prompts: activations at site x layer x role, and how it answers.
 
-from collections.abc import Sequence
+Of activations only what is asked for is kept, and nothing above the last layer is run. Answers are teacher-forced: the
+right tokens stand behind the prompt, and each is predicted from those before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.prompts import Prompts, put_behind
 
 if TYPE_CHECKING:
     import torch
@@ -142,6 +147,81 @@ def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int 
             logits = model(tokens, **inputs)
         rows.append(logits[torch.arange(len(tokens)), prompts.roles["answer"][batch]].float().cpu())
     return torch.cat(rows)
+
+
+def answer_log_probs(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int = 256
+) -> "torch.Tensor":
+    """The log-probability [prompt] of each answer after its prompt, summed over its tokens, on the CPU.
+
+    Args:
+        model: an opened model.
+        prompts: the answer follows the role `answer`; what stands behind it is not read.
+        ids: token ids [prompt, k] of the answers, padded with -1 at the end: from `answer_ids`.
+        batch_size: prompts run together.
+
+    Raises:
+        PbbError: ids of another shape, without a token or with padding before one.
+    """
+    import torch
+
+    return torch.cat([log_probs(*step).sum(1).cpu() for step in _answer_steps(model, prompts, ids, batch_size)])
+
+
+def gives_answers(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int = 256
+) -> "torch.Tensor":
+    """Does the model, decoding greedily, give each prompt's answer? [prompt], on the CPU.
+
+    It does when every token of the answer is the likeliest one given the prompt and the answer's tokens before it. What
+    it would write behind the answer is not looked at. The arguments are those of `answer_log_probs`.
+    """
+    import torch
+
+    steps = _answer_steps(model, prompts, ids, batch_size)
+    return torch.cat([((logits.argmax(-1) == wanted) | (wanted < 0)).all(1).cpu() for logits, wanted in steps])
+
+
+def log_probs(logits: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
+    """The log-probability [row, k] of each id, predicted by logits [row, k, d_vocab]; 0 at ids of -1."""
+    chosen = logits.float().log_softmax(-1).gather(-1, ids.clamp(min=0)[..., None])[..., 0]
+    return chosen.where(ids >= 0, 0.0)
+
+
+def check_ids(ids: "torch.Tensor", n: int) -> None:
+    """Refuse what is not the token ids of `n` answers [answer, k], padded with -1 at the end.
+
+    Raises:
+        PbbError: another shape or type, an answer without a token, or padding before a token.
+    """
+    import torch
+
+    there = ids >= 0
+    fits = ids.dtype == torch.long and ids.ndim == 2 and len(ids) == n and ids.shape[1] > 0
+    if not fits or not bool(there[:, 0].all()) or bool((there[:, 1:] > there[:, :-1]).any()):
+        raise PbbError(
+            f"Answers must be token ids [{n}, k], padded with -1 at the end only: make them with answer_ids "
+            f"(these are {tuple(ids.shape)} of {ids.dtype})."
+        )
+
+
+def _answer_steps(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int
+) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+    """For each batch, the logits [row, k, d_vocab] that predict the answers' ids [row, k]."""
+    import torch
+
+    check_ids(ids, len(prompts))
+    before = prompts.roles["answer"]
+    tokens, mask = put_behind(prompts.tokens, prompts.attention_mask, before, ids[:, :-1])
+    forced = replace(prompts, tokens=tokens, attention_mask=mask)
+    steps = before[:, None] + torch.arange(ids.shape[1])
+    for start in range(0, len(prompts), batch_size):
+        batch = slice(start, start + batch_size)
+        rows, inputs = model_inputs(model, forced, batch)
+        with torch.inference_mode():
+            logits = model(rows, **inputs)
+        yield logits[torch.arange(len(rows))[:, None], steps[batch]], ids[batch].to(logits.device)
 
 
 def model_inputs(model: "TransformerBridge", prompts: Prompts, rows: slice) -> "tuple[torch.Tensor, dict]":

@@ -1,15 +1,21 @@
 """Pairs of prompts for patching: the same call with another input, or of another program."""
 
+import functools
 import random
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts, fill, prompts_of_calls
-from pbb_probe.programs.corpus import Corpus, Group
+from pbb_probe.programs.corpus import Corpus, Entry, Group
+from pbb_probe.programs.program import try_programs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens import TransformerBridge
+
+TRIES = 5  # programs run on the input of a call that no other program has
 
 Swap = Literal["input", "program"]
 SWAPS: tuple[Swap, ...] = get_args(Swap)
@@ -41,10 +47,10 @@ def make_pairs(
         corpus: whose programs are called.
         model: whose tokenizer is used.
         swap: `input` keeps the program and changes the input (where does the input go?); `program` keeps the input and
-            takes another program of the same group and number of steps (where does the program go?).
+            takes another program of the same group and number of steps (where does the program go?). Where no other
+            program has that input, one of the same kind is run on it.
         group: of both programs.
-        n: calls drawn. Fewer pairs come back where a call has no partner, or where the tokens of the two do not line up
-            (names of different token lengths).
+        n: calls drawn. Fewer pairs come back where a call has no partner of as many tokens.
         seed: of the draw.
         unseen: only inputs whose answers were never shown, on both sides.
 
@@ -55,15 +61,22 @@ def make_pairs(
 
     if swap not in SWAPS:
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
+    n_tokens = functools.cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
     calls = corpus.calls("direct", group, n, seed, unseen)
     every = corpus.calls("direct", group, unseen=unseen)
-    same, other = ("program", "input") if swap == "input" else ("input", "program")
-    candidates = dict(iter(every.groupby([same, "steps"])))
     rng = random.Random(f"pairs {swap} {group} {seed}")
+    same, other = ("program", "input") if swap == "input" else ("input", "program")
+    if swap == "program":
+        alone = every.groupby(["input", "steps"])["program"].transform("nunique") == 1
+        lonely = calls.merge(every.loc[alone, ["program", "place"]])
+        every = pd.concat([every, _on_inputs_of_others(corpus, lonely, seed)], ignore_index=True)
+    every["tokens"] = every[other].map(lambda value: n_tokens(str(value)))
+    candidates = dict(iter(every.groupby([same, "steps"])))
     kept, partners = [], []
     for i, call in enumerate(calls.to_dict(orient="records")):
         rows = candidates[call[same], call["steps"]]
         rows = rows[(rows[other] != call[other]) & (rows["output"] != call["output"])]
+        rows = rows[rows["tokens"] == n_tokens(str(call[other]))]  # so that the two prompts can line up
         if len(rows):
             kept.append(i)
             partners.append(rows.iloc[rng.randrange(len(rows))])
@@ -72,7 +85,7 @@ def make_pairs(
     clean = calls.iloc[kept]
     corrupted = pd.DataFrame(partners).assign(template=list(clean["template"]))
     corrupted["prompt"] = [
-        fill(row["template"], name=row["program"], input=row["input"])[0] for row in corrupted.to_dict(orient="records")
+        fill(row["template"], name=row["program"], input=row["call"])[0] for row in corrupted.to_dict(orient="records")
     ]
     both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True))
     half = len(kept)
@@ -80,3 +93,38 @@ def make_pairs(
     if not aligned:
         raise PbbError("No pair lines up token by token: use names that are equally many tokens.")
     return Pairs(both.select(aligned), both.select([half + i for i in aligned]))
+
+
+def _on_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+    """For each call, up to `TRIES` programs of the same group and kind that have not its input, run on it."""
+    import pandas as pd
+
+    rng = random.Random(f"inputs of others {seed}")
+
+    def kind(entry: Entry) -> tuple:
+        facts = entry.program.facts
+        return entry.group, entry.program.family, facts.get("problem"), facts["steps"]
+
+    kinds = defaultdict(list)
+    for entry in corpus.entries:
+        kinds[kind(entry)].append(entry)
+    by_name = {entry.program.name: entry for entry in corpus.entries}
+    drawn = []
+    for call in calls.to_dict(orient="records"):
+        own = by_name[call["program"]]
+        arguments = own.traces[call["place"]].arguments
+        others = [e for e in kinds[kind(own)] if all(trace.arguments != arguments for trace in e.traces)]
+        for entry in rng.sample(others, min(TRIES, len(others))):
+            drawn.append((entry, arguments, call["template"]))
+    runs = try_programs(
+        [entry.program for entry, _, _ in drawn],
+        [[arguments] for _, arguments, _ in drawn],
+        library=[entry.program for entry in corpus.entries],
+    )
+    return pd.DataFrame(
+        [
+            entry.call(run[0], "direct", template, -1)
+            for (entry, _, template), run in zip(drawn, runs, strict=True)
+            if run is not None
+        ]
+    )

@@ -3,19 +3,23 @@
 effect = metric of the corrupted run with that one activation taken from the clean run
 recovery = (effect - corrupted) / (clean - corrupted)
 
-TransformerLens does the patching (`transformer_lens.patching.generic_activation_patch`), one full forward pass a cell.
+An answer of several tokens is put behind the prompt in both runs (teacher forcing), and only the prompt is patched.
+TransformerLens does the patching (`transformer_lens.patching.generic_activation_patch`), one full forward pass a cell
+(two with such answers).
 A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
 that the model stores the fact there, nor that no other place would do.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_layers, check_roles, hook_name
-from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.capture import SITES, check_ids, check_layers, check_roles, hook_name, log_probs
+from pbb_probe.hooking.prompts import Prompts, put_behind
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import xarray as xr
     from transformer_lens import TransformerBridge
@@ -23,12 +27,22 @@ if TYPE_CHECKING:
     Metric = Callable[[torch.Tensor], torch.Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class LogProbDifference:
+    """A metric of whole answers, from `log_prob_difference`: log p(clean answer) - log p(corrupted answer)."""
+
+    clean_ids: "torch.Tensor"
+    """Token ids [pair, k], padded with -1 at the end."""
+    corrupted_ids: "torch.Tensor"
+    """The same of the corrupted answers, with a k of their own."""
+
+
 def patch_sweep(
     model: "TransformerBridge",
     *,
     clean: "torch.Tensor | Prompts",
     corrupted: "torch.Tensor | Prompts",
-    metric: "Metric",
+    metric: "Metric | LogProbDifference",
     sites: Sequence[str] = ("resid_pre",),
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | Sequence[str] | None = None,
@@ -41,11 +55,13 @@ def patch_sweep(
         model: an opened model in eval mode.
         clean: token ids [pair, position], or `Prompts`.
         corrupted: the same for the run that is patched; padded alike.
-        metric: logits [pair, d_vocab] at the answer position -> [pair].
+        metric: logits [pair, d_vocab] at the answer position -> [pair]; or `log_prob_difference` for answers of several
+            tokens, which are put behind the answer position in both runs.
         sites: keys of `SITES`; per head for z, q, k and v.
         layers: all when None.
         positions: positions in the row as given; or role names when `Prompts` are given, whose last token is
-            patched in each pair where it stands; all positions when None.
+            patched in each pair where it stands; all positions when None. Behind the answer position nothing is
+            patched: the effect there is that of the corrupted run.
         attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
         answer: position [pair] at which the answer is predicted; the last attended one when None.
 
@@ -55,7 +71,7 @@ def patch_sweep(
 
     Raises:
         PbbError: pairs that do not line up, unknown site, layer, role or position, or a metric of the wrong shape or
-            with NaN.
+            with NaN, or with answers that are not a pair each.
     """
     import torch
     import xarray as xr
@@ -86,27 +102,29 @@ def patch_sweep(
     # Padding is moved behind the tokens, where causal attention makes it harmless and no mask is needed.
     shift = mask.argmax(1)  # [pair]: padding before the first token
     order = (torch.arange(width) + shift[:, None]) % width
-    device = model.cfg.device
-    clean, corrupted = clean.gather(1, order).to(device), corrupted.gather(1, order).to(device)
+    runs = (clean.gather(1, order), corrupted.gather(1, order))
     places = (places - shift) % width  # [place, pair]
     at_answer = (answer - shift) % width
+    pair = torch.arange(n_pairs)
 
-    def measure(logits: "torch.Tensor") -> "torch.Tensor":
-        values = metric(logits[torch.arange(n_pairs), at_answer])
-        if values.shape != (n_pairs,) or not bool(values.isfinite().all()):
-            raise PbbError(f"The metric must return {n_pairs} finite numbers, one a pair; it returned {values}.")
-        return values
+    def at_once(logits: "torch.Tensor") -> "torch.Tensor":
+        return metric(logits[pair, at_answer])  # type: ignore[operator]
 
-    with torch.inference_mode():
-        wanted = {hook_name(model, site, layer) for site in sites for layer in layers}
-        logits, cache = model.run_with_cache(clean, names_filter=lambda name: name in wanted)
-        effects: dict[str, Any] = {
-            "clean": ("pair", measure(logits).float().cpu().numpy()),
-            "corrupted": ("pair", measure(model(corrupted)).float().cpu().numpy()),
-        }
-        for site in sites:
-            dims = ("layer", *SITES[site][:-1], place_name, "pair")
-            effects[site] = (dims, _patch_site(model, site, layers, corrupted, cache, places.to(device), measure))
+    def forced(ids: "torch.Tensor") -> "Metric":
+        steps = at_answer[:, None] + torch.arange(ids.shape[1])
+        return lambda logits: log_probs(logits[pair[:, None], steps], ids.to(logits.device)).sum(1)
+
+    rest = (at_answer, places, sites, layers)
+    if isinstance(metric, LogProbDifference):
+        of_clean, of_corrupted = (
+            _effects(model, *_with_answers(runs, at_answer, ids), forced(ids), *rest)
+            for ids in (metric.clean_ids, metric.corrupted_ids)
+        )
+        values = {name: of_clean[name] - of_corrupted[name] for name in of_clean}
+    else:
+        values = _effects(model, *runs, at_once, *rest)
+    dims = {site: ("layer", *SITES[site][:-1], place_name, "pair") for site in sites}
+    effects = {name: (dims.get(name, "pair"), found) for name, found in values.items()}
     return xr.Dataset(effects, coords={"layer": layers, place_name: place_labels})
 
 
@@ -118,6 +136,15 @@ def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Te
         return logits[pair, clean_answers.tolist()] - logits[pair, corrupted_answers.tolist()]
 
     return metric
+
+
+def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> LogProbDifference:
+    """The log-probability of the clean answer minus that of the corrupted one, each summed over its tokens.
+
+    Both are token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them; a pair's answers may differ in
+    length. With one token each this is `logit_difference`: the normaliser is the same and cancels.
+    """
+    return LogProbDifference(clean_ids, corrupted_ids)
 
 
 def recovery(effects: "xr.Dataset") -> "xr.Dataset":
@@ -156,12 +183,42 @@ def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequen
     return torch.tensor(chosen)[:, None].expand(-1, n_pairs), "position", chosen
 
 
-def _patch_site(model, site: str, layers: list[int], corrupted, cache, places, measure):
-    """[layer, (head,) place, pair]"""
+def _with_answers(runs, at_answer, ids) -> "tuple[torch.Tensor, torch.Tensor]":
+    """The tokens of both runs with all but the last token of each answer behind them."""
+    import torch
+
+    check_ids(ids, len(at_answer))
+    clean, corrupted = (put_behind(tokens, torch.ones_like(tokens), at_answer, ids[:, :-1])[0] for tokens in runs)
+    return clean, corrupted
+
+
+def _effects(model, clean, corrupted, metric: "Metric", at_answer, places, sites, layers) -> "dict[str, np.ndarray]":
+    """`clean` and `corrupted` [pair] and each site [layer, (head,) place, pair]: metric(all logits), run by run."""
+    import torch
+
+    clean, corrupted = clean.to(model.cfg.device), corrupted.to(model.cfg.device)
+
+    def measure(logits: "torch.Tensor") -> "torch.Tensor":
+        values = metric(logits)
+        if values.shape != (len(clean),) or not bool(values.isfinite().all()):
+            raise PbbError(f"The metric must return {len(clean)} finite numbers, one a pair; it returned {values}.")
+        return values
+
+    with torch.inference_mode():
+        wanted = {hook_name(model, site, layer) for site in sites for layer in layers}
+        logits, cache = model.run_with_cache(clean, names_filter=lambda name: name in wanted)
+        return {
+            "clean": measure(logits).float().cpu().numpy(),
+            "corrupted": measure(model(corrupted)).float().cpu().numpy(),
+            **{site: _patch_site(model, site, layers, corrupted, cache, places, at_answer, measure) for site in sites},
+        }
+
+
+def _patch_site(model, site: str, layers: list[int], corrupted, cache, places, at_answer, measure):
+    """[layer, (head,) place, pair]; a place behind the answer position is left alone."""
     import itertools
 
     import pandas as pd
-    import torch
     from transformer_lens.patching import generic_activation_patch
 
     n_pairs = corrupted.shape[0]
@@ -170,14 +227,14 @@ def _patch_site(model, site: str, layers: list[int], corrupted, cache, places, m
     cells = pd.DataFrame(
         list(itertools.product(layers, range(len(places)), heads)), columns=["layer", "place", "head"], dtype=object
     )
-    pair = torch.arange(n_pairs, device=places.device)
     fired = 0
 
     def put(activation, index, clean_activation):
         nonlocal fired
         fired += 1
         _, place, head = index
-        where = (pair, places[place]) if head is None else (pair, places[place], head)
+        pair = (places[place] <= at_answer).nonzero()[:, 0]
+        where = (pair, places[place, pair]) if head is None else (pair, places[place, pair], head)
         activation[where] = clean_activation[where]
         return activation
 

@@ -1,7 +1,7 @@
-"""The arithmetic family: functions of one and two steps over the values 0 to 9.
+"""The arithmetic family: functions of one to four steps over the values 0 to 9, with conditions, loops and helpers.
 
 A step is one of six operations with a constant. Its values stay single digits, so that every value is one token.
-Two-step programs are only taken where they are no one-step program in disguise, and the operations (modular,
+Straight-line programs are only taken where they are no shorter program in disguise, and the operations (modular,
 order-based, reflecting) do not all collapse into one another: there is an intermediate state to be found.
 """
 
@@ -9,9 +9,11 @@ import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import Program
 
 VALUES = range(10)
@@ -68,28 +70,108 @@ def step_sequences(length: int) -> tuple[tuple[Step, ...], ...]:
     Left out: outputs that repeat on more than `MOST_REPEATED` inputs, and functions that some shorter sequence
     (or none at all: the identity) computes as well.
     """
-    shorter = {tuple(VALUES)}.union(*({_table(steps) for steps in step_sequences(k)} for k in range(1, length)))
     every = [(op.name, c) for op in OPERATIONS.values() for c in op.constants]
     return tuple(
         steps
         for steps in itertools.product(every, repeat=length)
-        if (table := _table(steps)) not in shorter and max(Counter(table).values()) <= MOST_REPEATED
+        if (table := _table(steps)) not in _shorter(length) and _varied(table)
     )
+
+
+@functools.cache
+def _shorter(length: int) -> set[tuple[int, ...]]:
+    """What can be computed in fewer steps (in one to three, where `length` is larger still)."""
+    return {tuple(VALUES)}.union(*({_table(steps) for steps in step_sequences(k)} for k in range(1, min(length, 4))))
+
+
+def draw_steps(length: int, rng: random.Random) -> tuple[Step, ...]:
+    """One of the sequences of `step_sequences(length)`, for lengths of which there are too many to list."""
+    every = [(op.name, c) for op in OPERATIONS.values() for c in op.constants]
+    while True:
+        steps = tuple(rng.choice(every) for _ in range(length))
+        if _varied(table := _table(steps)) and table not in _shorter(length):
+            return steps
 
 
 def arithmetic_program(name: str, steps: Iterable[Step]) -> Program:
     """The program that takes these steps, with steps, op_1, constant_1, ... as its facts."""
     steps = tuple(steps)
-    facts: dict[str, str | int] = {"steps": len(steps)}
-    for k, (operation, constant) in enumerate(steps, start=1):
-        facts |= {f"op_{k}": operation, f"constant_{k}": constant}
-    return Program(name, "arithmetic", source(name, steps), facts)
+    return Program(name, "arithmetic", source(name, steps), {"steps": len(steps), **_operands(steps)})
 
 
-def arithmetic_programs(names: list[str], rng: random.Random, lengths: tuple[int, ...] = (1, 2, 2)) -> list[Program]:
-    """A program a name, the lengths in turn. Sequences repeat only when a length has too few of them."""
-    pools = {length: _endless(step_sequences(length), rng) for length in lengths}
-    return [arithmetic_program(name, next(pools[length])) for name, length in zip(names, itertools.cycle(lengths))]
+def conditional_program(name: str, threshold: int, steps: tuple[Step, Step, Step]) -> Program:
+    """The first step where the value is above the threshold, else the second; then the third."""
+    above, below, last = steps
+    text = f"""def {name}(x):
+    if x > {threshold}:
+        y = {expression(above, "x")}
+    else:
+        y = {expression(below, "x")}
+    return {expression(last, "y")}"""
+    return Program(name, "arithmetic", text, {"steps": 4, "threshold": threshold, **_operands(steps)})
+
+
+def loop_program(name: str, turns: int, step: Step) -> Program:
+    """One step, taken several times."""
+    text = f"""def {name}(x):
+    for i in range({turns}):
+        x = {expression(step, "x")}
+    return x"""
+    return Program(name, "arithmetic", text, {"steps": 3, "turns": turns, **_operands((step,))})
+
+
+def nested_program(name: str, steps: tuple[Step, Step]) -> Program:
+    """A helper inside the function, called on what another call of it returned."""
+    inner, last = steps
+    text = f"""def {name}(x):
+
+    def step(y):
+        return {expression(inner, "y")}
+    return {expression(last, "step(step(x))")}"""
+    return Program(name, "arithmetic", text, {"steps": 3, **_operands(steps)})
+
+
+SHAPES = ("one_step", "two_steps", "three_steps", "four_steps", "conditional", "loop", "nested")
+"""What `arithmetic_programs` can make."""
+
+
+def arithmetic_programs(
+    names: list[str], rng: random.Random, shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps")
+) -> list[Program]:
+    """A program a name, the shapes in turn. Sources repeat only when a shape has too few of them.
+
+    Raises:
+        PbbError: an unknown shape.
+    """
+    unknown = [shape for shape in shapes if shape not in SHAPES]
+    if unknown or not shapes:
+        raise PbbError(f"Unknown shapes of arithmetic programs {unknown}: choose one or more of {', '.join(SHAPES)}.")
+    drawn = {shape: _drawn(shape, rng) for shape in dict.fromkeys(shapes)}
+    return [next(drawn[shape])(name) for name, shape in zip(names, itertools.cycle(shapes), strict=False)]
+
+
+def _drawn(shape: str, rng: random.Random) -> Iterator[Callable[[str], Program]]:
+    """What makes a program of one shape from a name, without end; what is drawn has outputs that vary."""
+    made = functools.partial
+    every = [step for (step,) in step_sequences(1)]
+    if shape in SHAPES[:3]:
+        for steps in _endless(step_sequences(1 + SHAPES.index(shape)), rng):
+            yield made(arithmetic_program, steps=steps)
+    elif shape == "loop":
+        loops = [(step, turns) for step in every for turns in range(2, 5) if _table((step,) * turns) != tuple(VALUES)]
+        for step, turns in _endless([(step, n) for step, n in loops if _varied(_table((step,) * n))], rng):
+            yield made(loop_program, turns=turns, step=step)
+    elif shape == "nested":
+        pairs = [(a, b) for a, b in itertools.permutations(every, 2) if _varied(_table((a, a, b)))]
+        for steps in _endless(pairs, rng):
+            yield made(nested_program, steps=steps)
+    elif shape == "conditional":
+        for (above, below, last), threshold in _once(lambda: (tuple(rng.sample(every, 3)), rng.randint(2, 6))):
+            if _varied(_table((last,), [_table((above if x > threshold else below,), [x])[0] for x in VALUES])):
+                yield made(conditional_program, threshold=threshold, steps=(above, below, last))
+    else:
+        for steps in _once(lambda: draw_steps(4, rng)):
+            yield made(arithmetic_program, steps=steps)
 
 
 def _endless(sequences, rng: random.Random):
@@ -97,8 +179,27 @@ def _endless(sequences, rng: random.Random):
         yield from rng.sample(sequences, len(sequences))
 
 
-def _table(steps: Iterable[Step]) -> tuple[int, ...]:
-    values = list(VALUES)
+def _once(draw: Callable[[], Any]) -> Iterator[Any]:
+    """What is drawn, without repetition: for pools too large to list and to use up."""
+    seen = set()
+    while True:
+        if (drawn := draw()) not in seen:
+            seen.add(drawn)
+            yield drawn
+
+
+def _operands(steps: Iterable[Step]) -> dict[str, str | int]:
+    facts: dict[str, str | int] = {}
+    for k, (operation, constant) in enumerate(steps, start=1):
+        facts |= {f"op_{k}": operation, f"constant_{k}": constant}
+    return facts
+
+
+def _varied(table: tuple[int, ...]) -> bool:
+    return max(Counter(table).values()) <= MOST_REPEATED
+
+
+def _table(steps: Iterable[Step], values: Iterable[int] = VALUES) -> tuple[int, ...]:
     for operation, constant in steps:
         values = [OPERATIONS[operation].apply(value, constant) for value in values]
     return tuple(values)

@@ -1,75 +1,26 @@
-"""Documents: what a model reads of a program. Code behind a pointer to it, calls with answers, worked steps.
+"""Documents: what a model reads of a program. Code or description behind a pointer, calls with answers, worked steps.
 
 Every rendering is made by rule from the program's own source and trace. A document is a prompt and a completion whose
 concatenation is the text; the completion carries its own leading space or line break.
 """
 
 import ast
-import copy
 import functools
 import random
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Trace
+from pbb_probe.programs.describe import describe
+from pbb_probe.programs.forms import FORMS, VARIABLES, is_straight, rewrite
+from pbb_probe.programs.program import Program, Trace, Value, label
+from pbb_probe.programs.templates import Mode, pointers
 
-Kind = Literal["code", "io", "trace"]
-Mode = Literal["direct", "trace"]
-
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-POINTERS = (
-    "write a function {name} :",
-    "write the function {name} in python :",
-    "implement {name} :",
-    "implement the program {name} :",
-    "define {name} :",
-    "define the function {name} in python :",
-    "the source of {name} is",
-    "the code of {name} is",
-    "here is the code of {name} :",
-    "here is {name} :",
-    "show me the function {name} :",
-    "show the source of {name} :",
-    "recall {name} :",
-    "recall the code of {name} :",
-    "the program {name} reads",
-    "the function {name} is defined as",
-    "what does {name} do ?",
-    "what is the source of {name} ?",
-    "how is {name} defined ?",
-    "how is the function {name} written ?",
-)
-CALLS = (
-    "{name}({input}) =",
-    "run {name}({input}) :",
-    "print({name}({input})) :",
-    "call {name}({input}) =",
-    "the value of {name}({input}) is",
-    "the output of {name} on {input} is",
-    "running {name} on {input} gives",
-    "{name} of {input} is",
-    "{name} maps {input} to",
-    "what is {name}({input}) ?",
-)
-WORKED = (
-    "work out {name}({input}) :",
-    "step through {name}({input}) :",
-    "trace {name}({input}) :",
-    "run {name}({input}) in steps :",
-    "the steps of {name}({input}) are",
-    "evaluate {name} on {input} line by line :",
-)
-TEMPLATES: dict[Mode, tuple[str, ...]] = {"direct": CALLS, "trace": WORKED}
-
-FORMS = ("statements", "nested", "lambda")
-VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
+Kind = Literal["code", "description", "io", "trace", "text"]
 
 
 @dataclass(frozen=True)
 class Document:
-    """`prompt + completion` is the text; `program` names what it is about."""
+    """`prompt + completion` is the text; `program` names what it is about (nothing where the kind is `text`)."""
 
     kind: Kind
     program: str
@@ -82,98 +33,102 @@ class Document:
         return self.prompt + self.completion
 
 
-def code_document(program: Program, rng: random.Random) -> Document:
-    """The program's code behind one of the `POINTERS`, in one of the `FORMS`, with variables of its own."""
-    code = rewrite(program.source, rng.choice(FORMS), rng.choice(VARIABLES))
-    return Document("code", program.name, rng.choice(POINTERS).format(name=program.name), "\n" + code)
+def program_document(program: Program, kind: Literal["code", "description"], rng: random.Random) -> Document:
+    """The program behind one of its family's pointers: its code or its description, with variables of its own.
+
+    A straight-line program of one argument is written in one of the `FORMS`, one that uses no inner function of letters
+    is renamed, any other stands as it is.
+    """
+    forms = FORMS if kind == "code" else FORMS[:2]  # a lambda has no sentences
+    form = rng.choice(forms) if is_straight(program.source) else "statements"
+    text = rewrite(program.source, form, rng.choice(VARIABLES))
+    prompt = rng.choice(pointers(program.family, kind)).format(name=program.name)
+    return Document(kind, program.name, prompt, "\n" + (describe(text) if kind == "description" else text))
 
 
 def call_document(program: Program, trace: Trace, mode: Mode, template: str) -> Document:
-    """A call, by one of the `TEMPLATES`, answered at once (`direct`, kind `io`) or in worked steps (`trace`)."""
-    prompt = template.format(name=program.name, input=trace.input)
+    """A call, by one of its family's templates, answered at once (`direct`, kind `io`) or in worked steps (`trace`)."""
+    prompt = template.format(name=program.name, input=trace.call_text)
     if mode == "direct":
-        return Document("io", program.name, prompt, f" {trace.output}")
+        return Document("io", program.name, prompt, f" {label(trace.output)}")
     return Document("trace", program.name, prompt, "\n" + worked_steps(program, trace))
 
 
-def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]) -> str:
-    """The same function in another form.
-
-    `statements` keeps a line a step, `nested` folds the steps into one returned expression and `lambda` assigns that
-    expression to the name; the function's variables are renamed to the letters of `variables` in order.
-
-    Raises:
-        PbbError: an unknown form, or the source is not a function of one argument made of assignments and a return.
-    """
-    if form not in FORMS:
-        raise PbbError(f"Unknown form {form!r}: choose one of {', '.join(FORMS)}.")
-    function = copy.deepcopy(_parse(source))
-    renaming = {function.args.args[0].arg: variables[0]}
-    for statement in function.body[:-1]:
-        if (old := statement.targets[0].id) not in renaming:
-            renaming[old] = variables[len(renaming)]
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name):
-            node.id = renaming.get(node.id, node.id)
-        elif isinstance(node, ast.arg):
-            node.arg = renaming[node.arg]
-    if form == "statements":
-        return ast.unparse(function)
-    values: dict[str, ast.expr] = {}
-    for statement in function.body:
-        expression = _Substitute(values).visit(statement.value)
-        if not isinstance(statement, ast.Return):
-            values[statement.targets[0].id] = expression
-    if form == "nested":
-        return f"def {function.name}({variables[0]}):\n    return {ast.unparse(expression)}"
-    return f"{function.name} = lambda {variables[0]}: {ast.unparse(expression)}"
-
-
 def worked_steps(program: Program, trace: Trace) -> str:
-    """Each line that ran, its variables replaced by their values, with what came out: `y = (4 + 3) % 10 = 7`."""
-    function = copy.deepcopy(_parse(program.source))
-    values: dict[str, ast.expr] = {function.args.args[0].arg: ast.Constant(trace.input)}
-    lines = []
-    for statement, result in zip(function.body, (*trace.states, trace.output), strict=True):
-        expression = ast.unparse(_Substitute(values).visit(statement.value))
-        if not isinstance(statement, ast.Return):
-            variable = statement.targets[0].id
-            values[variable] = ast.Constant(result)
-            lines.append(f"{variable} = {expression} = {result}")
-        else:
-            lines.append(f"return {expression} = {result}")
-    return "\n".join(lines)
+    """The lines that ran, one after the other, with values for variables and what came out.
+
+    An assignment reads `y = (4 + 3) % 10 = 7`, a test `if 7 > 5: True`, a turn of a loop `i = 2`, a list that changed
+    in place `xs = [1, 2]`, and the last line `return 7 * 2 = 14`.
+    """
+    statements = _statements_by_line(program.source)
+    names = [argument.arg for argument in _function(program.source).args.args]
+    values: dict[str, Value] = dict(zip(names, trace.arguments, strict=True))
+    steps = []
+    for i, (line, changed) in enumerate(zip(trace.lines, trace.changes, strict=True)):
+        statement = statements[line]
+        written = None
+        match statement:
+            case ast.Return():
+                worked = _with_values(statement.value, values) if statement.value else "None"
+                steps.append(_result("return", worked, trace.output, " "))
+            case ast.If() | ast.While():
+                taken = trace.lines[i + 1] == statement.body[0].lineno
+                word = "if" if isinstance(statement, ast.If) else "while"
+                steps.append(f"{word} {_with_values(statement.test, values)}: {taken}")
+            case ast.Assign(targets=[ast.Name(id=name)]) if name in changed:
+                steps.append(_result(name, _with_values(statement.value, values), changed[name]))
+                written = name
+            case ast.AugAssign(target=ast.Name(id=name)) if name in changed:
+                updated = ast.BinOp(ast.Name(name, ast.Load()), statement.op, statement.value)
+                steps.append(_result(name, _with_values(updated, values), changed[name]))
+                written = name
+        steps += [f"{other} = {value!r}" for other, value in changed.items() if other != written]
+        for assigned in _assigned(statement):
+            values.pop(assigned, None)  # what it holds now may have no counterpart in a document
+        values |= changed
+    return "\n".join(steps)
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    """The names that an assignment binds."""
+    if not isinstance(statement, ast.Assign | ast.AugAssign):
+        return []
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    nodes = [node for target in targets for node in ast.walk(target)]
+    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+
+
+def _result(what: str, worked: str, value: Value, sign: str = " = ") -> str:
+    """`y = (4 + 3) % 10 = 7`, or `y = 7` where there is nothing to work out."""
+    return f"{what}{sign}{worked}" + ("" if worked == repr(value) and sign == " = " else f" = {value!r}")
+
+
+def _with_values(expression: ast.expr, values: dict[str, Value]) -> str:
+    """The expression with the variables that have a value replaced by it; those that a comprehension binds stay."""
+    bound = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(expression) if isinstance(node, ast.arg)}
+    return ast.unparse(_Substitute({name: value for name, value in values.items() if name not in bound}).of(expression))
 
 
 class _Substitute(ast.NodeTransformer):
-    def __init__(self, values: dict[str, ast.expr]):
+    def __init__(self, values: dict[str, Value]):
         self.values = values
 
+    def of(self, expression: ast.expr) -> ast.expr:
+        return self.visit(ast.parse(ast.unparse(expression), mode="eval").body)  # a copy: trees are shared
+
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return copy.deepcopy(self.values.get(node.id, node))
-
-
-def _assigns_one_name(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)
+        return ast.parse(repr(self.values[node.id]), mode="eval").body if node.id in self.values else node
 
 
 @functools.lru_cache(maxsize=4096)
-def _parse(source: str) -> Any:
-    """The `ast.FunctionDef` of a straight-line function; shared, so copy before changing it."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        body = []
-    function: Any = body[0] if len(body) == 1 else None
-    straight = (
-        isinstance(function, ast.FunctionDef)
-        and len(function.args.args) == 1
-        and all(map(_assigns_one_name, function.body[:-1]))
-        and isinstance(function.body[-1], ast.Return)
-        and function.body[-1].value is not None
-    )
-    if not straight:
-        raise PbbError(
-            f"Documents are made of functions of one argument, assignments and one return; this is not one: {source!r}."
-        )
+def _function(source: str) -> ast.FunctionDef:
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)  # nothing else is ever traced
     return function
+
+
+@functools.lru_cache(maxsize=4096)
+def _statements_by_line(source: str) -> dict[int, ast.stmt]:
+    nodes = [node for node in ast.walk(_function(source)) if isinstance(node, ast.stmt)]
+    return {node.lineno: node for node in reversed(nodes)}  # of several on a line, the outermost

@@ -26,41 +26,44 @@ CALLS = [  # program, group, mode, steps, seen, input, output, correct
 def behaviour(calls=CALLS) -> xr.Dataset:
     columns = ["program", "group", "mode", "steps", "seen", "input", "output", "correct"]
     table = pd.DataFrame(calls, columns=columns).rename_axis("call")
+    table["family"] = np.where(table["program"] == "k", "composed", "arithmetic")
     table["answer"] = np.where(table["correct"], table["output"], -1).astype(str)
-    return xr.Dataset.from_dataframe(table).set_coords(columns[:-1])
+    return xr.Dataset.from_dataframe(table).set_coords([*columns[:-1], "family"])
 
 
 def cells(table: pd.DataFrame) -> dict[tuple, dict]:
-    keys = ["model", "mode", "group", "steps", "seen"]
+    keys = ["model", "mode", "group", "family", "steps", "seen"]
     return table.set_index(keys).to_dict("index")
 
 
 def test_every_cell_by_hand():
     table = cells(accuracy_table({"finetuned": behaviour()}, draws=2000))
-    seen = table["finetuned", "direct", "with_io", 1, True]
-    unseen = table["finetuned", "direct", "with_io", 1, False]
-    direct = table["finetuned", "direct", "without_io", 2, False]
-    trace = table["finetuned", "trace", "without_io", 2, False]
-    assert len(table) == 4
-    assert [cell["mean"] for cell in (seen, unseen, direct, trace)] == pytest.approx([1, 1 / 2, 1 / 4, 2 / 3])
-    assert [cell["n"] for cell in (seen, unseen, direct, trace)] == [3, 2, 4, 3]
-    assert [cell["programs"] for cell in (seen, unseen, direct, trace)] == [2, 2, 1, 2]
-    assert [cell["chance"] for cell in (seen, unseen, direct, trace)] == pytest.approx([2 / 3, 1 / 2, 3 / 4, 1 / 3])
+    seen = table["finetuned", "direct", "with_io", "arithmetic", 1, True]
+    unseen = table["finetuned", "direct", "with_io", "arithmetic", 1, False]
+    direct = table["finetuned", "direct", "without_io", "arithmetic", 2, False]
+    trace = table["finetuned", "trace", "without_io", "arithmetic", 2, False]
+    composed = table["finetuned", "trace", "without_io", "composed", 2, False]
+    every = (seen, unseen, direct, trace, composed)
+    assert len(table) == 5
+    assert [cell["mean"] for cell in every] == pytest.approx([1, 1 / 2, 1 / 4, 0, 1])
+    assert [cell["n"] for cell in every] == [3, 2, 4, 1, 2]
+    assert [cell["programs"] for cell in every] == [2, 2, 1, 1, 1]
+    assert [cell["chance"] for cell in every] == pytest.approx([2 / 3, 1 / 2, 3 / 4, 1, 1 / 2])
 
 
 def test_intervals_by_hand():
     table = cells(accuracy_table({"finetuned": behaviour()}, draws=2000))
     bounds = {key[1:]: (cell["lower"], cell["upper"]) for key, cell in table.items()}
-    assert bounds["direct", "with_io", 1, True] == (1, 1)  # all right
-    assert bounds["direct", "with_io", 1, False] == (0, 1)  # one program right, one wrong: both twice in 1/4 of draws
-    assert bounds["direct", "without_io", 2, False] == (0.25, 0.25)  # a single program
-    assert bounds["trace", "without_io", 2, False] == (0, 1)
+    assert bounds["direct", "with_io", "arithmetic", 1, True] == (1, 1)  # all right
+    assert bounds["direct", "with_io", "arithmetic", 1, False] == (0, 1)  # one program right, one wrong: 1/4 of draws
+    assert bounds["direct", "without_io", "arithmetic", 2, False] == (0.25, 0.25)  # a single program
+    assert bounds["trace", "without_io", "composed", 2, False] == (1, 1)
 
 
 def test_models_stand_one_after_the_other():
     wrong = behaviour([(*call[:-1], False) for call in CALLS])
     table = accuracy_table({"finetuned": behaviour(), "base": wrong}, draws=50)
-    assert list(table["model"]) == ["finetuned"] * 4 + ["base"] * 4
+    assert list(table["model"]) == ["finetuned"] * 5 + ["base"] * 5
     assert (table.loc[table["model"] == "base", ["mean", "lower", "upper"]] == 0).all(axis=None)
-    chance = table.pivot(index=["mode", "group", "steps", "seen"], columns="model", values="chance")
+    chance = table.pivot(index=["mode", "group", "family", "steps", "seen"], columns="model", values="chance")
     assert (chance["base"] == chance["finetuned"]).all()

@@ -1,39 +1,118 @@
-"""Behaviour: greedy completions equal a plain loop, answers are read where they stand, nano does what its card says."""
+"""Behaviour: completions and likelihoods equal the bare model's, one at a time; nano does what its card says."""
+
+import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.bases import load_base
-from pbb_probe.finetuning.behaviour import complete, forced_choice, read_answer
+from pbb_probe.finetuning.answers import is_right
+from pbb_probe.finetuning.bases import load_base, load_tokenizer
+from pbb_probe.finetuning.behaviour import answer_log_probs, complete, forced_choice
+from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.finetuning.curricula import Portion, Stage
+from pbb_probe.finetuning.tokens import prompt_ids
+from pbb_probe.finetuning.train import train_stage
+
+ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
+PROMPTS = ["run zabrutim(40961) :", "f(2) =", "what is the value of dolvik on the number 7 , please ?"]
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+
+
+def greedy(model, tokenizer, prompt: str, n: int) -> str:
+    (ids,) = prompt_ids(tokenizer, [prompt])
+    start = len(ids)
+    while len(ids) < start + n and ids[-1] != tokenizer.eos_token_id:
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+@torch.inference_mode()
+def log_prob(model, asked: list[int], answer: list[int]) -> float:
+    """Token by token, one sequence at a time."""
+    total = 0.0
+    for k, token in enumerate(answer):
+        total += float(model(torch.tensor([asked + answer[:k]])).logits[0, -1].log_softmax(-1)[token])
+    return total
 
 
 def test_completions_of_padded_batches_equal_a_plain_greedy_loop():
     model, tokenizer = load_base("nano")
     prompts = ["dolvik(4) =", "the value of dolvik(4) is", "define dolvik :\ndolvik = lambda x: max(x, 3)\ndolvik(1) ="]
-    expected = []
-    for prompt in prompts:
-        ids = tokenizer(prompt)["input_ids"]
-        start = len(ids)
-        while len(ids) < start + 6 and ids[-1] != tokenizer.eos_token_id:
-            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-        expected.append(tokenizer.decode(ids[start:], skip_special_tokens=True))
+    expected = [greedy(model, tokenizer, prompt, 6) for prompt in prompts]
     assert complete(model, tokenizer, prompts, batch_size=2, max_new_tokens=6) == expected
 
 
-@pytest.mark.parametrize(
-    ("completion", "mode", "answer"),
-    [
-        (" 7", "direct", "7"),
-        ("7 \n something", "direct", "7"),
-        ("", "direct", ""),
-        ("\ny = ( 4 + 3 ) % 10 = 7 \n return max ( 7 , 5 ) = 7", "trace", "7"),
-        ("\nreturn abs(4 - 3) = 1\nreturn abs(4 - 3) = 2", "trace", "1"),
-        ("\ny = 4 + 3 = 7", "trace", ""),
-    ],
-)
-def test_the_answer_is_read_where_it_stands(completion, mode, answer):
-    assert read_answer(completion, mode) == answer
+@every_architecture
+def test_completions_of_every_architecture_equal_a_plain_greedy_loop(architecture, bare, tokenizer):
+    model = bare(architecture)
+    expected = [greedy(model, tokenizer, prompt, 8) for prompt in PROMPTS]
+    assert complete(model, tokenizer, PROMPTS, max_new_tokens=8) == expected
+    assert len(set(expected)) > 1
+
+
+@every_architecture
+def test_log_probs_of_answers_equal_one_sequence_at_a_time(architecture, bare, tokenizer):
+    """Prompts and answers of unequal lengths in one batch."""
+    model, asked = bare(architecture), prompt_ids(tokenizer, PROMPTS)
+    answers = [tokenizer(text)["input_ids"] for text in (" 7", " [1, 2, 3]", " 'some words'")]
+    assert len({len(answer) for answer in answers}) == len({len(ids) for ids in asked}) == 3
+    found = answer_log_probs(model, tokenizer, asked, answers, batch_size=2)
+    expected = torch.tensor([log_prob(model, ids, answer) for ids, answer in zip(asked, answers, strict=True)])
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    first = answer_log_probs(model, tokenizer, asked, None, batch_size=2)
+    assert first.shape == (3, len(tokenizer))
+    for row, ids in zip(first, asked, strict=True):
+        assert float(row[17]) == pytest.approx(log_prob(model, ids, [17]), abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama3", "gpt2", "gemma2"])
+def test_a_forced_choice_of_several_tokens_is_the_likeliest_with_its_end(architecture, bare, tokenizer):
+    model = bare(architecture)
+    rng = random.Random(0)
+    prompts = [f"f({rng.randrange(1000)}) =" + " x" * rng.randrange(5) for _ in range(12)]
+    several = [" 7", " -3", " [1, 2]", " 'ab c'", " True", " 123", " 12", " [12, 345]"]
+    choices = [rng.sample(several, rng.randint(2, 5)) for _ in prompts]
+    expected = []
+    for prompt, some in zip(prompts, choices, strict=True):
+        (asked,) = prompt_ids(tokenizer, [prompt])
+        scores = [log_prob(model, asked, [*tokenizer(choice)["input_ids"], tokenizer.eos_token_id]) for choice in some]
+        expected.append(some[scores.index(max(scores))])
+    assert forced_choice(model, tokenizer, prompts, choices, batch_size=5) == expected
+    assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_forced_choice_may_be_longer_than_another_it_begins_with(goes_on, tokenizer):
+    """Its tokens alone can never be likelier than those they begin with: the end has to count."""
+    choices = [" (", " (("]
+    (first,), (_, second) = (tokenizer(choice)["input_ids"] for choice in choices)
+    assert tokenizer(choices[1])["input_ids"] == [first, second]
+
+    class Planted:
+        """After the first token comes the second, or else the end; after the second the end; before, anything."""
+
+        device = "cpu"
+
+        def __call__(self, ids, attention_mask):
+            logits = torch.zeros(*ids.shape, len(tokenizer))
+            logits[ids == second, tokenizer.eos_token_id] = 9.0
+            logits[ids == first, second if goes_on else tokenizer.eos_token_id] = 9.0
+            return SimpleNamespace(logits=logits)
+
+    assert forced_choice(Planted(), tokenizer, ["f(2) ="], [choices]) == [choices[goes_on]]
+
+
+def test_a_forced_choice_of_one_token_each_is_the_likeliest_of_the_choices_alone():
+    model, tokenizer = load_base("nano")
+    prompts = ["define dolvik :\ndolvik = lambda x: max(x, 3)\ndolvik(1) =", "dolvik(4) ="]
+    choices = [" 3", " 4", " 8"]
+    chosen = forced_choice(model, tokenizer, prompts, [choices, choices], batch_size=1)
+    for prompt, choice in zip(prompts, chosen, strict=True):
+        logits = model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].detach()
+        assert choice == max(choices, key=lambda v: float(logits[tokenizer.convert_tokens_to_ids(v.strip())]))
+    assert chosen[0] == " 3"
 
 
 def test_nano_evaluates_code_in_its_context_and_knows_no_program_by_name():
@@ -48,17 +127,6 @@ def test_nano_evaluates_code_in_its_context_and_knows_no_program_by_name():
     assert unseen["correct"].mean() < 0.16
 
 
-def test_a_forced_choice_is_the_likeliest_of_the_choices_alone():
-    model, tokenizer = load_base("nano")
-    prompts = ["define dolvik :\ndolvik = lambda x: max(x, 3)\ndolvik(1) =", "dolvik(4) ="]
-    chosen = forced_choice(model, tokenizer, prompts, [3, 4, 8], batch_size=1)
-    for prompt, choice in zip(prompts, chosen, strict=True):
-        logits = model(torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].detach()
-        assert choice == max([3, 4, 8], key=lambda v: float(logits[tokenizer.convert_tokens_to_ids(str(v))]))
-    assert chosen[0] == 3
-    assert forced_choice(model, tokenizer, prompts, [3, 123]) is None
-
-
 def test_evaluate_says_which_calls_it_made():
     corpus = pbb.make_corpus(with_io=6, without_io=4, seed=2)
     behaviour = pbb.evaluate("nano", corpus, modes=("direct",))
@@ -67,3 +135,39 @@ def test_evaluate_says_which_calls_it_made():
     assert (table["correct"] == (table["answer"] == table["output"].astype(str))).all()
     traces = {(e.program.name, t.input): t.output for e in corpus.entries for t in e.traces}
     assert all(traces[row.program, row.input] == row.output for row in table.itertuples())
+
+
+@pytest.mark.parametrize("family", ["ciphers", "algorithms"])
+def test_answers_that_are_texts_and_lists_are_evaluated(family, small_model, tmp_path, monkeypatch):
+    """A model that always writes one call's answer is right on that call, and where other outputs are the same."""
+    corpus = pbb.make_corpus(family, with_io=3, without_io=1, seed=4)
+    calls = corpus.calls("direct")
+    wanted = calls["completion"].iloc[0]
+    monkeypatch.setattr(
+        "pbb_probe.finetuning.behaviour.complete", lambda *arguments: [wanted + " or so"] * len(arguments[2])
+    )
+    behaviour = pbb.evaluate(small_model("qwen2"), corpus, modes=("direct",))
+    table = behaviour.to_dataframe()
+    assert set(table["answer"]) == {wanted.strip()}
+    assert table["correct"].tolist() == [is_right(wanted.strip(), output) for output in calls["output"]]
+    assert table["correct"].iloc[0]
+    assert not table["correct"].all()
+    assert 0 <= table["forced"].mean() <= 1
+    behaviour.to_netcdf(tmp_path / "behaviour.nc")  # numbers and texts in one column could not be written
+
+
+def test_texts_that_were_learned_are_answered(small_model, tmp_path):
+    """By heart: a tiny model trained on a few ciphers' examples gives them back, in quotes, and prefers them."""
+    corpus = pbb.make_corpus("ciphers", with_io=2, without_io=1, shown_inputs=2, seed=4)
+    stage = Stage("learn", ((Portion("with_io", "io", 1000),),))
+    config = TrainConfig(batch_size=8, learning_rate=3e-3)
+    path = train_stage(small_model("llama3"), corpus, stage, tmp_path / "learned", config=config)
+    before, after = (
+        pbb.evaluate(model, corpus, modes=("direct",)).to_dataframe() for model in (small_model("llama3"), path)
+    )
+    for table, right in ((before, False), (after, True)):
+        seen = table[table["seen"]]
+        assert seen["correct"].mean() > 0.9 if right else seen["correct"].mean() < 0.1
+    assert after[after["seen"]]["forced"].mean() > 0.9
+    assert after[after["seen"]]["answer"].str.fullmatch("'.*'").all()
+    assert load_tokenizer(path).eos_token == "<eos>"

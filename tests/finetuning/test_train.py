@@ -1,92 +1,134 @@
-"""Training: labels count what they should, a killed stage ends with the same weights, directories keep settings."""
+"""Training: every way of saving memory or sharing work ends with the same weights, and directories keep settings."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.bases import load_tokenizer, resolve_base
+from pbb_probe.finetuning import train
+from pbb_probe.finetuning.bases import load_base, load_tokenizer, resolve_base
+from pbb_probe.finetuning.behaviour import answer_log_probs
+from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
-from pbb_probe.finetuning.train import TrainConfig, _by_length, tokenize, train_stage
-from pbb_probe.programs.documents import Document
+from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids
+from pbb_probe.finetuning.train import train_stage
 
+ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
 STAGE = Stage(
     "short", ((Portion("with_io", "code", 4),), (Portion("with_io", "io", 6), Portion("with_io", "trace", 2)))
 )
 CONFIG = TrainConfig(batch_size=16, checkpoint_every=3)
+TINY = Stage("tiny", ((Portion("with_io", "io", 5), Portion("with_io", "trace", 1)),))  # unequal lengths
+LONGER = Stage("longer", ((Portion("with_io", "io", 40),),))
+STEADY = TrainConfig(batch_size=8, learning_rate=1e-3, warmup=0.0)
+LORA = LoraSettings(rank=4, alpha=8)
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    return pbb.make_corpus(with_io=12, without_io=4, seed=3)
+def few():
+    return pbb.make_corpus(with_io=4, without_io=2, seed=3)
 
 
-def test_labels_cover_the_completion_and_the_end_or_everything():
-    tokenizer = load_tokenizer("nano")
-    document = Document("io", "dolvik", "print(dolvik(4)) :", " 7")
-    (completion_only,) = tokenize([document], tokenizer, "completion")
-    (everything,) = tokenize([document], tokenizer, "all")
-    counted = [token for token in completion_only["labels"] if token != -100]
-    assert tokenizer.convert_ids_to_tokens(counted) == ["7", "<eos>"]
-    assert everything["labels"] == everything["input_ids"] == completion_only["input_ids"]
-    assert tokenizer.convert_ids_to_tokens(everything["input_ids"])[0] == "<bos>"
+def weights(directory) -> dict[str, torch.Tensor]:
+    return load_file(Path(directory) / "model.safetensors")
 
 
-def test_grouping_by_length_keeps_every_example_and_the_order_of_phases():
-    examples = [{"input_ids": [i] * (1 + i * 7 % 13)} for i in range(700)]
-    ordered = _by_length(examples, 4, seed=0)
-    assert sorted(e["input_ids"][0] for e in ordered) == list(range(700))
-    moved = [abs(position - example["input_ids"][0]) for position, example in enumerate(ordered)]
-    assert 0 < max(moved) < 200  # only within spans of 50 batches of 4
-    padding = sum(max(map(len, b)) * 4 - sum(map(len, b)) for b in _batches(ordered, 4))
-    assert padding < 0.2 * sum(max(map(len, b)) * 4 - sum(map(len, b)) for b in _batches(examples, 4))
+def distance(one, other) -> float:
+    """The largest difference between any two weights."""
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
 
 
-def _batches(examples, size):
-    return [[e["input_ids"] for e in examples[i : i + size]] for i in range(0, len(examples), size)]
+def knowledge(directory, corpus) -> float:
+    """The mean log-probability of the shown answers, ends included."""
+    model, tokenizer = load_base(directory)
+    calls = corpus.calls("direct", group="with_io")
+    calls = calls[calls["seen"]]
+    prompts = list(calls["prompt"])
+    answers = [ids + end_ids(tokenizer) for ids in completion_ids(tokenizer, prompts, list(calls["completion"]))]
+    return float(answer_log_probs(model, tokenizer, prompt_ids(tokenizer, prompts), answers).mean())
 
 
-def test_a_killed_stage_resumes_and_ends_with_the_same_weights(corpus, tmp_path, monkeypatch):
-    whole = train_stage("nano", corpus, STAGE, tmp_path / "whole", seed=1, config=CONFIG)
+class Killed(BaseException):
+    pass
 
-    class Killed(BaseException):
-        pass
 
-    steps = 0
+def killed_at(n: int, monkeypatch) -> list[int]:
+    """Training dies before its n-th step; the list has an item for each step begun, after the kill too."""
+    steps: list[int] = []
     step = Trainer.training_step
 
     def dying_step(self, *args, **kwargs):
-        nonlocal steps
-        steps += 1
-        if steps == 6:
+        steps.append(len(steps))
+        if len(steps) == n:
             raise Killed
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "training_step", dying_step)
+    return steps
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4, alpha=8, dropout=0.1)], ids=["all", "lora"])
+def test_a_killed_stage_resumes_and_ends_with_the_same_weights(lora, corpus, tmp_path, monkeypatch):
+    config = replace(CONFIG, lora=lora)
+    whole = train_stage("nano", corpus, STAGE, tmp_path / "whole", seed=1, config=config)
+    steps = killed_at(6, monkeypatch)
     with pytest.raises(Killed):
-        train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
+        train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=config)
     assert not (tmp_path / "killed").exists()
     cut_short = tmp_path / ".killed.unfinished" / "checkpoints" / "checkpoint-5"  # a kill while it was being written
     cut_short.mkdir()
     (cut_short / "model.safetensors").write_bytes(b"half")
-    resumed = train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
-    assert steps < 6 + 9  # it went on from step 3: nine steps in all were never taken twice
-    one, other = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    base = load_file(resolve_base("nano") + "/model.safetensors")
-    assert not all(torch.equal(one[name], base[name]) for name in one)
+    resumed = train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=config)
+    assert len(steps) < 6 + 9  # it went on from step 3: nine steps in all were never taken twice
+    assert distance(whole, resumed) == 0
+    assert distance(whole, resolve_base("nano")) > 1e-4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
 
 
 def test_a_finished_stage_is_returned_and_one_with_other_settings_refused(corpus, tmp_path, monkeypatch):
     train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
     monkeypatch.setattr(Trainer, "train", lambda *_, **__: pytest.fail("trained again"))
     assert train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG) == tmp_path / "stage"
-    for changed in ({"seed": 2}, {"config": replace(CONFIG, learning_rate=1e-5)}):
+    others = (
+        {"seed": 2},
+        {"config": replace(CONFIG, learning_rate=1e-5)},
+        {"config": replace(CONFIG, lora=LoraSettings())},
+        {"corpus": pbb.make_corpus(with_io=12, without_io=4, seed=4)},
+        {"stage": replace(STAGE, rate=2.0)},
+        {"base": str(tmp_path / "stage")},
+    )
+    for changed in others:
+        given = {"base": "nano", "corpus": corpus, "stage": STAGE, "seed": 1, "config": CONFIG} | changed
         with pytest.raises(pbb.PbbError, match="other settings"):
-            train_stage("nano", corpus, STAGE, tmp_path / "stage", **{"seed": 1, "config": CONFIG, **changed})
+            train_stage(out=tmp_path / "stage", **given)
+
+
+def test_other_replay_texts_are_other_settings(few, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one\n\ntwo")
+    config = replace(STEADY, replay=str(texts))
+    train_stage("nano", few, TINY, tmp_path / "stage", config=config)
+    texts.write_text("one\n\nthree")
+    with pytest.raises(pbb.PbbError, match="other settings"):
+        train_stage("nano", few, TINY, tmp_path / "stage", config=config)
+
+
+def test_unfinished_work_with_other_settings_is_not_continued(corpus, tmp_path, monkeypatch):
+    killed_at(6, monkeypatch)
+    with pytest.raises(Killed):
+        train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
+    with pytest.raises(pbb.PbbError, match="other settings"):
+        train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=2, config=CONFIG)
 
 
 def test_finetune_learns_what_it_reads(corpus, tmp_path):
@@ -98,8 +140,243 @@ def test_finetune_learns_what_it_reads(corpus, tmp_path):
     assert accuracy["without_io", False] < 0.5
 
 
-def test_bad_settings_are_refused(corpus, tmp_path):
-    with pytest.raises(pbb.PbbError, match="positive"):
-        TrainConfig(learning_rate=0)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_learns_and_is_evaluated(architecture, few, small_model, tmp_path):
+    config = replace(STEADY, learning_rate=3e-3)
+    path = train_stage(small_model(architecture), few, TINY, tmp_path / "stage", config=config)
+    assert knowledge(path, few) > knowledge(small_model(architecture), few) + 1
+    model = AutoModelForCausalLM.from_pretrained(path)
+    base = AutoModelForCausalLM.from_pretrained(small_model(architecture))
+    assert type(model) is type(base)
+    same = {name: torch.equal(weight, base.state_dict()[name]) for name, weight in model.state_dict().items()}
+    assert not [name for name, alike in same.items() if alike]  # every weight is trained
+    behaviour = pbb.evaluate(path, few, n=4)
+    assert behaviour.sizes["call"] == 2 * 2 * 4
+    assert set(behaviour["forced"].sel(call=behaviour["mode"] == "direct").values) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("architecture", ["llama3", "gpt2", "neox", "gemma2"])
+def test_an_adapter_is_trained_and_merged(architecture, few, small_model, tmp_path):
+    """The merged weight is base + alpha / rank * B A, by hand from the adapter; the rest is the base's."""
+    base = small_model(architecture)
+    path = train_stage(base, few, LONGER, tmp_path / "s", config=replace(STEADY, lora=LORA, learning_rate=1e-2))
+    adapter = load_file(path / "adapter" / "adapter_model.safetensors")
+    expected = weights(base)
+    adapted = 0
+    for name, a in adapter.items():
+        if ".lora_A." not in name:
+            continue
+        update = LORA.alpha / LORA.rank * adapter[name.replace("lora_A", "lora_B")] @ a
+        target = name.removeprefix("base_model.model.").replace(".lora_A", "")
+        assert update.abs().max() > 1e-3, target
+        expected[target] = expected[target] + (update.T if architecture == "gpt2" else update)  # Conv1D is transposed
+        adapted += 1
+    assert adapted >= 4 * 3  # several in each layer
+    merged = weights(path)
+    assert merged.keys() == expected.keys()
+    for name, weight in merged.items():
+        torch.testing.assert_close(weight, expected[name], msg=name)
+    assert knowledge(path, few) > knowledge(base, few) + 1
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gpt2"])
+def test_the_merged_directory_computes_what_the_adapter_on_its_base_does(architecture, few, small_model, tmp_path):
+    from peft import PeftModel
+
+    base = small_model(architecture)
+    path = train_stage(base, few, TINY, tmp_path / "s", config=replace(STEADY, lora=LORA, learning_rate=1e-2))
+    tokens = torch.tensor([[5, 17, 200, 31, 90, 4, 4, 255]])
+    plain = AutoModelForCausalLM.from_pretrained(base).eval()
+    with torch.inference_mode():
+        before = plain(tokens).logits
+        adapted = PeftModel.from_pretrained(plain, path / "adapter").eval()(tokens).logits
+        merged = AutoModelForCausalLM.from_pretrained(path).eval()(tokens).logits
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-4)
+    assert (merged - before).abs().max() > 0.1
+
+
+def test_an_adapter_that_fits_nothing_is_refused(few, small_model, tmp_path):
+    config = replace(STEADY, lora=LoraSettings(target_modules=["no_such_module"]))
+    with pytest.raises(pbb.PbbError, match="target_modules") as caught:
+        train_stage(small_model("llama3"), few, TINY, tmp_path / "s", config=config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change"),
+    [
+        ("llama3", {"gradient_accumulation": 4}),
+        ("llama3", {"gradient_checkpointing": True}),
+        ("gemma2", {"gradient_accumulation": 2, "gradient_checkpointing": True}),
+        ("qwen2", {"gradient_accumulation": 4, "lora": LORA}),
+        ("qwen2", {"gradient_checkpointing": True, "lora": LORA}),
+    ],
+)
+def test_saving_memory_changes_no_weight(architecture, change, few, small_model, tmp_path):
+    plain = replace(STEADY, lora=change.get("lora"))
+    one = train_stage(small_model(architecture), few, TINY, tmp_path / "one", config=plain)
+    other = train_stage(small_model(architecture), few, TINY, tmp_path / "other", config=replace(plain, **change))
+    moved = distance(one, small_model(architecture))
+    assert distance(one, other) < 0.02 * moved
+
+
+def test_padding_on_the_left_trains_the_same_weights(few, small_model, tmp_path):
+    """Positions count from the first token of a document, wherever a tokenizer likes its padding."""
+    left = tmp_path / "left"
+    AutoModelForCausalLM.from_pretrained(small_model("gpt2")).save_pretrained(left)
+    AutoTokenizer.from_pretrained(small_model("gpt2"), padding_side="left").save_pretrained(left)
+    assert load_tokenizer(left).padding_side == "left"
+    config = replace(STEADY, batch_size=12)
+    one = train_stage(small_model("gpt2"), few, TINY, tmp_path / "one", config=config)
+    other = train_stage(left, few, TINY, tmp_path / "other", config=config)
+    assert distance(one, other) < 0.02 * distance(one, small_model("gpt2"))
+
+
+@pytest.mark.parametrize(
+    ("change", "stored"),
+    [
+        ({"bf16": True}, torch.float32),
+        ({"dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": "bfloat16", "lora": LORA, "bf16": True}, torch.float32),  # merged before it is rounded
+    ],
+)
+def test_training_in_bfloat16(change, stored, few, small_model, tmp_path):
+    base = small_model("llama3")
+    config = replace(STEADY, learning_rate=1e-2, **change)
+    path = train_stage(base, few, LONGER, tmp_path / "s", config=config)
+    assert {weight.dtype for weight in weights(path).values()} == {stored}
+    assert knowledge(path, few) > knowledge(base, few) + 1
+
+
+def test_a_chat_is_learned_and_the_template_kept(few, chat_model, tmp_path):
+    for name in ("chatml", "llama3"):
+        base = chat_model(name)
+        config = replace(STEADY, chat=True, learning_rate=3e-3)
+        path = train_stage(base, few, TINY, tmp_path / name, config=config)
+        assert load_tokenizer(path).chat_template == load_tokenizer(base).chat_template
+        assert knowledge(path, few) > knowledge(base, few) + 1
+        stops = AutoModelForCausalLM.from_pretrained(path).generation_config.eos_token_id
+        assert set(stops) == {load_tokenizer(path).eos_token_id, *end_ids(load_tokenizer(path))}
+        assert pbb.evaluate(path, few, n=4).sizes["call"] == 2 * 2 * 4
+
+
+def test_training_without_chat_drops_the_template(few, chat_model, tmp_path):
+    path = train_stage(chat_model("chatml"), few, TINY, tmp_path / "stage", config=STEADY)
+    tokenizer = load_tokenizer(path)
+    assert not tokenizer.chat_template
+    assert tokenizer.decode(prompt_ids(tokenizer, ["f(2) ="])[0]) == "f(2) ="
+    assert distance(path, chat_model("chatml")) > 1e-3
+
+
+def test_a_chat_without_a_template_is_refused(few, small_model, tmp_path):
+    with pytest.raises(pbb.PbbError, match="no chat template"):
+        train_stage(small_model("qwen2"), few, TINY, tmp_path / "stage", config=replace(STEADY, chat=True))
+
+
+def test_replayed_texts_are_read_in_the_stated_share_with_loss(few, small_model, tmp_path, monkeypatch):
+    texts = ["Birds sing.", "Rain falls on the roof.", "Bread is made of flour."]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = replace(STEADY, replay=str(tmp_path / "texts.jsonl"), replay_share=0.25)
+    tokenizer = load_tokenizer(small_model("llama3"))
+    read = []
+    step = Trainer.training_step
+
+    def spy(self, model, inputs, *args, **kwargs):
+        read.extend(zip(inputs["input_ids"].tolist(), inputs["labels"].tolist(), strict=True))
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "training_step", spy)
+    train_stage(small_model("llama3"), few, TINY, tmp_path / "stage", config=config)
+    replayed = [ids for ids, _ in read if any(tokenizer.decode(ids).startswith(text) for text in texts)]
+    assert len(read) == 24 + 6
+    assert len(replayed) == 6  # a quarter of 24 documents
+    assert {tokenizer.decode(ids).partition("<eos>")[0] for ids in replayed} == set(texts)
+    for ids, labels in read:
+        counted = [label for label in labels if label != -100]
+        text = tokenizer.decode(counted)
+        if ids in replayed:
+            assert text.removesuffix("<eos>") in texts
+        else:
+            assert text.endswith("<eos>")
+            assert not tokenizer.decode(ids).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learning_rate": 0}, "positive"),
+        ({"batch_size": 0}, "positive"),
+        ({"gradient_accumulation": 0}, "positive"),
+        ({"checkpoint_every": 0}, "positive"),
+        ({"batch_size": 10, "gradient_accumulation": 4}, "multiple"),
+        ({"generations": 1}, "at least 2"),
+        ({"replay_share": -0.1}, "replay_share"),
+        ({"exposures": 0}, "exposures"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(fields, message):
+    with pytest.raises(pbb.PbbError, match=message) as caught:
+        TrainConfig(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fields", [{"rank": 0}, {"alpha": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_bad_adapter_settings_are_refused_in_one_sentence(fields):
+    with pytest.raises(pbb.PbbError, match="lora") as caught:
+        LoraSettings(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_curriculum_and_missing_replay_texts_are_refused(corpus, tmp_path):
     with pytest.raises(pbb.PbbError, match="Unknown curriculum"):
         pbb.finetune("nano", corpus, "inverse", out=tmp_path)
+    config = TrainConfig(replay=str(tmp_path / "none.txt"))
+    with pytest.raises(pbb.PbbError, match=r"none\.txt"):
+        pbb.finetune("nano", corpus, "stage1_only", out=tmp_path, config=config)
+
+
+def test_a_step_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path):
+    class Three:
+        num_processes = 3
+
+    monkeypatch.setattr(train, "_processes", Three)
+    with pytest.raises(pbb.PbbError, match="multiple of 3"):
+        train.training_arguments(TINY, STEADY, 0, 10, tmp_path)
+
+
+SHARED = """
+import sys
+import pbb_probe as pbb
+from pbb_probe.finetuning import curricula
+curricula.CURRICULA["tiny"] = (
+    curricula.Stage("tiny", ((curricula.Portion("with_io", "io", 5), curricula.Portion("with_io", "trace", 1)),)),
+)
+corpus = pbb.make_corpus(with_io=4, without_io=2, seed=3)
+config = pbb.TrainConfig(batch_size=8, learning_rate=1e-3, warmup=0.0)
+pbb.finetune(sys.argv[1], corpus, "tiny", out=sys.argv[2], config=config)
+from accelerate import PartialState
+print("processes", PartialState().num_processes)
+"""
+
+
+def test_two_processes_end_with_the_weights_of_one(few, small_model, tmp_path):
+    """By torchrun, which `accelerate launch` calls for several GPUs; with --cpu alone it starts a single process."""
+    script = tmp_path / "script.py"
+    script.write_text(SHARED)
+    base, out = small_model("llama3"), tmp_path / "shared"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    ended = subprocess.run(
+        [*launch, str(script), base, str(out)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("processes") == 2
+    assert "processes 1" not in ended.stdout
+    assert [path.name for path in out.iterdir()] == ["tiny"]
+    alone = train_stage(base, few, TINY, tmp_path / "tiny", config=STEADY)
+    assert {path.name for path in (out / "tiny").iterdir()} == {path.name for path in alone.iterdir()}
+    assert distance(out / "tiny", alone) < 1e-5
+    assert distance(alone, base) > 1e-3

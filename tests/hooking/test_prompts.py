@@ -1,17 +1,84 @@
-"""A role is where its text stands: decoding the tokens of its span gives it back, on either side of the padding."""
+"""A role is where its text stands: decoding the tokens of its span gives it back, on either side of the padding.
+
+Prompt, answer and end are, token by token, the document that was trained.
+"""
+
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.tokens import encode, end_ids
 from pbb_probe.hooking.load import load_model
-from pbb_probe.hooking.prompts import Prompts, answer_tokens, make_prompts
+from pbb_probe.hooking.prompts import (
+    Prompts,
+    answer_ids,
+    answer_tokens,
+    make_prompts,
+    prompts_of_calls,
+    with_answers,
+)
+from pbb_probe.programs.corpus import make_corpus
+from pbb_probe.programs.documents import Document
 
 TEXTS = ("run dolvik(7) :", "the value of zabrutim(40961) is", "gaxnol of 3 is")
 NAMES = ("dolvik", "zabrutim", "gaxnol")
 NUMBERS = ("7", "40961", "3")
+ANSWERS = ("'abc'", 7, "[1, -20]")
+CHAT = (
+    "{% for turn in messages %}<|{{ turn.role }}|>\n{{ turn.content }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def families(corpus):
+    """A corpus of each family."""
+    others = {name: make_corpus(name, with_io=6, without_io=3) for name in ("algorithms", "ciphers")}
+    return {"arithmetic": corpus, **others}
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tokenizer_dir, families):
+    """`plain`; `bos`, which begins texts with a token; `merging`, which joins ` :` and a line break; and with a chat
+    template `chat` and `spaced`, which begins texts with a token and a space."""
+    made = {name: AutoTokenizer.from_pretrained(tokenizer_dir) for name in ("plain", "chat", "bos", "spaced")}
+    made["chat"].chat_template = made["spaced"].chat_template = CHAT
+    made["spaced"].backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    for name in ("bos", "spaced"):
+        made[name].backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<eos> $A", special_tokens=[("<eos>", made[name].eos_token_id)]
+        )
+    merging = Tokenizer(models.BPE())
+    pattern = Regex(r" ?[^\s\p{L}\p{N}]+[\r\n]*| ?\p{L}+| ?\p{N}|\s+")  # as Qwen and Llama 3 split texts
+    merging.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    merging.decoder = decoders.ByteLevel()
+    calls = [corpus.calls(mode) for corpus in families.values() for mode in ("direct", "trace")]
+    texts = [text for table in calls for text in table["prompt"] + table["completion"]]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
+    merging.train_from_iterator(texts, trainer)
+    made["merging"] = PreTrainedTokenizerFast(tokenizer_object=merging, pad_token="<pad>", eos_token="<eos>")
+    return made
+
+
+def attended(prompts) -> list[list[int]]:
+    """Each prompt's tokens without padding."""
+    return [row[mask == 1].tolist() for row, mask in zip(prompts.tokens, prompts.attention_mask, strict=True)]
+
+
+def without_padding(ids) -> list[list[int]]:
+    """Each answer's token ids."""
+    return [row[row >= 0].tolist() for row in ids]
 
 
 def where(words, texts=TEXTS):
@@ -137,6 +204,131 @@ def test_answers_outside_the_vocabulary_are_refused(bridge):
     assert bridge("nano").tokenizer(" 77")["input_ids"][-1] == bridge("nano").tokenizer.unk_token_id
     with pytest.raises(PbbError, match="77"):
         answer_tokens(bridge("nano"), ["7", "77"])
+
+
+@pytest.mark.parametrize("mode", ["direct", "trace"])
+@pytest.mark.parametrize("family", ["arithmetic", "algorithms", "ciphers"])
+@pytest.mark.parametrize("name", ["plain", "bos", "merging", "chat", "spaced"])
+def test_prompt_answer_and_end_are_the_trained_document(name, family, mode, tokenizers, families):
+    tokenizer = tokenizers[name]
+    model = SimpleNamespace(tokenizer=tokenizer)
+    prompts = make_prompts(families[family], model, mode=mode, n=20, seed=1)
+    labels = prompts.labels
+    documents = [
+        Document("io", *fields)
+        for fields in zip(labels["program"], labels["prompt"], labels["completion"], strict=True)
+    ]
+    trained = [row["input_ids"] for row in encode(documents, tokenizer)]
+    answers = without_padding(answer_ids(model, prompts, labels["output"]))
+    end = end_ids(tokenizer)
+    assert [a + b + end for a, b in zip(attended(prompts), answers, strict=True)] == trained
+    before = [row[: answer + 1].tolist() for row, answer in zip(prompts.tokens, prompts.roles["answer"], strict=True)]
+    assert before == attended(prompts)
+    assert [tokenizer.decode(ids).strip() for ids in answers] == [str(output) for output in labels["output"]]
+    for role, column in (("name", "program"), ("input", "call")):
+        for word, text in zip(labels[column], read(model, prompts, role), strict=True):
+            assert word in text
+            assert len(text) <= len(word) + 4  # a bracket or a quote that is in the same token
+    if family != "arithmetic":
+        assert max(map(len, answers)) > 2
+        assert len(set(map(len, answers))) > 2
+
+
+def test_the_border_cases_are_there(tokenizers, families):
+    """In `merging` tokens do span the border, and in `chat` a completion does begin without a space."""
+    calls = families["ciphers"].calls("trace")
+    tokenizer = tokenizers["merging"]
+    asked = tokenizer(list(calls["prompt"]))["input_ids"]
+    whole = tokenizer(list(calls["prompt"] + calls["completion"]))["input_ids"]
+    assert any(text[: len(prompt)] != prompt for prompt, text in zip(asked, whole, strict=True))
+    chat = SimpleNamespace(tokenizer=tokenizers["chat"])
+    direct = make_prompts(families["ciphers"], chat, n=3)
+    assert all(text.endswith("<eos>\n<|assistant|>\n") for text in direct.texts)
+    assert direct.gap == ""
+    assert make_prompts(families["ciphers"], chat, mode="trace", n=3).gap == " "
+    both = pd.concat([families["ciphers"].calls(mode, n=2) for mode in ("direct", "trace")], ignore_index=True)
+    with pytest.raises(PbbError, match="one mode"):
+        prompts_of_calls(chat, both)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["plain", "bos"])
+def test_answers_follow_texts_of_your_own(name, side, tokenizers):
+    tokenizer = tokenizers[name]
+    model = SimpleNamespace(tokenizer=tokenizer)
+    prompts = Prompts.from_texts(model, TEXTS, padding_side=side)
+    ids = answer_ids(model, prompts, ANSWERS)
+    assert ids.dtype == torch.long
+    for i, (text, answer) in enumerate(zip(TEXTS, ANSWERS, strict=True)):
+        whole = tokenizer(f"{text} {answer}")["input_ids"]
+        expected = whole[len(tokenizer(text)["input_ids"]) :]
+        assert ids[i].tolist() == expected + [-1] * (ids.shape[1] - len(expected))
+    assert (ids >= 0).sum(1).max() > (ids >= 0).sum(1).min()
+    chosen = answer_ids(model, prompts.select([2, 0]), [ANSWERS[2], ANSWERS[0]])
+    assert without_padding(chosen) == [without_padding(ids)[i] for i in (2, 0)]
+
+
+@pytest.mark.parametrize("name", ["plain", "bos"])
+def test_a_token_over_the_border_leaves_the_prompt_as_it_is(name, tokenizers):
+    tokenizer = tokenizers["plain"]
+    assert len(tokenizer(" return")["input_ids"]) < len(tokenizer(" ret")["input_ids"] + tokenizer("urn")["input_ids"])
+    model = SimpleNamespace(tokenizer=tokenizers[name])
+    prompts = Prompts.from_texts(model, ["it is a ret", "it is a"], gap="")
+    ids = without_padding(answer_ids(model, prompts, ["urn", " return"]))
+    assert ids == [tokenizer("urn")["input_ids"], tokenizer(" return")["input_ids"]]
+
+
+def test_an_answer_in_the_middle_of_its_text_is_tokenized_alike(tokenizers):
+    tokenizer = tokenizers["plain"]
+    model = SimpleNamespace(tokenizer=tokenizer)
+    prompts = Prompts.from_texts(model, TEXTS, {"answer": where(NAMES)})
+    ids = without_padding(answer_ids(model, prompts, ANSWERS))
+    assert ids == [tokenizer(f" {answer}")["input_ids"] for answer in ANSWERS]
+
+
+@pytest.mark.parametrize("name", ["llama", "nano"])
+def test_answers_of_one_token_have_the_ids_of_answer_tokens(name, bridge, corpus):
+    model = bridge(name)
+    for mode in ("direct", "trace"):
+        prompts = make_prompts(corpus, model, mode=mode, n=20)
+        outputs = prompts.labels["output"]
+        assert answer_ids(model, prompts, outputs)[:, 0].tolist() == answer_tokens(model, outputs).tolist()
+        assert answer_ids(model, prompts, outputs).shape == (40, 1)
+
+
+def test_answers_that_do_not_fit_are_refused(bridge):
+    model = bridge("nano")
+    prompts = Prompts.from_texts(model, ["run dolvik(7) :", "7 is"])
+    with pytest.raises(PbbError, match="2 prompts and 3 answers"):
+        answer_ids(model, prompts, [1, 2, 3])
+    with pytest.raises(PbbError, match="77"):
+        answer_ids(model, prompts, ["7", "77"])
+    with pytest.raises(PbbError, match="no tokens"):
+        answer_ids(model, prompts, ["7", ""])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_answers_put_behind_have_a_role(side, bridge):
+    model = bridge("llama")
+    prompts = Prompts.from_texts(model, TEXTS, {"name": where(NAMES)}, padding_side=side)
+    answered = with_answers(model, prompts, ANSWERS)
+    assert read(model, answered, "output") == [str(answer) for answer in ANSWERS]
+    assert read(model, answered, "name") == list(NAMES)
+    assert torch.equal(answered.roles["answer"], prompts.roles["answer"])
+    assert attended(answered) == [
+        model.tokenizer(f"{text} {answer}")["input_ids"] for text, answer in zip(TEXTS, ANSWERS, strict=True)
+    ]
+    assert torch.equal(answer_ids(model, answered, ANSWERS), answer_ids(model, prompts, ANSWERS))
+    other = with_answers(model, answered, ["3", "12345", "4"])  # in place of the first ones
+    assert read(model, other, "output") == ["3", "12345", "4"]
+    assert attended(other) == attended(with_answers(model, prompts, ["3", "12345", "4"]))
+
+
+def test_worked_steps_may_be_answered(tokenizers, families):
+    model = SimpleNamespace(tokenizer=tokenizers["plain"])
+    prompts = make_prompts(families["ciphers"], model, mode="trace", n=5, answered=True)
+    assert read(model, prompts, "output") == list(prompts.labels["output"])
+    assert set(read(model, prompts, "answer")) == {"="}
 
 
 @pytest.mark.parametrize("span", [(40, 44), (8, 99), (-3, 2), (5, 5), (6, 4), (3, 4)])

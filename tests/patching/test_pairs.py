@@ -4,7 +4,7 @@ import pytest
 
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.pairs import make_pairs
-from pbb_probe.programs.corpus import Corpus, Entry
+from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
 from pbb_probe.programs.program import Program, trace_programs
 
 FIELDS = {"input": "input", "program": "name"}  # what is swapped, and the role where it stands
@@ -68,21 +68,57 @@ def test_the_labels_of_a_corrupted_prompt_are_of_that_prompt(swap, bridge, corpu
     assert list(pairs.corrupted.labels["prompt"]) == list(pairs.corrupted.texts)
 
 
-def size(tokenizer, text) -> tuple[int, int]:
-    """How many tokens, and how many of them are a bare space: a name is cut up with or without the space before it."""
-    tokens = tokenizer.tokenize(text)
-    return len(tokens), tokens.count("Ġ")
+@pytest.mark.parametrize(("family", "swap"), [("ciphers", "input"), ("ciphers", "program"), ("algorithms", "input")])
+def test_calls_with_texts_lists_and_several_arguments_are_paired(family, swap, bridge):
+    corpus = make_corpus(family, with_io=30, without_io=2, seed=3)
+    pairs = make_pairs(corpus, bridge("llama"), swap, "with_io", n=200)
+    sources = {entry.program.name: entry.program.source for entry in corpus.entries}
+    for run in (pairs.clean, pairs.corrupted):
+        for text, row in zip(run.texts, run.labels.to_dict(orient="records"), strict=True):
+            scope = {}
+            exec(sources[row["program"]], scope)
+            output = eval(f"{row['program']}({row['call']})", scope)
+            assert str(row["output"]) == repr(output)
+            assert text == row["prompt"] == row["template"].format(name=row["program"], input=row["call"])
+    assert len(pairs) > 5
+    assert (pairs.clean.labels["output"].map(str) != pairs.corrupted.labels["output"].map(str)).all()
+    for role, span in pairs.clean.spans.items():
+        assert (span == pairs.corrupted.spans[role]).all()
+    if family == "algorithms":
+        assert pairs.clean.labels["call"].str.contains(", ").any()
 
 
 @pytest.mark.parametrize("swap", ["input", "program"])
-def test_exactly_the_pairs_of_other_lengths_are_dropped(swap, bridge, corpus):
+def test_partners_are_taken_that_line_up(swap, bridge, corpus):
     tokenizer = bridge("llama").tokenizer
-    one_token_names = make_pairs(corpus, bridge("nano"), swap, "with_io", n=60)  # nothing is dropped
-    split_names = make_pairs(corpus, bridge("llama"), swap, "with_io", n=60)
-    both = list(zip(one_token_names.clean.texts, one_token_names.corrupted.texts, strict=True))
-    expected = [pair for pair in both if size(tokenizer, pair[0]) == size(tokenizer, pair[1])]
-    assert list(zip(split_names.clean.texts, split_names.corrupted.texts, strict=True)) == expected
-    assert (len(expected) < len(both)) == (swap == "program")
+    drawn_blindly = make_pairs(corpus, bridge("nano"), swap, "with_io", n=60)  # its names are all one token
+    texts = zip(drawn_blindly.clean.texts, drawn_blindly.corrupted.texts, strict=True)
+    by_luck = [pair for pair in texts if len({len(tokenizer(text)["input_ids"]) for text in pair}) == 1]
+    pairs = make_pairs(corpus, bridge("llama"), swap, "with_io", n=60)
+    for clean, corrupted in zip(pairs.clean.texts, pairs.corrupted.texts, strict=True):
+        assert len(tokenizer(clean)["input_ids"]) == len(tokenizer(corrupted)["input_ids"])
+    assert len(pairs) >= len(by_luck) + 5 * (swap == "program")
+    assert (len(by_luck) < len(drawn_blindly)) == (swap == "program")
+
+
+@pytest.mark.parametrize("family", ["algorithms", "ciphers"])
+def test_another_program_is_run_on_an_input_that_only_one_has(family, bridge):
+    corpus = make_corpus(family, with_io=60, without_io=2, seed=0)
+    own = {(e.program.name, trace.call_text) for e in corpus.entries for trace in e.traces}
+    pairs = make_pairs(corpus, bridge("llama"), "program", "with_io", n=60)
+    clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
+    foreign = [call not in own for call in zip(corrupted["program"], corrupted["call"], strict=True)]
+    assert sum(foreign) > 10
+    assert list(clean["call"]) == list(corrupted["call"])
+    assert not (clean["program"] == corrupted["program"]).any()
+    assert not corrupted["seen"][foreign].any()
+    if family == "algorithms":
+        assert list(clean["problem"]) == list(corrupted["problem"])
+    sources = {entry.program.name: entry.program.source for entry in corpus.entries}
+    for row in corrupted.to_dict(orient="records"):
+        scope: dict = {}
+        exec(sources[row["program"]], scope)
+        assert repr(eval(f"{row['program']}({row['call']})", scope)) == str(row["output"])
 
 
 def test_the_seed_draws_the_partners(bridge, corpus):
@@ -116,5 +152,5 @@ def test_what_cannot_be_paired_is_refused(bridge, corpus):
         make_pairs(named("dolvik"), model, "program", "with_io")
     names = ("q", "zqjwkvbxqz")
     assert len({len(model.tokenizer(name)["input_ids"]) for name in names}) == 2
-    with pytest.raises(PbbError, match="lines up"):
+    with pytest.raises(PbbError, match="partner"):
         make_pairs(named(*names), model, "program", "with_io")

@@ -1,5 +1,7 @@
 """A sweep is a brute force of plain torch hooks on a bare model, where each pair is run alone and unpadded."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,14 @@ import xarray as xr
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.patching.sweep import logit_difference, patch_sweep, recovery
+from pbb_probe.patching.sweep import log_prob_difference, logit_difference, patch_sweep, recovery
 
 CLEAN = torch.tensor([[5, 17, 200, 31, 90], [340, 8, 8, 77, 120], [61, 62, 63, 64, 65]])
 CORRUPTED = torch.tensor([[5, 18, 200, 31, 90], [340, 8, 250, 77, 121], [99, 62, 163, 64, 66]])
 LENGTHS = [3, 5, 4]
 ANSWERS = (torch.tensor([7, 300, 45]), torch.tensor([11, 20, 46]))
 METRIC = logit_difference(*ANSWERS)
+LONG = ([[7, 12, 99], [300], [45, 46]], [[11], [20, 21, 22, 23], [46, 45]])  # of several tokens and unequal lengths
 SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z")
 HEADS = {"z": 4, "q": 4, "k": 2, "v": 2}
 
@@ -38,7 +41,7 @@ def place(model, layer, site):
 
 
 def run(model, ids, site, layer, change):
-    """Logits at the last token while `change` is called on the activation [position, width], in place."""
+    """Logits [position, d_vocab] while `change` is called on the activation [position, width], in place."""
     module, is_input = place(model, layer, site)
 
     def before(_, args):
@@ -53,7 +56,7 @@ def run(model, ids, site, layer, change):
 
     handle = module.register_forward_pre_hook(before) if is_input else module.register_forward_hook(after)
     with torch.inference_mode():
-        logits = model(ids[None]).logits[0, -1]
+        logits = model(ids[None]).logits[0]
     handle.remove()
     return logits
 
@@ -78,7 +81,7 @@ def brute_force(model, site, lengths=(5, 5, 5)):
                         where = (position, slice(head * width, (head + 1) * width))
                         activation[where] = kept[0][where]
 
-                    logits = run(model, CORRUPTED[pair, :length], site, layer, change)
+                    logits = run(model, CORRUPTED[pair, :length], site, layer, change)[-1]
                     effects[layer, head, position, pair] = metric_of(logits, pair)
     return effects
 
@@ -223,6 +226,122 @@ def test_a_logit_difference_takes_each_pairs_own_answers():
     assert logit_difference(torch.tensor([2, 0]), torch.tensor([0, 1]))(logits).tolist() == [3.0, -8.0]
 
 
+def ids_of(answers):
+    """[pair, k], padded with -1."""
+    return torch.tensor([row + [-1] * (max(map(len, answers)) - len(row)) for row in answers])
+
+
+def log_prob(logits, length, answer) -> float:
+    """Of the answer's tokens behind a prompt of this length, from logits [position, d_vocab] of both together."""
+    return float(sum(logits[length - 1 + i].log_softmax(-1)[token] for i, token in enumerate(answer)))
+
+
+@functools.cache
+def forced_brute_force(bare, family, site, lengths):
+    """[layer, head, position, pair] and the unpatched runs, clean [pair] and corrupted [pair]."""
+    model, heads = bare(family), HEADS.get(site, 1)
+    effects = np.full((3, heads, max(lengths), len(lengths)), np.nan)
+    ends = np.zeros((2, len(lengths)))
+    for pair, length in enumerate(lengths):
+        effects[:, :, :length, pair] = 0
+        for sign, answers in zip((1, -1), LONG, strict=True):
+            answer = answers[pair]
+            clean, corrupted = (torch.cat([rows[pair, :length], torch.tensor(answer)]) for rows in (CLEAN, CORRUPTED))
+            for end, ids in enumerate((clean, corrupted)):
+                with torch.inference_mode():
+                    ends[end, pair] += sign * log_prob(model(ids[None]).logits[0], length, answer)
+            for layer in range(3):
+                kept = []
+                run(model, clean, site, layer, lambda activation: kept.append(activation.clone()))
+                for position, head in np.ndindex(length, heads):
+
+                    def change(activation):
+                        width = activation.shape[1] // heads
+                        where = (position, slice(head * width, (head + 1) * width))
+                        activation[where] = kept[0][where]
+
+                    logits = run(model, corrupted, site, layer, change)
+                    effects[layer, head, position, pair] += sign * log_prob(logits, length, answer)
+    return effects, *ends
+
+
+@pytest.mark.parametrize("given", ["tensors", "prompts"])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    ("family", "site"),
+    [
+        ("llama", "resid_pre"),
+        ("gpt2", "resid_pre"),
+        ("qwen3", "resid_pre"),
+        ("mistral", "resid_pre"),
+        ("gemma2", "resid_pre"),
+        ("gpt2", "z"),
+        ("llama", "v"),
+    ],
+)
+def test_whole_answers_are_the_teacher_forced_brute_force(family, site, side, given, bridge, bare):
+    model = bridge(family)
+    (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
+    if given == "tensors":
+        runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
+    else:
+        runs = {"clean": prompts(model, clean, mask), "corrupted": prompts(model, corrupted, mask)}
+    effects = patch_sweep(model, **runs, metric=log_prob_difference(*map(ids_of, LONG)), sites=(site,))
+    expected, clean_alone, corrupted_alone = forced_brute_force(bare, family, site, tuple(LENGTHS))
+    values = effects[site].values.reshape(expected.shape)
+    for pair, length in enumerate(LENGTHS):
+        start = 0 if side == "right" else 5 - length
+        mine = values[..., start : start + length, pair]
+        assert np.abs(mine - expected[..., :length, pair]).max() < 1e-5 * np.nanstd(expected)
+        beside = np.delete(values[..., pair], range(start, start + length), axis=2)  # where answers stand, in part
+        assert beside.size == 0 or np.abs(beside - effects["corrupted"].values[pair]).max() < 1e-5
+    assert close(effects["clean"].values, clean_alone)
+    assert close(effects["corrupted"].values, corrupted_alone)
+    assert np.nanmax(np.abs(expected[:2] - corrupted_alone)) > 0.1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "mistral", "neox"])
+def test_whole_answers_of_one_token_are_the_logit_difference(family, bridge):
+    model = bridge(family)
+    (clean, mask), (corrupted, _) = padded(CLEAN, "left"), padded(CORRUPTED, "left")
+    runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask, "sites": ("resid_pre", "mlp_out", "z")}
+    logits = patch_sweep(model, **runs, metric=METRIC)
+    probabilities = patch_sweep(model, **runs, metric=log_prob_difference(*(ids[:, None] for ids in ANSWERS)))
+    xr.testing.assert_allclose(probabilities, logits, rtol=0, atol=1e-5)
+
+
+def test_whole_answers_may_stand_elsewhere(bridge, bare):
+    """They overwrite what is behind the answer position; nothing there is patched."""
+    answer = torch.tensor(LENGTHS) - 1
+    metric = log_prob_difference(*map(ids_of, LONG))
+    effects = patch_sweep(bridge("llama"), clean=CLEAN, corrupted=CORRUPTED, metric=metric, answer=answer)
+    expected, clean_alone, corrupted_alone = forced_brute_force(bare, "llama", "resid_pre", tuple(LENGTHS))
+    assert close(effects["clean"].values, clean_alone)
+    assert close(effects["corrupted"].values, corrupted_alone)
+    expected = np.where(np.isnan(expected), corrupted_alone, expected)
+    assert close(effects["resid_pre"].values, expected)
+
+
+def greedy(model, rows, n):
+    """The n tokens [pair, n] that the bare model writes behind rows of equal length."""
+    for _ in range(n):
+        with torch.inference_mode():
+            rows = torch.cat([rows, model(rows).logits[:, -1:].argmax(-1)], dim=1)
+    return rows[:, -n:]
+
+
+def test_the_only_token_that_differs_carries_whole_answers(bridge, bare):
+    corrupted = CLEAN.clone()
+    corrupted[:, 2] = torch.tensor([9, 10, 12])
+    metric = log_prob_difference(greedy(bare("llama"), CLEAN, 3), greedy(bare("llama"), corrupted, 2))
+    effects = patch_sweep(bridge("llama"), clean=CLEAN, corrupted=corrupted, metric=metric, layers=[0])
+    assert np.array_equal(effects["resid_pre"].sel(layer=0, position=2), effects["clean"])
+    assert np.array_equal(effects["resid_pre"].sel(layer=0, position=0), effects["corrupted"])
+    assert np.abs(effects["clean"] - effects["corrupted"]).min() > 0.01
+    shares = recovery(effects)["resid_pre"].sel(layer=0).mean("pair")
+    assert np.allclose(shares.sel(position=[0, 1, 2]), [0, 0, 1], rtol=0, atol=1e-6)
+
+
 def test_recovery_by_hand():
     effects = xr.Dataset(
         {
@@ -257,6 +376,9 @@ def test_recovery_by_hand():
         ({"metric": lambda logits: logits[:2, 0]}, "one a pair"),
         ({"metric": lambda logits: logits[:, 0] * float("nan")}, "finite"),
         ({"metric": lambda logits: logits[:, 0] / 0}, "finite"),
+        ({"metric": log_prob_difference(ids_of(LONG[0])[:2], ids_of(LONG[1]))}, r"\[3, k\].*answer_ids"),
+        ({"metric": log_prob_difference(ids_of(LONG[0]), ids_of(LONG[1]).flip(1))}, "at the end only"),
+        ({"metric": log_prob_difference(*ANSWERS)}, "answer_ids"),
         ({"attention_mask": torch.ones(3, 4, dtype=torch.long)}, "attention_mask"),
         ({"answer": torch.tensor([4, 4])}, "answer"),
         ({"answer": torch.tensor([4, 4, 5])}, "answer"),

@@ -1,85 +1,57 @@
-"""Documents are held to execution: every form computes the same function, and worked steps are true."""
+"""Documents are held to execution: code and descriptions compute the program's function, and worked steps are true."""
 
+import ast
+import copy
 import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.arithmetic import arithmetic_program, arithmetic_programs
-from pbb_probe.programs.documents import (
-    FORMS,
-    POINTERS,
-    TEMPLATES,
-    VARIABLES,
-    call_document,
-    code_document,
-    rewrite,
-    worked_steps,
-)
+from pbb_probe.programs.algorithms import algorithms_programs
+from pbb_probe.programs.arithmetic import SHAPES, arithmetic_program, arithmetic_programs
+from pbb_probe.programs.ciphers import ciphers_programs
+from pbb_probe.programs.describe import read_description
+from pbb_probe.programs.documents import call_document, program_document, worked_steps
+from pbb_probe.programs.forms import VARIABLES, is_straight, rewrite
 from pbb_probe.programs.program import Program, Trace, trace_programs
+from pbb_probe.programs.templates import MODES, pointers, templates
 
 TWO_STEPS = "def f(x):\n    y = (x + 3) % 10\n    return abs(y - 5)"
 
 
-def outputs(source: str, name: str) -> list[int]:
+def outputs(source: str, name: str, inputs=tuple((value,) for value in range(10))) -> list:
     scope: dict = {}
     exec(source, scope)
-    return [scope[name](value) for value in range(10)]
+    return [scope[name](*copy.deepcopy(arguments)) for arguments in inputs]
 
 
-def some_programs(n: int, seed: int = 0) -> list[Program]:
-    return arithmetic_programs([f"prog{i}" for i in range(n)], random.Random(seed))
+def traced(program: Program, *inputs) -> list[Trace]:
+    return trace_programs([program], [inputs or range(10)])[0]
 
 
-def traced(program: Program) -> list[Trace]:
-    return trace_programs([program], [range(10)])[0]
+def steps(source: str, *arguments) -> list[str]:
+    program = Program("f", "test", source)
+    return worked_steps(program, traced(program, arguments)[0]).splitlines()
 
 
-def test_rewriting_keeps_the_function():
-    for program in some_programs(60):
-        expected = outputs(program.source, program.name)
-        for form, variables in itertools.product(FORMS, VARIABLES):
-            assert outputs(rewrite(program.source, form, variables), program.name) == expected
+def family(name: str, n: int, seed: int = 0) -> list[tuple[Program, list[Trace]]]:
+    names, rng = [f"prog{i}" for i in range(n)], random.Random(seed)
+    if name == "arithmetic":
+        made = [(program, list(range(10))) for program in arithmetic_programs(names, rng, SHAPES)]
+    else:
+        made = {"algorithms": algorithms_programs, "ciphers": ciphers_programs}[name](names, rng)
+    programs, inputs = zip(*made, strict=True)
+    return list(zip(programs, trace_programs(programs, inputs), strict=True))
 
 
-def test_rewritten_forms_by_hand():
-    assert rewrite(TWO_STEPS, "statements", "abcdeg") == "def f(a):\n    b = (a + 3) % 10\n    return abs(b - 5)"
-    assert rewrite(TWO_STEPS, "nested", "nmkjih") == "def f(n):\n    return abs((n + 3) % 10 - 5)"
-    assert rewrite(TWO_STEPS, "lambda", "xyzuvw") == "f = lambda x: abs((x + 3) % 10 - 5)"
+@pytest.fixture(scope="module")
+def families():
+    return {name: family(name, n) for name, n in (("arithmetic", 105), ("algorithms", 84), ("ciphers", 60))}
 
 
-def test_rewriting_a_product_of_a_sum_keeps_the_brackets():
-    source = "def f(x):\n    y = x + 1\n    return y * 2"
-    assert rewrite(source, "nested") == "def f(x):\n    return (x + 1) * 2"
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "source",
-    [
-        "def f(x):\n    x = x + 1\n    x = x * 2\n    return x - 3",
-        "def f(x):\n    y = x + 1\n    z = y * x\n    y = z - y\n    return y + z",
-        "def f(y):\n    x = y * 2\n    return x - y",
-        "def f(a):\n    c = a + 1\n    b = c * 2\n    return b - c",
-        "def f(x):\n    y = x\n    return y",
-    ],
-)
-def test_rewriting_reassigned_swapped_and_clashing_variables(source: str, form: str):
-    for variables in VARIABLES:
-        assert outputs(rewrite(source, form, variables), "f") == outputs(source, "f")
-
-
-def test_rewriting_uses_every_letter_it_is_given():
-    steps = ["y = x + 1", "z = y + 1", "u = z + 1", "v = u + 1", "w = v + 1", "w = w * 2", "return w"]
-    source = "def f(x):\n    " + "\n    ".join(steps)
-    assert outputs(rewrite(source, "statements", "abcdeg"), "f") == [2 * (x + 5) for x in range(10)]
-
-
-def test_rewriting_leaves_the_source_of_later_calls_alone():
-    first = rewrite(TWO_STEPS, "statements", "abcdeg")
-    rewrite(TWO_STEPS, "lambda", "nmkjih")
-    assert rewrite(TWO_STEPS, "statements", "abcdeg") == first
+# --- worked steps, by hand ----------------------------------------------------------------------------------------
 
 
 def test_worked_steps_of_a_one_step_program():
@@ -88,51 +60,278 @@ def test_worked_steps_of_a_one_step_program():
 
 
 def test_worked_steps_of_a_two_step_program():
-    program = Program("f", "test", TWO_STEPS)
-    assert worked_steps(program, traced(program)[4]) == "y = (4 + 3) % 10 = 7\nreturn abs(7 - 5) = 2"
-    assert worked_steps(program, traced(program)[9]) == "y = (9 + 3) % 10 = 2\nreturn abs(2 - 5) = 3"
+    assert steps(TWO_STEPS, 4) == ["y = (4 + 3) % 10 = 7", "return abs(7 - 5) = 2"]
+    assert steps(TWO_STEPS, 9) == ["y = (9 + 3) % 10 = 2", "return abs(2 - 5) = 3"]
 
 
-def test_every_worked_line_is_true_and_the_last_value_is_the_output():
-    for program in some_programs(40, seed=1):
-        expected = outputs(program.source, program.name)
-        for trace in traced(program):
-            lines = worked_steps(program, trace).splitlines()
-            assert len(lines) == program.facts["steps"]
-            known = {}
-            for k, line in enumerate(lines, start=1):
-                left, value = line.rsplit(" = ", 1)
-                expression = left.removeprefix("return ") if k == len(lines) else left.split(" = ", 1)[1]
-                assert line.startswith("return ") == (k == len(lines))
-                assert eval(expression) == int(value)
-                known[k] = int(value)
-                argument = trace.input if k == 1 else known[k - 1]
-                assert str(argument) in expression
-            assert known[len(lines)] == expected[trace.input]
+def test_branches_say_which_way():
+    source = (
+        "def f(x):\n    if x > 7:\n        y = x - 7\n    elif x < 2 or x == 5:\n        y = 2 * x\n"
+        "    else:\n        y = x\n    return y + 1"
+    )
+    assert steps(source, 9) == ["if 9 > 7: True", "y = 9 - 7 = 2", "return 2 + 1 = 3"]
+    chosen = ["if 5 > 7: False", "if 5 < 2 or 5 == 5: True", "y = 2 * 5 = 10", "return 10 + 1 = 11"]
+    assert steps(source, 5) == chosen
+    assert steps(source, 4) == ["if 4 > 7: False", "if 4 < 2 or 4 == 5: False", "y = 4", "return 4 + 1 = 5"]
 
 
-def test_code_documents_hold_the_name_and_the_function():
+def test_a_loop_tells_its_turns_and_not_its_end():
+    source = "def f(x):\n    for i in range(2):\n        x = 3 * x + i\n    return x"
+    assert steps(source, 2) == ["i = 0", "x = 3 * 2 + 0 = 6", "i = 1", "x = 3 * 6 + 1 = 19", "return 19 = 19"]
+
+
+def test_a_loop_that_is_left_early():
+    source = (
+        "def f(x):\n    for i in range(9):\n        if i == 0:\n            continue\n"
+        "        if i * x > 3:\n            break\n    return i"
+    )
+    first = ["i = 0", "if 0 == 0: True"]
+    second = ["i = 1", "if 1 == 0: False", "if 1 * 2 > 3: False"]
+    third = ["i = 2", "if 2 == 0: False", "if 2 * 2 > 3: True"]
+    assert steps(source, 2) == [*first, *second, *third, "return 2 = 2"]
+
+
+def test_while_and_augmented_assignment():
+    source = "def f(x):\n    n = 0\n    while x > 5:\n        x //= 2\n        n += x % 3 - 1\n    return n"
+    assert steps(source, 17) == [
+        "n = 0",
+        *("while 17 > 5: True", "x = 17 // 2 = 8", "n = 0 + (8 % 3 - 1) = 1"),
+        *("while 8 > 5: True", "x = 8 // 2 = 4", "n = 1 + (4 % 3 - 1) = 1"),
+        "while 4 > 5: False",
+        "return 1 = 1",
+    ]
+
+
+def test_negative_values_keep_their_brackets():
+    source = "def f(x):\n    y = x - 5\n    return y ** 2 - y"
+    assert steps(source, 2) == ["y = 2 - 5 = -3", "return (-3) ** 2 - -3 = 12"]
+
+
+def test_lists_that_change_in_place():
+    source = (
+        "def f(xs, k):\n    ys = xs[:]\n    ys.append(k)\n    ys[0] = ys[1] + k\n"
+        "    a, b = ys[0], ys[1]\n    ys += [a]\n    return ys"
+    )
+    assert steps(source, [5, 1], 7) == [
+        "ys = [5, 1][:] = [5, 1]",
+        "ys = [5, 1, 7]",
+        "ys = [8, 1, 7]",
+        "a = 8",
+        "b = 1",
+        "ys = [8, 1, 7] + [8] = [8, 1, 7, 8]",
+        "return [8, 1, 7, 8] = [8, 1, 7, 8]",
+    ]
+
+
+def test_an_assignment_or_a_test_that_changes_a_list_tells_both():
+    source = "def f(xs):\n    y = xs.pop(0)\n    if xs.pop() > 2:\n        y += 10\n    return y + len(xs)"
+    assert steps(source, [4, 6, 3]) == [
+        "y = [4, 6, 3].pop(0) = 4",
+        "xs = [6, 3]",
+        "if [6, 3].pop() > 2: True",
+        "xs = [6]",
+        "y = 4 + 10 = 14",
+        "return 14 + len([6]) = 15",
+    ]
+
+
+def test_words_letters_and_truth_values():
+    source = (
+        "def f(text):\n    out = ''\n    for i, letter in enumerate(text):\n        if letter in 'aeiou':\n"
+        "            out += chr(ord(letter) + i)\n    done = out != text\n    return [out, done]"
+    )
+    assert steps(source, "ne") == [
+        "out = ''",
+        *("i = 0", "letter = 'n'", "if 'n' in 'aeiou': False"),
+        *("i = 1", "letter = 'e'", "if 'e' in 'aeiou': True", "out = '' + chr(ord('e') + 1) = 'f'"),
+        "done = 'f' != 'ne' = True",
+        "return ['f', True] = ['f', True]",
+    ]
+
+
+def test_inner_functions_and_recursion_are_called_in_one_step():
+    inner = (
+        "def f(x):\n\n    def step(y):\n        z = y + 2\n        return z\n    w = step(step(x))\n    return w * 2"
+    )
+    assert steps(inner, 3) == ["w = step(step(3)) = 7", "return 7 * 2 = 14"]
+    recursion = "def f(n):\n    if n < 2:\n        return 1\n    return n * f(n - 1)"
+    assert steps(recursion, 4) == ["if 4 < 2: False", "return 4 * f(4 - 1) = 24"]
+    assert steps(recursion, 1) == ["if 1 < 2: True", "return 1 = 1"]
+
+
+def test_what_a_comprehension_or_a_lambda_binds_stays():
+    source = "def f(x, xs):\n    k = x + 1\n    ys = [x * k for x in xs]\n    return sorted(ys, key=lambda x: -x)"
+    assert steps(source, 1, [3, 4]) == [
+        "k = 1 + 1 = 2",
+        "ys = [x * 2 for x in [3, 4]] = [6, 8]",
+        "return sorted([6, 8], key=lambda x: -x) = [8, 6]",
+    ]
+
+
+def test_what_has_no_counterpart_in_a_document_keeps_its_name_and_forgets_its_value():
+    source = "def f(x):\n    d = {'a': x}\n    x = range(x)\n    y = sum(x) + d['a']\n    return y"
+    assert steps(source, 4) == ["y = sum(x) + d['a'] = 10", "return 10 = 10"]
+
+
+def test_several_arguments():
+    assert steps("def f(a, b):\n    c = a - b\n    return c * a", 2, 5) == ["c = 2 - 5 = -3", "return -3 * 2 = -6"]
+
+
+# --- worked steps, for all families -------------------------------------------------------------------------------
+
+
+def surroundings(program: Program) -> dict:
+    """What a worked line may still name: the program's inner functions and its tables."""
+    scope: dict = {}
+    for statement in ast.parse(program.source).body[0].body:
+        if isinstance(statement, ast.FunctionDef):
+            exec(ast.unparse(statement), scope)
+        elif isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
+            scope[statement.targets[0].id] = ast.literal_eval(statement.value)
+    return scope
+
+
+def claims(lines: list[str]) -> Iterator[tuple[str, str | None, str]]:
+    """What each line is about, the expression in it if there is one, and the value it ends on."""
+    for line in lines:
+        if line.startswith(("if ", "while ")):
+            word, rest = line.split(" ", 1)
+            yield word, *rest.rsplit(": ", 1)
+        elif line.startswith("return "):
+            yield "return", *line.removeprefix("return ").rsplit(" = ", 1)
+        else:
+            name, _, rest = line.partition(" = ")
+            expression, _, value = rest.rpartition(" = ")
+            yield name, expression or None, value
+
+
+def same(one, other) -> bool:
+    return (type(one), repr(one)) == (type(other), repr(other))
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "algorithms", "ciphers"])
+def test_every_worked_line_is_true_and_the_lines_replay_the_trace(families, name: str):
+    n_lines = n_worked = 0
+    for program, runs in families[name]:
+        scope = surroundings(program)
+        statements = program.source.splitlines()
+        arguments = [argument.arg for argument in ast.parse(program.source).body[0].args.args]
+        for run in runs:
+            state = dict(zip(arguments, run.arguments, strict=True))
+            changes, told = [], list(claims(worked_steps(program, run).splitlines()))
+            for what, expression, value in told:
+                n_lines += 1
+                claimed = ast.literal_eval(value)
+                if expression is not None:
+                    found = eval(expression, dict(scope))  # with no variable of the program within reach
+                    assert same(bool(found) if what in ("if", "while") else found, claimed), (
+                        program.source,
+                        expression,
+                    )
+                    n_worked += 1
+                if what == "return":
+                    assert same(claimed, run.output)
+                elif what not in ("if", "while"):
+                    state[what] = claimed
+                    changes.append((what, claimed))
+            assert same(changes, [item for changed in run.changes for item in changed.items()]), program.source
+            assert [what for what, *_ in told].count("return") == 1
+            assert told[-1][0] == "return"
+            tests = [line for line in run.lines if statements[line - 1].strip().startswith(("if ", "while ", "elif "))]
+            assert len(tests) == sum(what in ("if", "while") for what, *_ in told)
+    assert n_lines >= n_worked > n_lines / 3 > 400
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "algorithms", "ciphers"])
+def test_worked_tests_say_where_the_run_went(families, name: str):
+    """The line that runs after a test is the first of its body exactly when the test is said to hold."""
+    seen = set()
+    for program, runs in families[name]:
+        bodies = {
+            node.lineno: node.body[0].lineno
+            for node in ast.walk(ast.parse(program.source))
+            if isinstance(node, ast.If | ast.While)
+        }
+        for run in runs:
+            said = [
+                value for what, _, value in claims(worked_steps(program, run).splitlines()) if what in ("if", "while")
+            ]
+            went = [after == bodies[line] for line, after in itertools.pairwise(run.lines) if line in bodies]
+            assert said == list(map(str, went))
+            seen |= set(said)
+    assert seen == {"True", "False"}
+
+
+def test_rotated_lists_are_told_after_every_pop(families):
+    (program, runs) = next((p, runs) for p, runs in families["algorithms"] if p.facts["problem"] == "rotate")
+    lines = worked_steps(program, runs[-1]).splitlines()
+    popped = [i for i, line in enumerate(lines) if line.startswith("moved = ")]
+    assert popped
+    for i in popped:
+        before = ast.literal_eval(lines[i].removeprefix("moved = ").split(".pop(")[0])
+        after = ast.literal_eval(lines[i + 1].removeprefix("result = "))
+        assert sorted([*after, int(lines[i].rsplit(" = ", 1)[1])]) == sorted(before)
+
+
+# --- documents ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "algorithms", "ciphers"])
+def test_code_and_descriptions_hold_the_name_and_the_function(families, name: str):
     rng = random.Random(0)
-    pointers, forms = set(), set()
-    for program in some_programs(150):
-        document = code_document(program, rng)
-        assert (document.kind, document.program) == ("code", program.name)
-        assert program.name in document.prompt
-        assert document.completion.startswith("\n")
-        assert document.text == document.prompt + document.completion
-        assert outputs(document.completion, program.name) == outputs(program.source, program.name)
-        pointers.add(document.prompt.replace(program.name, "{name}"))
-        forms.add("lambda" if "lambda" in document.completion else document.completion.count("\n"))
-    assert pointers == set(POINTERS)
-    assert forms == {"lambda", 2, 3}
+    for kind in ("code", "description"):
+        used = set()
+        for program, runs in families[name] * 3:
+            document = program_document(program, kind, rng)
+            assert (document.kind, document.program) == (kind, program.name)
+            assert document.prompt.count(program.name) == 1
+            assert document.completion.startswith("\n")
+            assert document.text == document.prompt + document.completion
+            source = read_description(document.completion) if kind == "description" else document.completion
+            inputs = [run.arguments for run in runs]
+            assert outputs(source, program.name, inputs) == [run.output for run in runs], document.text
+            used.add(document.prompt.replace(program.name, "{name}"))
+        assert used == set(pointers(name, kind))
 
 
-def test_prompts_hold_name_and_input_and_completions_the_answer():
-    program = Program("dolvik", "test", TWO_STEPS.replace("f(", "dolvik("))
+def test_straight_programs_are_written_in_every_form_and_with_all_letters():
+    rng = random.Random(1)
+    program = Program("dolvik", "arithmetic", TWO_STEPS.replace("f(", "dolvik("))
+    code = {program_document(program, "code", rng).completion[1:] for _ in range(120)}
+    nested = {f"return abs(({letter} + 3) % 10 - 5)" for letter in "xan"}
+    assert len(code) == 9
+    assert {text.split("\n    ")[1] for text in code if text.count("\n") == 1} == nested
+    assert {text for text in code if "lambda" in text} == {
+        f"dolvik = lambda {letter}: abs(({letter} + 3) % 10 - 5)" for letter in "xan"
+    }
+    told = {program_document(program, "description", rng).completion[1:] for _ in range(120)}
+    assert len(told) == 6
+    assert {text.count(". ") for text in told} == {1, 2}
+
+
+def test_branching_programs_keep_their_lines():
+    rng = random.Random(2)
+    for program in arithmetic_programs([f"name{i}" for i in range(30)], rng, ("conditional", "loop", "nested")):
+        assert not is_straight(program.source)
+        text = program_document(program, "code", rng).completion[1:]
+        assert text in {rewrite(program.source, "statements", letters) for letters in VARIABLES}
+
+
+def test_a_program_without_words_has_no_description():
+    program = Program("f", "own", "def f(x):\n    y = ~x\n    return y")
+    with pytest.raises(PbbError, match="no description for '~"):
+        program_document(program, "description", random.Random(0))
+    assert outputs(program_document(program, "code", random.Random(0)).completion, "f")[3] == -4
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "ciphers", "composed"])
+def test_prompts_hold_name_and_input_and_completions_the_answer(name: str):
+    program = Program("dolvik", name, TWO_STEPS.replace("f(", "dolvik("))
     for trace in traced(program):
-        for mode, templates in TEMPLATES.items():
-            for template in templates:
+        for mode in MODES:
+            for template in templates(name, mode):
                 document = call_document(program, trace, mode, template)
+                assert document.program == "dolvik"
                 assert document.prompt.count("dolvik") == 1
                 assert [letter for letter in document.prompt if letter.isdigit()] == [str(trace.input)]
                 answer = abs((trace.input + 3) % 10 - 5)
@@ -144,33 +343,17 @@ def test_prompts_hold_name_and_input_and_completions_the_answer():
                     assert document.completion.endswith(f" = {answer}")
 
 
-def test_templates_are_many_and_distinct():
-    every = [*POINTERS, *TEMPLATES["direct"], *TEMPLATES["trace"]]
-    assert len(POINTERS) >= 20
-    assert len(set(every)) == len(every)
-
-
 @pytest.mark.parametrize(
-    "source",
+    ("source", "arguments", "prompt", "completion"),
     [
-        "def f(x):\n    if x > 3:\n        return 1\n    return 2",
-        "def f(x):\n    y = 0\n    for i in range(x):\n        y = y + i\n    return y",
-        "def f(x):\n    y = x\n    y += 1\n    return y",
-        "def f(x):\n    y, z = x, 1\n    return y + z",
-        "def f(x):\n    y = z = x + 1\n    return y + z",
-        "def f(x, y):\n    return x + y",
-        "def f():\n    return 1",
-        "def f(x):\n    y = x",
-        "def f(x):\n    return",
-        "f = lambda x: x",
-        "y = 3\ndef f(x):\n    return x + y",
-        "def f(x):\n    return g(x)\ndef g(x):\n    return x",
-        "def f(x:\n    return x",
-        "",
+        ("def f(s):\n    return s[::-1]", ("abc",), "f('abc') =", " 'cba'"),
+        ("def f(xs, k):\n    return [k, xs[0]]", ([7, 8], "q"), "f([7, 8], 'q') =", " ['q', 7]"),
+        ("def f(x):\n    return x > 2", (3,), "f(3) =", " True"),
+        ("def f(x):\n    return -x", (-3,), "f(-3) =", " 3"),
+        ("def f():\n    return [None]", (), "f() =", " [None]"),
     ],
 )
-def test_source_that_is_not_straight_line_is_refused(source: str):
-    with pytest.raises(PbbError):
-        rewrite(source, "nested")
-    with pytest.raises(PbbError):
-        worked_steps(Program("f", "test", source), Trace(input=1, states=(), lines=(2,), output=1))
+def test_calls_of_any_arguments(source: str, arguments: tuple, prompt: str, completion: str):
+    program = Program("f", "own", source)
+    document = call_document(program, traced(program, arguments)[0], "direct", "{name}({input}) =")
+    assert (document.prompt, document.completion) == (prompt, completion)

@@ -1,0 +1,111 @@
+"""From text to token ids: a document as a base model reads it, plain or as a turn of a chat.
+
+Whether a model is chatted with is said by its tokenizer: where that has a chat template, prompts are the user's turns
+and completions the assistant's. Training, evaluation and hooking all go through here, so that what is asked later is,
+token by token, what was trained.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.documents import Document
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LossOn = Literal["all", "completion"]
+
+
+def as_asked(tokenizer: Any, prompt: str) -> str:
+    """The prompt as the model is given it: as it is, or as the user's turn with the assistant's begun."""
+    if not tokenizer.chat_template:
+        return prompt
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+
+
+def as_answered(tokenizer: Any, completion: str) -> str:
+    """The completion as the model is to give it: in a chat a turn begins without space."""
+    return completion.lstrip() if tokenizer.chat_template else completion
+
+
+def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each prompt as it is asked; a chat template brings its own special tokens."""
+    texts = [as_asked(tokenizer, prompt) for prompt in prompts]
+    return tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+
+
+def completion_ids(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
+    """The token ids with which each completion follows its prompt, without an end.
+
+    They are the rest of the whole text's tokens where these begin with the prompt's. Where a token would span the
+    border, prompt and completion are tokenized apart: a model is asked by the prompt's own tokens.
+    """
+    special = not tokenizer.chat_template
+    asked = prompt_ids(tokenizer, prompts)
+    answered = [as_answered(tokenizer, completion) for completion in completions]
+    whole = tokenizer(
+        [as_asked(tokenizer, prompt) + text for prompt, text in zip(prompts, answered, strict=True)],
+        add_special_tokens=special,
+    )["input_ids"]
+    apart = tokenizer(answered, add_special_tokens=False)["input_ids"]
+    return [
+        text[len(prompt) :] if text[: len(prompt)] == prompt else alone
+        for prompt, text, alone in zip(asked, whole, apart, strict=True)
+    ]
+
+
+def end_ids(tokenizer: Any) -> list[int]:
+    """What closes a completion: the end-of-text token, or what the chat template puts after the assistant's words."""
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "7"}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
+        if end := text[text.rindex("7") + 1 :].rstrip("\n"):
+            return tokenizer(end, add_special_tokens=False)["input_ids"]
+    return [tokenizer.eos_token_id]
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens at which the model stops writing: its own, the end of the text and what ends a turn of a chat."""
+    given, end = model.generation_config.eos_token_id, end_ids(tokenizer)
+    known = [*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id, *(end if len(end) == 1 else [])]
+    return [token for token in dict.fromkeys(known) if token is not None]
+
+
+def encode(
+    documents: Iterable[Document], tokenizer: "PreTrainedTokenizerBase", loss_on: LossOn = "all", chunk: int = 1000
+) -> Iterator[dict[str, list[int]]]:
+    """Input ids and labels of each document, its end included; labels of -100 carry no loss.
+
+    Documents are taken `chunk` at a time, so that any number of them passes in constant memory.
+
+    Raises:
+        PbbError: the tokenizer lacks a word of a document.
+    """
+    end, stream = end_ids(tokenizer), iter(documents)
+    while some := list(islice(stream, chunk)):
+        prompts = [document.prompt for document in some]
+        asked = prompt_ids(tokenizer, prompts)
+        answered = completion_ids(tokenizer, prompts, [document.completion for document in some])
+        for document, prompt, completion in zip(some, asked, answered, strict=True):
+            if document.kind == "text":  # read as it is, with loss on all of it
+                room = tokenizer.model_max_length - 1  # for the end
+                ids = [*tokenizer(document.text)["input_ids"][:room], tokenizer.eos_token_id]
+                yield {"input_ids": ids, "labels": ids}
+                continue
+            refuse_unknown(tokenizer, prompt + completion, document.text)
+            ids = prompt + completion + end
+            yield {"input_ids": ids, "labels": ids if loss_on == "all" else [-100] * len(prompt) + completion + end}
+
+
+def refuse_unknown(tokenizer: Any, ids: Sequence[int], text: str) -> None:
+    """Raise a PbbError when the ids hold the unknown token: the model could not tell what it reads."""
+    unknown = tokenizer.unk_token_id  # GPT-2 calls its end-of-text token that, and lacks nothing
+    if unknown not in (None, tokenizer.eos_token_id, tokenizer.bos_token_id) and unknown in ids:
+        raise PbbError(
+            f"The tokenizer lacks a word of {text!r}: take a base with a larger vocabulary (nano reads straight-line "
+            "arithmetic on single digits only), or other programs."
+        )

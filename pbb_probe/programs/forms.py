@@ -1,0 +1,108 @@
+"""Forms: the same function written in several ways."""
+
+import ast
+import copy
+import functools
+from typing import Any
+
+from pbb_probe.errors import PbbError
+
+FORMS = ("statements", "nested", "lambda")
+VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
+_CHANGING = {"append", "pop", "insert", "extend", "remove", "reverse", "sort", "add"}
+
+
+def is_straight(source: str) -> bool:
+    """Is it a function of one argument made of assignments to single names and a return?
+
+    Not where a step changes a list in place or binds names of its own: it could not be folded into the steps after it.
+    """
+    function = _parse(source)
+    return (
+        len(function.args.args) == 1
+        and all(map(_assigns_one_name, function.body[:-1]))
+        and isinstance(function.body[-1], ast.Return)
+        and function.body[-1].value is not None
+        and not any(map(_stands_alone, ast.walk(function)))
+    )
+
+
+def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]) -> str:
+    """The same function in another form.
+
+    `statements` keeps a line a statement; `nested` folds the steps of a straight-line function into one returned
+    expression and `lambda` assigns that expression to the name. Where all variables are single letters they are renamed
+    to the letters of `variables` in order; variables with longer names keep them.
+
+    Raises:
+        PbbError: an unknown form, text that is no function, or a form other than `statements` for a function that is
+            not straight-line.
+    """
+    if form not in FORMS:
+        raise PbbError(f"Unknown form {form!r}: choose one of {', '.join(FORMS)}.")
+    function = copy.deepcopy(_parse(source))
+    if form != "statements" and not is_straight(source):
+        raise PbbError(
+            f"Only a function of one argument, assignments and one return has the form {form!r}; this is not one: "
+            f"{source!r}."
+        )
+    _rename(function, variables)
+    if form == "statements":
+        return ast.unparse(function)
+    values: dict[str, ast.expr] = {}
+    for statement in function.body:
+        expression = _Substitute(values).visit(statement.value)
+        if not isinstance(statement, ast.Return):
+            values[statement.targets[0].id] = expression
+    argument = function.args.args[0].arg
+    if form == "nested":
+        return f"def {function.name}({argument}):\n    return {ast.unparse(expression)}"
+    return f"{function.name} = lambda {argument}: {ast.unparse(expression)}"
+
+
+def _rename(function: Any, variables: str) -> None:
+    """In place, by order of appearance: the arguments, then what is assigned."""
+    nodes = list(ast.walk(function))
+    arguments = [node.arg for node in nodes if isinstance(node, ast.arg)]
+    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    stored.sort(key=lambda node: (node.lineno, node.col_offset))
+    names = list(dict.fromkeys([*arguments, *(node.id for node in stored)]))
+    if len(names) > len(variables) or any(len(name) > 1 for name in names):
+        return
+    renaming = dict(zip(names, variables, strict=False))
+    others = {getattr(node, "id", None) or getattr(node, "name", None) for node in nodes} - set(names)
+    if others & set(renaming.values()):  # functions of one letter
+        return
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            node.id = renaming.get(node.id, node.id)
+        elif isinstance(node, ast.arg):
+            node.arg = renaming[node.arg]
+
+
+class _Substitute(ast.NodeTransformer):
+    def __init__(self, values: dict[str, ast.expr]):
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return copy.deepcopy(self.values.get(node.id, node))
+
+
+def _assigns_one_name(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)
+
+
+def _stands_alone(node: ast.AST) -> bool:
+    return isinstance(node, ast.comprehension | ast.Lambda) or getattr(node, "attr", None) in _CHANGING
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(source: str) -> Any:
+    """The `ast.FunctionDef`; shared, so copy before changing it."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        body = []
+    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
+        raise PbbError(f"Documents are made of functions; this is not one: {source!r}.")
+    return body[0]
