@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 def grpo_trainer(
     model: Any, tokenizer: Any, stage: Stage, corpus: Corpus, config: TrainConfig, seed: int, checkpoints: Path
 ) -> "GRPOTrainer":
-    """The trainer of a stage: `config.generations` answers a prompt, `config.batch_size` answers a step."""
+    """The trainer of a stage: `config.generations` answers a prompt, `config.batch_size` answers a step.
+
+    Raises:
+        PbbError: answers that do not fill whole prompts, or a base with learned positions (TRL pads on the left and
+            numbers positions from there).
+    """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -30,6 +35,11 @@ def grpo_trainer(
         raise PbbError(
             f"batch_size ({config.batch_size}) must be a multiple of generations ({config.generations}): the answers "
             "of a step are drawn to whole prompts."
+        )
+    if any(name.endswith(("wpe.weight", "embed_positions.weight")) for name, _ in model.named_parameters()):
+        raise PbbError(
+            "This base has learned positions, which GRPO's left padding shifts: take a base with rotary positions, or a "
+            "curriculum without reinforcement."
         )
     documents = []
     for phase in stage_documents(stage, corpus, seed):

@@ -159,3 +159,9 @@ def test_answers_of_a_step_must_be_drawn_to_whole_prompts(few, tmp_path):
     with pytest.raises(pbb.PbbError, match="multiple of generations") as caught:
         train_stage("nano", few, SHORT, tmp_path / "stage", config=replace(CONFIG, batch_size=20))
     assert "\n" not in str(caught.value)
+
+
+def test_a_base_with_learned_positions_is_refused(few, small_model, tmp_path):
+    with pytest.raises(pbb.PbbError, match="learned positions"):
+        trainer_of(small_model("gpt2"), few, SHORT, tmp_path)
+    trainer_of(small_model("neox"), few, SHORT, tmp_path)
