@@ -38,7 +38,7 @@ def grpo_trainer(
         )
     if any(name.endswith(("wpe.weight", "embed_positions.weight")) for name, _ in model.named_parameters()):
         raise PbbError(
-            "This base has learned positions, which GRPO's left padding shifts: take a base with rotary positions, or a "
+            "This base has learned positions, which GRPO's left padding shifts: take one with rotary positions, or a "
             "curriculum without reinforcement."
         )
     documents = []
