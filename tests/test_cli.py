@@ -5,8 +5,11 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
+import xarray as xr
 
+import pbb_probe as pbb
 from pbb_probe import cli
 from pbb_probe.study import Study
 
@@ -86,3 +89,57 @@ def test_help_documents_every_field():
     ).stdout
     for words in ("--config", "--seed", "--corpus.shown_inputs", "Programs with source only", "Inverse regularisation"):
         assert words in out
+
+
+TINY = ["--corpus.with_io=6", "--corpus.without_io=3", "--train.exposures=0.02", "--train.batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory):
+    out = tmp_path_factory.mktemp("finetuned")
+    assert cli.main(["finetune", "--curriculum=retroactive_sft", "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_finetune_writes_a_corpus_and_a_model_a_stage(finetuned, capsys):
+    corpus = pbb.Corpus.load(finetuned / "corpus")
+    assert corpus == pbb.make_corpus(with_io=6, without_io=3)
+    assert sorted(path.name for path in finetuned.iterdir()) == ["all_code", "corpus", "execute"]
+    before = (finetuned / "execute" / "model.safetensors").stat().st_mtime_ns
+    assert cli.main(["finetune", "--curriculum=retroactive_sft", "--out", str(finetuned), *TINY]) == 0  # nothing to do
+    assert (finetuned / "execute" / "model.safetensors").stat().st_mtime_ns == before
+    capsys.readouterr()
+    other = [*TINY, "--train.learning_rate=0.5", "--curriculum=retroactive_sft", "--out", str(finetuned)]
+    assert cli.main(["finetune", *other]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_evaluate_prints_the_accuracies_of_every_call(finetuned, tmp_path, capsys):
+    model, corpus = str(finetuned / "execute"), str(finetuned / "corpus")
+    arguments = ["evaluate", f"--model={model}", f"--corpus={corpus}", "--calls=20", f"--out={tmp_path}"]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "behaviour.csv")
+    calls = xr.load_dataset(tmp_path / "behaviour.nc").to_dataframe()
+    expected = calls.groupby(["mode", "group", "family", "steps", "seen"])["correct"].mean()
+    assert list(table["mean"]) == pytest.approx(list(expected))
+    assert table["n"].sum() == len(calls) == 80
+    assert all(f"{value:.3f}" in printed for value in table["mean"])
+
+
+def test_evaluating_nothing_is_one_sentence(finetuned, tmp_path, capsys):
+    for given in (
+        [f"--model={finetuned / 'execute'}", f"--corpus={tmp_path / 'none'}"],
+        [f"--model={tmp_path / 'none'}", f"--corpus={finetuned / 'corpus'}"],
+        [f"--model={finetuned / 'execute'}", f"--corpus={finetuned / 'corpus'}", "--modes=[aloud]"],
+    ):
+        assert cli.main(["evaluate", *given, f"--out={tmp_path}"]) == 2
+        error = capsys.readouterr().err
+        assert "pbb-probe: " in error
+        assert "Traceback" not in error
+
+
+def test_programs_that_a_tokenizer_cannot_read_are_one_sentence(tmp_path, capsys):
+    given = ["--corpus.family=ciphers", "--corpus.with_io=4", "--corpus.without_io=2", f"--out={tmp_path}"]
+    assert cli.main(["finetune", *given]) == 2
+    assert "lacks a word" in capsys.readouterr().err

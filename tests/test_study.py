@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig
 
 STEPS = ("corpus", "stage1", "stage2", "stage2_alone", "behaviour", "probing", "patching", "comparison", "report")
@@ -19,6 +20,7 @@ def config(tmp_path_factory):
     return StudyConfig(
         out=str(tmp_path_factory.mktemp("study") / "run"),
         corpus=CorpusConfig(with_io=20, without_io=10),
+        train=TrainConfig(exposures=0.3),
         calls=40,
         probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1"), folds=2),
         patching=PatchingConfig(pairs=20, sites=("resid_pre",), roles=("name", "answer")),
@@ -110,3 +112,36 @@ def test_an_unknown_probe_target_is_refused(config, run):
     wrong = replace(config, probing=replace(config.probing, targets=("colour",)))
     with pytest.raises(PbbError, match="Unknown probe target 'colour'"):
         Study(wrong).run()
+
+
+def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_model, tmp_path):
+    config = StudyConfig(
+        base=small_model("qwen3"),
+        out=str(tmp_path / "run"),
+        corpus=CorpusConfig(family="ciphers", with_io=24, without_io=24),
+        curriculum="description",
+        train=TrainConfig(exposures=0.01, batch_size=32),
+        calls=6,
+        probing=ProbingConfig(prompts=40, roles=("output",), targets=("cipher",), folds=2),
+        patching=PatchingConfig(pairs=30, sites=("resid_pre",), roles=("answer",)),
+        draws=50,
+    )
+    run = Study(config).run()
+    effects = xr.load_dataset(run.path / "patching" / "program_with_io.nc")
+    pairs = pd.read_csv(run.path / "patching" / "program_with_io.csv")
+    assert effects.sizes["pair"] == len(pairs) > 0
+    # put into the last block's input at the last token of the prompt, the clean run's residual is not everything: the
+    # answers' later tokens see the corrupted prompt
+    last = effects["resid_pre"].isel(layer=-1, role=0)
+    assert not bool((abs(last - effects["clean"]) < 1e-6).any())
+    assert float(abs(last - effects["corrupted"]).max()) > 1e-3
+    calls = xr.load_dataset(run.path / "behaviour" / "finetuned.nc").to_dataframe()
+    assert (calls["output"].str[0] == "'").all()
+    assert (run.path / "report.html").exists()
+
+
+def test_unknown_targets_are_refused_before_anything_is_trained(tmp_path):
+    config = StudyConfig(out=str(tmp_path / "run"), corpus=CorpusConfig(family="algorithms", with_io=3, without_io=3))
+    with pytest.raises(PbbError, match="Unknown probe target 'op_1'"):
+        Study(config).run()
+    assert not (tmp_path / "run" / "stage1").exists()

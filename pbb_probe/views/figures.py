@@ -60,7 +60,10 @@ def behaviour(table: "pd.DataFrame") -> "Figure":
             figure.add_hline(y=panel["chance"].mean(), line_dash="dot", line_color="#666666", row=r, col=c)  # type: ignore[arg-type]
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     figure.update_layout(
-        title="Behaviour: calls answered correctly (dotted: chance)", height=330 * len(modes) + 80, **_LAYOUT
+        title="Behaviour: calls answered correctly (dotted: chance)",
+        height=330 * len(modes) + 80,
+        width=400 * len(steps) if len(steps) > 3 else None,  # else as wide as the page
+        **_LAYOUT,
     )
     return figure
 
