@@ -16,6 +16,7 @@ import re
 import string
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
@@ -186,13 +187,13 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, windows: 
 
 
 def held_out_calls(
-    mode: templates.Mode, length: int, in_context: bool, n: int, seed: int
+    mode: templates.Mode, length: int, context: Literal["code", "description"] | None, n: int, seed: int
 ) -> tuple[list[str], list[str]]:
     """Prompts and right answers for programs that no training window held."""
     rng = random.Random(f"held out {mode} {length} {seed}")
-    programs: list[Program] = []
+    names, programs = nonsense_words(), list[Program]()
     while len(programs) < n:
-        name, steps = rng.choice(nonsense_words()), rng.choice(step_sequences(length))
+        name, steps = rng.choice(names), rng.choice(step_sequences(length))
         if held_out_composition(steps) if length > 1 else held_out_pair(name, steps):
             programs.append(arithmetic_program(name, steps))
     prompts, answers = [], []
@@ -200,23 +201,26 @@ def held_out_calls(
         programs, trace_programs(programs, [[rng.choice(VALUES)] for _ in range(n)]), strict=True
     ):
         call = documents.call_document(program, trace, mode, rng.choice(templates.templates("arithmetic", mode)))
-        code = documents.program_document(program, "code", rng).text + "\n" if in_context else ""
-        prompts.append(code + call.prompt)
+        told = documents.program_document(program, context, rng).text + "\n" if context else ""
+        prompts.append(told + call.prompt)
         answers.append(str(trace.output))
     return prompts, answers
 
 
-def measure(path: Path, n: int = 1000, seed: int = 0) -> list[tuple[str, float]]:
-    """Accuracy on held-out programs, with their code in the context and, as a check, without."""
+def measure(path: Path, descriptions: bool, n: int = 1000, seed: int = 0) -> list[tuple[str, float]]:
+    """Accuracy on held-out programs, with their code or description in the context and, as a check, without."""
     model, tokenizer = load_base(path)
     rows = []
-    for in_context in (True, False):
+    contexts: tuple[Literal["code", "description"] | None, ...] = ("code", "description", None)
+    for context in contexts:
+        if context == "description" and not descriptions:
+            continue
         for mode in templates.MODES:
             for length in (1, 2):
-                prompts, answers = held_out_calls(mode, length, in_context, n, seed)
+                prompts, answers = held_out_calls(mode, length, context, n, seed)
                 texts = complete(model, tokenizer, prompts, MAX_NEW_TOKENS)
                 right = [is_right(read_answer(text, mode), answer) for text, answer in zip(texts, answers, strict=True)]
-                where = "code in context" if in_context else "name only"
+                where = f"{context} in context" if context else "name only"
                 rows.append((f"{where}, {mode}, {length} step{'s' * (length > 1)}", sum(right) / n))
     return rows
 
@@ -271,7 +275,7 @@ def main() -> None:
         model = LlamaForCausalLM(nano_config(tokenizer, options.layers, options.width))
         train(model, tokenizer, Windows(options.seed, options.descriptions), options.steps, options.out)
         model.save_pretrained(options.out)
-    reached = measure(options.out)
+    reached = measure(options.out, options.descriptions)
     write_card(options.out, options, reached)
     for what, accuracy in reached:
         print(f"{what:40} {accuracy:.1%}")

@@ -48,6 +48,6 @@ def test_held_out_programs_are_in_no_window(script):
         assert not script.held_out_pair("dolvik", steps)
     held_out = [steps for steps in step_sequences(2) if script.held_out_composition(steps)]
     assert 0.05 < len(held_out) / len(step_sequences(2)) < 0.15
-    prompts, answers = script.held_out_calls("direct", 2, in_context=True, n=20, seed=0)
+    prompts, answers = script.held_out_calls("direct", 2, context="code", n=20, seed=0)
     assert len(prompts) == 20
     assert all(int(answer) in VALUES for answer in answers)
