@@ -34,11 +34,13 @@ def evaluate(
     """Call programs and read the answers, by greedy decoding, on a GPU where there is one.
 
     Args:
-        model: `nano`, a Hugging Face model directory or a hub id; asked in turns where its tokenizer has a chat
-        template. corpus: whose programs are called. modes: `direct` reads the answer at once, `trace` at the end of
-        worked steps. n: calls a group and mode; every program on every input when None. in_context: put the program's
-        code before the call (the ceiling: nothing has to be remembered). seed: of the calls drawn and of their surface
-        templates. batch_size: calls decoded together.
+        model: `nano`, a Hugging Face model directory or a hub id; asked in turns where it has a chat template.
+        corpus: whose programs are called.
+        modes: `direct` reads the answer at once, `trace` at the end of worked steps.
+        n: calls a group and mode; every program on every input when None.
+        in_context: put the program's code before the call (the ceiling: nothing has to be remembered).
+        seed: of the calls drawn and of their surface templates.
+        batch_size: calls decoded together.
 
     Returns:
         Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (else NaN) `forced` (0 or 1):
