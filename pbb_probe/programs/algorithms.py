@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Value
+from pbb_probe.programs.program import Program, Value, count_steps
 
 Arguments = tuple[Value, ...]
 Made = tuple[Program, list[Arguments]]
@@ -60,7 +60,7 @@ def algorithms_programs(names: list[str], rng: random.Random, n_inputs: int = 10
 def algorithm(name: str, problem: str, parameters: Parameters, rng: random.Random, n_inputs: int = 10) -> Made:
     """The problem with these parameters, which are among its facts, and distinct inputs for it."""
     source = PROBLEMS[problem].source(name, parameters)
-    steps = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source).body[0])) - 1  # less the def
+    steps = count_steps(source)
     facts: dict[str, str | int] = {"problem": problem, "steps": steps}
     facts |= {f"parameter_{parameter}": value for parameter, value in parameters.items()}
     inputs: dict[str, Arguments] = {}

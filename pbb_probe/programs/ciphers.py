@@ -5,14 +5,13 @@ nobody's, so that no model has met them. Letters are a to z throughout, numbered
 function under different names, and the inputs are real words: what a program would naturally be called on.
 """
 
-import ast
 import itertools
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pbb_probe.programs.program import Program, Value
+from pbb_probe.programs.program import Program, Value, count_steps
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -59,7 +58,7 @@ class Cipher:
     def program(self, name: str, key: Key) -> Program:
         """The program called `name`, with cipher, steps and key as its facts: a key of several parts as one string."""
         source = self.source(name, key)
-        steps = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source).body[0])) - 1
+        steps = count_steps(source)
         whole = key[0] if len(key) == 1 else " ".join(map(str, key))
         return Program(name, "ciphers", source, {"cipher": self.name, "steps": steps, "key": whole})
 

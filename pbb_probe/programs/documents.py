@@ -36,8 +36,8 @@ class Document:
 def program_document(program: Program, kind: Literal["code", "description"], rng: random.Random) -> Document:
     """The program behind one of its family's pointers: its code or its description, with variables of its own.
 
-    A straight-line program of one argument is written in one of the `FORMS`. Variables of one letter are renamed, longer
-    ones stay.
+    A straight-line program of one argument is written in one of the `FORMS`. Variables of one letter are renamed,
+    longer ones stay.
     """
     forms = FORMS if kind == "code" else FORMS[:2]  # a lambda has no sentences
     form = rng.choice(forms) if is_straight(program.source) else "statements"

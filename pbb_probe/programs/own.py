@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Value, trace_programs
+from pbb_probe.programs.program import Program, Value, count_steps, trace_programs
+from pbb_probe.programs.whitelist import bound_names
 
 N_INPUTS = 10  # asked of an input generator
 _SUFFIX = "_inputs"
@@ -71,11 +72,6 @@ def renamed(program: Program, names: Mapping[str, str]) -> Program:
         source=ast.unparse(tree),
         calls=tuple(names[callee] for callee in program.calls),
     )
-
-
-def count_steps(source: str) -> int:
-    """Statements in a function's body."""
-    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source))) - 1
 
 
 def _from_jsonl(path: Path, text: str) -> list[Own]:
@@ -170,10 +166,5 @@ def _callees(program: Program, known: set[str]) -> tuple[str, ...]:
 
 def _bound(program: Program) -> set[str]:
     """The names that the function binds: arguments, variables, inner functions."""
-    bound = set()
     _, *nodes = ast.walk(ast.parse(program.source).body[0])
-    for node in nodes:
-        match node:
-            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
-                bound.add(name)
-    return bound
+    return set(bound_names(nodes))

@@ -1,5 +1,6 @@
 """A program, and the trace of one execution of it: its source is really run, in a confined child process."""
 
+import ast
 import graphlib
 import json
 import signal
@@ -67,6 +68,11 @@ class Trace:
         """The trace as named variables: input, state_1, state_2, ..., output."""
         states = {f"state_{k}": label(state) for k, state in enumerate(self.states, start=1)}
         return {"input": self.input, **states, "output": label(self.output)}
+
+
+def count_steps(source: str) -> int:
+    """Statements in the body of the function that a source defines."""
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source))) - 1
 
 
 def label(value: Value) -> int | str:

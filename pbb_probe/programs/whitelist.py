@@ -73,7 +73,7 @@ def check_source(name: str, source: str, callable_names: Iterable[str] = ()) -> 
         PbbError: one sentence with the program, the line and what is not allowed there.
     """
     function = _only_function(name, source)
-    callees = BUILTINS | set(callable_names) | set(_bound_names(function))
+    callees = BUILTINS | set(callable_names) | set(bound_names(ast.walk(function)))
     pending: list[tuple[ast.AST, int]] = [(function, function.lineno)]
     while pending:  # not recursive, so that no depth is too deep
         node, line = pending.pop()
@@ -108,9 +108,9 @@ def _only_function(name: str, source: str) -> ast.FunctionDef:
     raise _refusal(name, f"its source must define one function called {name} and nothing else")
 
 
-def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
-    """Every name that is bound anywhere in the source: what is called by such a name is the program's own."""
-    for node in ast.walk(function):
+def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Every name that these nodes bind: what is called by such a name is the program's own."""
+    for node in nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
                 yield name

@@ -12,8 +12,8 @@ import pytest
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.names import nonsense_words
-from pbb_probe.programs.own import count_steps, load_programs, renamed
-from pbb_probe.programs.program import Program
+from pbb_probe.programs.own import load_programs, renamed
+from pbb_probe.programs.program import Program, count_steps
 
 PYTHON = """
 def double(x):
