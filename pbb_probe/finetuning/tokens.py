@@ -39,22 +39,30 @@ def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 
 
 def completion_ids(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
-    """The token ids with which each completion follows its prompt, without an end.
+    """The token ids with which each completion follows its prompt, without an end; see `following_ids`."""
+    return following_ids(
+        tokenizer,
+        [as_asked(tokenizer, prompt) for prompt in prompts],
+        [as_answered(tokenizer, completion) for completion in completions],
+        special_tokens=not tokenizer.chat_template,
+    )
 
-    They are the rest of the whole text's tokens where these begin with the prompt's. Where a token would span the
-    border, prompt and completion are tokenized apart: a model is asked by the prompt's own tokens.
+
+def following_ids(
+    tokenizer: Any, texts: Sequence[str], continuations: Sequence[str], special_tokens: bool
+) -> list[list[int]]:
+    """The token ids with which each continuation follows its text.
+
+    They are the rest of the whole's tokens where these begin with the text's. Where a token would span the border, both
+    are tokenized apart: a model is asked by the prompt's own tokens.
     """
-    special = not tokenizer.chat_template
-    asked = prompt_ids(tokenizer, prompts)
-    answered = [as_answered(tokenizer, completion) for completion in completions]
-    whole = tokenizer(
-        [as_asked(tokenizer, prompt) + text for prompt, text in zip(prompts, answered, strict=True)],
-        add_special_tokens=special,
-    )["input_ids"]
-    apart = tokenizer(answered, add_special_tokens=False)["input_ids"]
+    whole = [text + more for text, more in zip(texts, continuations, strict=True)]
+    before = tokenizer(list(texts), add_special_tokens=special_tokens)["input_ids"]
+    joined = tokenizer(whole, add_special_tokens=special_tokens)["input_ids"]
+    apart = tokenizer(list(continuations), add_special_tokens=False)["input_ids"]
     return [
-        text[len(prompt) :] if text[: len(prompt)] == prompt else alone
-        for prompt, text, alone in zip(asked, whole, apart, strict=True)
+        ids[len(text) :] if ids[: len(text)] == text else alone
+        for text, ids, alone in zip(before, joined, apart, strict=True)
     ]
 
 

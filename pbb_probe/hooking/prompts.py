@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import as_answered, as_asked, refuse_unknown
+from pbb_probe.finetuning.tokens import as_answered, as_asked, following_ids, refuse_unknown
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.templates import Mode
 
@@ -171,7 +171,7 @@ def prompts_of_calls(model: "TransformerBridge", calls: "pd.DataFrame", answered
         model, asked, roles, calls, gap="".join(gaps), special_tokens=not tokenizer.chat_template
     )
     if any(begun):  # `answer` moves on to the last token of the worked steps
-        prompts, last = _grown(prompts, _padded(_following(tokenizer, prompts, begun)))
+        prompts, last = _grown(prompts, _padded(following_ids(tokenizer, prompts.texts, begun, prompts.special_tokens)))
         moved = prompts.spans | {"answer": torch.stack([last, last], dim=1)}
         prompts = replace(prompts, spans=moved, texts=tuple(map("".join, zip(asked, begun, strict=True))))
     return with_answers(model, prompts, list(calls["output"])) if answered else prompts
@@ -215,8 +215,7 @@ def answer_tokens(model: "TransformerBridge", answers: Sequence[Any]) -> "torch.
 def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> "torch.Tensor":
     """The token ids [prompt, k] with which each answer follows its prompt, padded with -1 at the end.
 
-    They are those of `finetuning.tokens.completion_ids`: the rest of the whole text's tokens where these begin with the
-    prompt's, else those of the answer by itself.
+    They are those of `finetuning.tokens.following_ids`, as in training.
 
     Raises:
         PbbError: another number of answers than prompts, an answer without tokens or with one the tokenizer lacks.
@@ -225,7 +224,8 @@ def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[A
     if len(answers) != len(prompts):
         raise PbbError(f"There are {len(prompts)} prompts and {len(answers)} answers: give an answer a prompt.")
     answers = list(map(str, answers))
-    rows = _following(tokenizer, prompts, [prompts.gap + answer for answer in answers])
+    behind = [prompts.gap + answer for answer in answers]
+    rows = following_ids(tokenizer, prompts.texts, behind, prompts.special_tokens)
     for answer, ids in zip(answers, rows, strict=True):
         if not ids:
             raise PbbError(f"The answer {answer!r} has no tokens: every answer needs at least one.")
@@ -271,19 +271,6 @@ def _grown(prompts: Prompts, ids: "torch.Tensor") -> "tuple[Prompts, torch.Tenso
     tokens, mask = put_behind(prompts.tokens, prompts.attention_mask, before, ids)
     width = int(last.max()) + 1
     return replace(prompts, tokens=tokens[:, :width], attention_mask=mask[:, :width]), last
-
-
-def _following(tokenizer: Any, prompts: Prompts, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids with which each text follows its prompt, by the rule of `finetuning.tokens.completion_ids`."""
-    special = prompts.special_tokens
-    asked = tokenizer(list(prompts.texts), add_special_tokens=special)["input_ids"]
-    whole = [prompt + text for prompt, text in zip(prompts.texts, texts, strict=True)]
-    joined = tokenizer(whole, add_special_tokens=special)["input_ids"]
-    apart = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return [
-        text[len(prompt) :] if text[: len(prompt)] == prompt else alone
-        for prompt, text, alone in zip(asked, joined, apart, strict=True)
-    ]
 
 
 def _padded(rows: Sequence[list[int]]) -> "torch.Tensor":
