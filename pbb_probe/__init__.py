@@ -14,8 +14,17 @@ if TYPE_CHECKING:
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
     from pbb_probe.hooking.load import load_model
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
+    from pbb_probe.patching.metrics import (
+        greedy_match,
+        log_prob,
+        log_prob_difference,
+        logit_difference,
+        negative_kl,
+        probability,
+        recovery,
+    )
     from pbb_probe.patching.pairs import make_pairs
-    from pbb_probe.patching.sweep import log_prob_difference, logit_difference, patch_sweep, recovery
+    from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.study import Study, StudyConfig
@@ -41,15 +50,19 @@ _HOME = {
     "finetune": "finetuning.train",
     "fit_probes": "probing.linear",
     "gives_answers": "hooking.capture",
+    "greedy_match": "patching.metrics",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
-    "log_prob_difference": "patching.sweep",
-    "logit_difference": "patching.sweep",
+    "log_prob": "patching.metrics",
+    "log_prob_difference": "patching.metrics",
+    "logit_difference": "patching.metrics",
     "make_corpus": "programs.corpus",
     "make_pairs": "patching.pairs",
     "make_prompts": "hooking.prompts",
+    "negative_kl": "patching.metrics",
     "patch_sweep": "patching.sweep",
-    "recovery": "patching.sweep",
+    "probability": "patching.metrics",
+    "recovery": "patching.metrics",
 }
 
 __all__ = [
@@ -73,14 +86,18 @@ __all__ = [
     "finetune",
     "fit_probes",
     "gives_answers",
+    "greedy_match",
     "load_model",
     "locate",
+    "log_prob",
     "log_prob_difference",
     "logit_difference",
     "make_corpus",
     "make_pairs",
     "make_prompts",
+    "negative_kl",
     "patch_sweep",
+    "probability",
     "recovery",
 ]
 

@@ -264,8 +264,9 @@ class Study:
 
         from pbb_probe.hooking.load import load_model
         from pbb_probe.hooking.prompts import answer_ids
+        from pbb_probe.patching.metrics import log_prob_difference, logit_difference
         from pbb_probe.patching.pairs import SWAPS, make_pairs
-        from pbb_probe.patching.sweep import log_prob_difference, logit_difference, patch_sweep
+        from pbb_probe.patching.sweep import patch_sweep
 
         config, model = self.config.patching, load_model(final, device=_device())
         for swap in SWAPS:

@@ -124,7 +124,7 @@ def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, p
 
 def _recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
     """Recovery, missing throughout where the model does not tell clean from corrupted: nothing will be located."""
-    from pbb_probe.patching.sweep import recovery
+    from pbb_probe.patching.metrics import recovery
 
     try:
         return recovery(effects)

@@ -1,22 +1,30 @@
-"""Activation patching: one activation of the clean run put into the corrupted run, at every site, layer and place.
+"""Activation patching: one activation of another run put into a run, at every site, layer and place.
 
 effect = metric of the corrupted run with that one activation taken from the clean run
 recovery = (effect - corrupted) / (clean - corrupted)
 
-An answer of several tokens is put behind the prompt in both runs (teacher forcing), and only the prompt is patched.
-TransformerLens does the patching (`transformer_lens.patching.generic_activation_patch`), one full forward pass a cell
-(two with such answers).
+The numbers are those of one full forward pass a cell; they are computed from the smallest part of the network that can
+change (`hooking.tail`). Where a model's blocks cannot be taken apart like that, the next exact way is taken
+(`hooking.slower`). Before each sweep a cell of every site is checked against a full forward pass.
+
 A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
 that the model stores the fact there, nor that no other place would do.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_ids, check_layers, check_roles, hook_name, log_probs
-from pbb_probe.hooking.prompts import Prompts, put_behind
+from pbb_probe.hooking.capture import SITES, check_layers, hook_name
+from pbb_probe.hooking.load import PARITY
+from pbb_probe.hooking.slower import FullForward, WholeBlocks
+from pbb_probe.hooking.tail import Tail, UnsupportedError
+from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
+from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference
+from pbb_probe.patching.resume import measure_by_layer
+from pbb_probe.patching.runs import Runs, line_up
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,17 +32,11 @@ if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens import TransformerBridge
 
-    Metric = Callable[[torch.Tensor], torch.Tensor]
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.patching.metrics import Metric
 
-
-@dataclass(frozen=True, eq=False)
-class LogProbDifference:
-    """A metric of whole answers, from `log_prob_difference`: log p(clean answer) - log p(corrupted answer)."""
-
-    clean_ids: "torch.Tensor"
-    """Token ids [pair, k], padded with -1 at the end."""
-    corrupted_ids: "torch.Tensor"
-    """The same of the corrupted answers, with a k of their own."""
+METHODS = {Tail: "fewer layers and positions", WholeBlocks: "fewer layers", FullForward: "full forward"}
+"""The engines in the order in which they are tried, and how a result names them."""
 
 
 def patch_sweep(
@@ -42,12 +44,21 @@ def patch_sweep(
     *,
     clean: "torch.Tensor | Prompts",
     corrupted: "torch.Tensor | Prompts",
-    metric: "Metric | LogProbDifference",
+    metric: "Metric | AnswerMetric | LogProbDifference | Mapping[str, Metric | AnswerMetric | LogProbDifference]",
     sites: Sequence[str] = ("resid_pre",),
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | Sequence[str] | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
+    noising: bool = False,
+    source: Source = "other",
+    source_model: "TransformerBridge | None" = None,
+    whole_spans: bool = False,
+    subspaces: "Mapping[str, torch.Tensor] | None" = None,
+    only: "xr.Dataset | None" = None,
+    seed: int = 0,
+    memory_gib: float = 2.0,
+    resume: str | Path | None = None,
 ) -> "xr.Dataset":
     """Patch every pair at every site, layer and place, keeping a value a pair.
 
@@ -55,193 +66,277 @@ def patch_sweep(
         model: an opened model in eval mode.
         clean: token ids [pair, position], or `Prompts`.
         corrupted: the same for the run that is patched; padded alike.
-        metric: logits [pair, d_vocab] at the answer position -> [pair]; or `log_prob_difference` for answers of several
-            tokens, which are put behind the answer position in both runs.
+        metric: logits [pair, d_vocab] at the answer position -> [pair]; or a metric of whole answers, such as
+            `log_prob_difference`, whose tokens are put behind the answer position in both runs. Several in one pass
+            when a mapping by name.
         sites: keys of `SITES`; per head for z, q, k and v.
         layers: all when None.
         positions: positions in the row as given; or role names when `Prompts` are given, whose last token is
             patched in each pair where it stands; all positions when None. Behind the answer position nothing is
-            patched: the effect there is that of the corrupted run.
+            patched: the effect there is that of the unpatched run.
         attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
         answer: position [pair] at which the answer is predicted; the last attended one when None.
+        noising: patch the clean run with activations of the corrupted one (is this place necessary?), instead of the
+            corrupted run with those of the clean one (is it sufficient?).
+        source: what is put in. `other`: the other run's activation. `mean`: its mean over the pairs, and `zero`: zeros
+            (ablations). `mean_difference`: the run's own plus the mean over pairs of other minus own, the same vector
+            for all, a null for effects of a constant vector (arXiv 2507.08218). `random`: its own plus a random
+            vector of the norm of other minus own; `own`: what is there already (controls).
+        source_model: that activations are taken from, of the same shape; the model itself when None. With it, clean and
+            corrupted may be the same prompts.
+        whole_spans: patch all tokens of a role instead of its last one.
+        subspaces: patch only the component in a subspace: orthonormal bases [layer, place, d_model, rank] by site.
+        only: booleans by site with the dimensions of the effects, without `pair`: the other cells are NaN.
+        seed: of `random`.
+        memory_gib: what recorded and running activations may take, besides the model and the result.
+        resume: folder where each layer is kept as it is done; the same call goes on from there.
 
     Returns:
-        `effects[site]` (layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair), the
-        metric of the two unpatched runs.
+        `effects[site]` ([metric,] layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair),
+        the metric of the two unpatched runs. Attributes: `method`, the engine it took; `source`; `direction`.
 
     Raises:
-        PbbError: pairs that do not line up, unknown site, layer, role or position, or a metric of the wrong shape or
-            with NaN, or with answers that are not a pair each.
+        PbbError: pairs that do not line up or do not differ, unknown site, layer, role or position, a model in train
+            mode, or a metric of the wrong shape or with NaN, or with answers that are not a pair each.
     """
-    import torch
     import xarray as xr
+    from tqdm import tqdm
 
     layers = check_layers(model, layers)
     for site in sites:
         hook_name(model, site, layers[0])
-    places, place_name, place_labels = _places(clean, positions)
-    if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
-        if not torch.equal(clean.attention_mask, corrupted.attention_mask):
-            raise PbbError("The clean and the corrupted prompts are padded differently: use pairs of equal lengths.")
-        attention_mask = clean.attention_mask if attention_mask is None else attention_mask
-        answer = clean.roles["answer"] if answer is None else answer
-        clean, corrupted = clean.tokens, corrupted.tokens
-    if isinstance(clean, Prompts) or isinstance(corrupted, Prompts) or clean.shape != corrupted.shape:
-        raise PbbError("clean and corrupted must be two tensors, or two Prompts, of the same shape [pair, position].")
-    n_pairs, width = clean.shape
-    mask = torch.ones_like(clean) if attention_mask is None else attention_mask.long()
-    if mask.shape != clean.shape:
-        raise PbbError(
-            f"attention_mask must have the shape of the tokens {tuple(clean.shape)}, not {tuple(mask.shape)}."
+    if source not in SOURCES:
+        raise PbbError(f"Unknown source {source!r}: choose one of {', '.join(SOURCES)}.")
+    _check_models(model, source_model)
+    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
+    if source == "other" and source_model is None:
+        _check_differing(runs)
+    by_name = metric if isinstance(metric, Mapping) else {"": metric}
+    if not by_name:
+        raise PbbError("There is no metric: give at least one.")
+    settings = {
+        "sites": tuple(sites),
+        "layers": layers,
+        "source": source,
+        "subspaces": _check_subspaces(model, subspaces or {}, sites, layers, runs),
+        "only": _check_only(only, sites, layers, runs),
+        "seed": seed,
+        "memory": int(memory_gib * 2**30),
+    }
+    _check_rotated(settings)
+
+    methods = list(METHODS)
+    passes = _passes(by_name, len(runs))
+    n_cells = sum(_n_heads(model, site) for site in sites) * len(layers) * len(runs.labels) * len(passes)
+    done: dict[str, dict[str, torch.Tensor]] = {}
+    with tqdm(total=n_cells, desc="patching", unit="cell", delay=2, bar_format=BAR) as progress:
+        for names, ids, measured in passes:
+            whole = runs if ids is None else runs.with_answers(ids)
+            grid = _grid(whole, 1 if ids is None else ids.shape[1], noising, settings)
+            found, methods = _measured(model, source_model, grid, measured, methods, progress, resume, names)
+            for i, name in enumerate(names):
+                done[name] = {key: value[i] for key, value in found.items()}
+    values = {name: _combined(name, kind, done) for name, kind in by_name.items()}
+    ends = ("base", "other") if noising else ("other", "base")
+    unpatched = zip(("clean", "corrupted"), ends, strict=True)
+    variables = {end: _stacked(values, key, ("pair",), metric) for end, key in unpatched}
+    for site in sites:
+        heads = SITES[site][:-1]
+        array = {name: {site: v[site] if heads else v[site][:, 0]} for name, v in values.items()}
+        variables[site] = _stacked(array, site, ("layer", *heads, runs.place, "pair"), metric)
+    coords = {"layer": layers, runs.place: runs.labels} | ({"metric": list(by_name)} if metric is by_name else {})
+    attributes = {
+        "method": METHODS[methods[0]],
+        "source": source,
+        "direction": "noising" if noising else "denoising",
+    }
+    return xr.Dataset(variables, coords=coords, attrs=attributes)
+
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}s [{elapsed}<{remaining}]"
+
+
+def _grid(runs: Runs, k: int, noising: bool, settings: dict) -> Grid:
+    import torch
+
+    base, other = (runs.clean, runs.corrupted) if noising else (runs.corrupted, runs.clean)
+    out = (runs.answer[:, None] + torch.arange(k)).clamp(max=base.shape[1] - 1)  # behind the end only where ids are -1
+    return Grid(base, other, out, runs.spans, **settings)
+
+
+def _passes(by_name: Mapping, n_pairs: int) -> list:
+    """(names, ids of an answer or None, logits [pair, k, d_vocab] -> [name, pair]) of each forward that is needed."""
+    import torch
+
+    def checked(value: "torch.Tensor") -> "torch.Tensor":
+        if value.shape != (n_pairs,) or not bool(value.isfinite().all()):
+            raise PbbError(f"The metric must return {n_pairs} finite numbers, one a pair; it returned {value}.")
+        return value.float().cpu()
+
+    def forced(kind: AnswerMetric):
+        return lambda logits: checked(kind.measure(logits, kind.ids.to(logits.device)))[None]
+
+    passes: list = []
+    plain = {name: kind for name, kind in by_name.items() if not isinstance(kind, (AnswerMetric, LogProbDifference))}
+    if plain:
+        passes.append(
+            (list(plain), None, lambda logits: torch.stack([checked(f(logits[:, 0])) for f in plain.values()]))
         )
-    if answer is None:
-        answer = width - 1 - mask.flip(1).argmax(1)
-    if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
-        raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
-
-    # Padding is moved behind the tokens, where causal attention makes it harmless and no mask is needed.
-    shift = mask.argmax(1)  # [pair]: padding before the first token
-    order = (torch.arange(width) + shift[:, None]) % width
-    runs = (clean.gather(1, order), corrupted.gather(1, order))
-    places = (places - shift) % width  # [place, pair]
-    at_answer = (answer - shift) % width
-    pair = torch.arange(n_pairs)
-
-    def at_once(logits: "torch.Tensor") -> "torch.Tensor":
-        return metric(logits[pair, at_answer])  # type: ignore[operator]
-
-    def forced(ids: "torch.Tensor") -> "Metric":
-        steps = at_answer[:, None] + torch.arange(ids.shape[1])
-        return lambda logits: log_probs(logits[pair[:, None], steps], ids.to(logits.device)).sum(1)
-
-    rest = (at_answer, places, sites, layers)
-    if isinstance(metric, LogProbDifference):
-        of_clean, of_corrupted = (
-            _effects(model, *_with_answers(runs, at_answer, ids), forced(ids), *rest)
-            for ids in (metric.clean_ids, metric.corrupted_ids)
-        )
-        values = {name: of_clean[name] - of_corrupted[name] for name in of_clean}
-    else:
-        values = _effects(model, *runs, at_once, *rest)
-    dims = {site: ("layer", *SITES[site][:-1], place_name, "pair") for site in sites}
-    effects = {name: (dims.get(name, "pair"), found) for name, found in values.items()}
-    return xr.Dataset(effects, coords={"layer": layers, place_name: place_labels})
+    for name, kind in by_name.items():
+        if isinstance(kind, AnswerMetric):
+            passes.append(([name], kind.ids, forced(kind)))
+        elif isinstance(kind, LogProbDifference):
+            passes.append(([f"{name} clean"], kind.clean.ids, forced(kind.clean)))
+            passes.append(([f"{name} corrupted"], kind.corrupted.ids, forced(kind.corrupted)))
+    return passes
 
 
-def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Tensor") -> "Metric":
-    """The logit of the clean answer minus that of the corrupted one; both are token ids [pair]."""
-
-    def metric(logits: "torch.Tensor") -> "torch.Tensor":
-        pair = range(len(logits))
-        return logits[pair, clean_answers.tolist()] - logits[pair, corrupted_answers.tolist()]
-
-    return metric
+def _combined(name: str, kind, done: dict) -> dict:
+    """The values of one metric, out of those of its passes."""
+    if not isinstance(kind, LogProbDifference):
+        return done[name]
+    first, second = done[f"{name} clean"], done[f"{name} corrupted"]
+    return {key: first[key] - second[key] for key in first}
 
 
-def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> LogProbDifference:
-    """The log-probability of the clean answer minus that of the corrupted one, each summed over its tokens.
+def _stacked(values: dict, key: str, dims: tuple, metric) -> "tuple[tuple[str, ...], np.ndarray]":
+    import numpy as np
 
-    Both are token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them; a pair's answers may differ in
-    length. With one token each this is `logit_difference`: the normaliser is the same and cancels.
-    """
-    return LogProbDifference(clean_ids, corrupted_ids)
+    arrays = [value[key].numpy() for value in values.values()]
+    return (("metric", *dims), np.stack(arrays)) if isinstance(metric, Mapping) else (dims, arrays[0])
 
 
-def recovery(effects: "xr.Dataset") -> "xr.Dataset":
-    """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
+# Engines
 
-    The distance is averaged over the pairs first, so that a pair whose two runs hardly differ does not dominate: the
-    mean over pairs is a ratio of means. The coordinate `weight` (pair) is each pair's own distance over that mean: with
-    it as the `weights` of `compare_groups`, intervals allow for the distance being an estimate too.
+
+def _measured(model, source_model, grid: Grid, measured, methods: list, progress, resume, names):
+    """The values of a grid by the first engine that can run it, and the engines that are left."""
+    while True:
+        engine = methods[0](model)
+        giver = engine if source_model is None else methods[0](source_model)
+        try:
+            if methods[0] is not FullForward:
+                _check_against_full_forward(engine, giver, model, source_model, grid)
+            if resume is None:
+                return measure(engine, giver, grid, measured, progress), methods
+            return measure_by_layer(Path(resume), names, engine, giver, grid, measured, progress), methods
+        except UnsupportedError:
+            methods = methods[1:]
+
+
+def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) -> None:
+    """One cell of every site, for one pair, by this engine and by a full forward pass.
 
     Raises:
-        PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
+        UnsupportedError: they differ; the message says by how much.
     """
-    distances = effects["clean"] - effects["corrupted"]
-    distance = float(distances.mean())
-    if distance <= 0:
-        raise PbbError(
-            "The clean runs score no higher than the corrupted ones: the model does not tell the answers apart."
-        )
-    recovered = (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
-    return recovered.assign_coords(weight=("pair", (distances / distance).values))
-
-
-def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequence[str] | None):
-    """Positions [place, pair], the name of their dimension and their labels."""
     import torch
 
-    if positions is not None and len(positions) and isinstance(positions[0], str):
-        if not isinstance(prompts, Prompts):
-            raise PbbError("Roles as positions need Prompts: give token positions, or clean and corrupted as Prompts.")
-        roles = check_roles(prompts, [str(role) for role in positions])
-        return torch.stack([prompts.roles[role] for role in roles]), "role", roles
-    n_pairs, width = (prompts.tokens if isinstance(prompts, Prompts) else prompts).shape
-    chosen = list(range(width)) if positions is None else [int(p) for p in positions]
-    if not chosen or min(chosen) < 0 or max(chosen) >= width:
-        raise PbbError(f"positions must be between 0 and {width - 1}, not {chosen}.")
-    return torch.tensor(chosen)[:, None].expand(-1, n_pairs), "position", chosen
-
-
-def _with_answers(runs, at_answer, ids) -> "tuple[torch.Tensor, torch.Tensor]":
-    """The tokens of both runs with all but the last token of each answer behind them."""
-    import torch
-
-    check_ids(ids, len(at_answer))
-    clean, corrupted = (put_behind(tokens, torch.ones_like(tokens), at_answer, ids[:, :-1])[0] for tokens in runs)
-    return clean, corrupted
-
-
-def _effects(model, clean, corrupted, metric: "Metric", at_answer, places, sites, layers) -> "dict[str, np.ndarray]":
-    """`clean` and `corrupted` [pair] and each site [layer, (head,) place, pair]: metric(all logits), run by run."""
-    import torch
-
-    clean, corrupted = clean.to(model.cfg.device), corrupted.to(model.cfg.device)
-
-    def measure(logits: "torch.Tensor") -> "torch.Tensor":
-        values = metric(logits)
-        if values.shape != (len(clean),) or not bool(values.isfinite().all()):
-            raise PbbError(f"The metric must return {len(clean)} finite numbers, one a pair; it returned {values}.")
-        return values
-
-    with torch.inference_mode():
-        wanted = {hook_name(model, site, layer) for site in sites for layer in layers}
-        logits, cache = model.run_with_cache(clean, names_filter=lambda name: name in wanted)
-        return {
-            "clean": measure(logits).float().cpu().numpy(),
-            "corrupted": measure(model(corrupted)).float().cpu().numpy(),
-            **{site: _patch_site(model, site, layers, corrupted, cache, places, at_answer, measure) for site in sites},
-        }
-
-
-def _patch_site(model, site: str, layers: list[int], corrupted, cache, places, at_answer, measure):
-    """[layer, (head,) place, pair]; a place behind the answer position is left alone."""
-    import itertools
-
-    import pandas as pd
-    from transformer_lens.patching import generic_activation_patch
-
-    n_pairs = corrupted.shape[0]
-    by_head = len(SITES[site]) == 2
-    heads = range(cache[hook_name(model, site, layers[0])].shape[2]) if by_head else (None,)
-    cells = pd.DataFrame(
-        list(itertools.product(layers, range(len(places)), heads)), columns=["layer", "place", "head"], dtype=object
+    place, pair = _typical(grid)
+    layer = grid.layers[len(grid.layers) // 2]
+    one_head = {}
+    for site in grid.sites:
+        n_heads = _n_heads(model, site)
+        one_head[site] = torch.arange(n_heads)[None, :, None] == n_heads - 1
+    small = replace(
+        grid,
+        base=grid.base[pair : pair + 1],
+        other=grid.other[pair : pair + 1],
+        out=grid.out[pair : pair + 1],
+        spans=grid.spans[place : place + 1, pair : pair + 1],
+        layers=[layer],
+        subspaces={site: basis[grid.layers.index(layer), place][None, None] for site, basis in grid.subspaces.items()},
+        only=one_head,
     )
-    fired = 0
+    full = FullForward(model)
+    full_giver = full if source_model is None else FullForward(source_model)
+    # each logit counts as a metric [logit, pair]
+    found, expected = (
+        measure(a, b, small, lambda logits: logits.float().flatten(1).T.cpu())
+        for a, b in ((engine, giver), (full, full_giver))
+    )
+    tolerance = PARITY if model.original_model.dtype == torch.float32 else 0.05
+    for name, reference in expected.items():
+        difference = (found[name] - reference).abs().nan_to_num(0).max() / expected["base"].std()
+        if not bool(difference <= tolerance):
+            raise UnsupportedError(f"{name} differs by {difference:.2g}")
 
-    def put(activation, index, clean_activation):
-        nonlocal fired
-        fired += 1
-        _, place, head = index
-        pair = (places[place] <= at_answer).nonzero()[:, 0]
-        where = (pair, places[place, pair]) if head is None else (pair, places[place, pair], head)
-        activation[where] = clean_activation[where]
-        return activation
 
-    result = generic_activation_patch(model, corrupted, cache, measure, put, site, index_df=cells, reduce="none")
-    if fired != len(cells):
+def _typical(grid: Grid) -> tuple[int, int]:
+    """A place in the middle of those that can change something, and a pair in which it can."""
+    import torch
+
+    every = torch.arange(len(grid.base))
+    able = [(place, int(rows[0])) for place in range(len(grid.spans)) if len(rows := grid.active(place, every))]
+    able.sort(key=lambda found: int(grid.spans[found[0], found[1], 0]))
+    return able[len(able) // 2] if able else (0, 0)
+
+
+# Bad input
+
+
+def _check_models(model, source_model) -> None:
+    for each in (model, source_model or model):
+        if each.training:
+            raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+    shapes = [(m.cfg.n_layers, m.cfg.d_model, m.cfg.n_heads) for m in (model, source_model or model)]
+    if shapes[0] != shapes[1]:
+        raise PbbError(f"source_model has other (layers, d_model, heads) than the model: {shapes[1]} and {shapes[0]}.")
+
+
+def _check_differing(runs: Runs) -> None:
+    same = (runs.clean == runs.corrupted).all(1)
+    if bool(same.any()):
         raise PbbError(
-            f"The hooks of {site!r} fired {fired} times for {len(cells)} cells: this site cannot be patched."
+            f"Pair {int(same.long().argmax())} has the same tokens in both runs, so that there is nothing to patch: "
+            'leave it out, or use source="own" for the control that changes nothing.'
         )
-    values = result.values.reshape(len(layers), len(places), len(heads), n_pairs).float().cpu().numpy()
-    return values.swapaxes(1, 2) if by_head else values[:, :, 0]
+
+
+def _check_rotated(settings: dict) -> None:
+    mixed = settings["source"] in ("mean", "mean_difference", "random") or settings["subspaces"]
+    if mixed and (odd := {"q", "k"} & set(settings["sites"])):
+        raise PbbError(
+            f"{min(odd)} is patched with its position embedding, where means and random directions mean nothing: "
+            "use another source, or other sites."
+        )
+
+
+def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> dict:
+    import torch
+
+    for site, basis in subspaces.items():
+        shape = (len(layers), len(runs.labels), model.cfg.d_model)
+        if site not in sites or len(SITES[site]) > 1 or tuple(basis.shape[:-1]) != shape:
+            raise PbbError(
+                f"The subspace of {site!r} must be a basis {[*shape, 'rank']} of a swept site of width d_model; it is "
+                f"{list(basis.shape)}."
+            )
+        gram = basis.transpose(-1, -2) @ basis
+        if not bool((gram - torch.eye(basis.shape[-1])).abs().max() < 1e-4):
+            raise PbbError(f"The basis of {site!r} is not orthonormal: use one of TransformerLens's *_basis functions.")
+    return dict(subspaces)
+
+
+def _check_only(only: "xr.Dataset | None", sites, layers, runs: Runs) -> "dict[str, torch.Tensor]":
+    import torch
+
+    chosen: dict[str, torch.Tensor] = {}
+    if only is None:
+        return chosen
+    for site in sites:
+        dims = ("layer", *SITES[site][:-1], runs.place)
+        if site not in only or set(only[site].dims) != set(dims):
+            raise PbbError(f"only[{site!r}] must be booleans with the dimensions {', '.join(dims)}.")
+        mask = torch.as_tensor(only[site].transpose(*dims).values.astype(bool))
+        mask = mask if len(dims) == 3 else mask[:, None]
+        if mask.shape[0] != len(layers) or mask.shape[2] != len(runs.labels):
+            raise PbbError(f"only[{site!r}] must have {len(layers)} layers and {len(runs.labels)} places.")
+        chosen[site] = mask
+    return chosen
+
+
+def _n_heads(model, site: str) -> int:
+    if len(SITES[site]) == 1:
+        return 1
+    return (model.cfg.n_key_value_heads or model.cfg.n_heads) if site in ("k", "v") else model.cfg.n_heads

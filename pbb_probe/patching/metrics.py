@@ -1,0 +1,116 @@
+"""What a patched run is measured by: functions of the logits at the answer, and the share of the answer recovered.
+
+A plain metric takes logits [pair, d_vocab] at the answer position and returns [pair]. A metric of whole answers puts
+the answer's tokens behind the prompt in both runs (teacher forcing) and reads the logits that predict each of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import log_probs
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+
+    Metric = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerMetric:
+    """A metric of one whole answer a pair, such as `log_prob` and `greedy_match` make."""
+
+    ids: "torch.Tensor"
+    """Token ids [pair, k], padded with -1 at the end."""
+    measure: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
+    """(logits [pair, k, d_vocab] that predict the ids, ids) -> [pair]"""
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbDifference:
+    """A metric of two whole answers, from `log_prob_difference`."""
+
+    clean: AnswerMetric
+    corrupted: AnswerMetric
+
+
+def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Tensor") -> "Metric":
+    """The logit of the clean answer minus that of the corrupted one; both are token ids [pair].
+
+    Raises:
+        PbbError: a pair with the same token for both answers.
+    """
+    if bool((same := clean_answers == corrupted_answers).any()):
+        raise PbbError(
+            f"Both answers of pair {int(same.long().argmax())} begin with the same token: leave the pair out, or use "
+            "log_prob_difference, which takes whole answers."
+        )
+
+    def metric(logits: "torch.Tensor") -> "torch.Tensor":
+        both = (answers.to(logits.device)[:, None] for answers in (clean_answers, corrupted_answers))
+        clean, corrupted = (logits.gather(1, answers)[:, 0] for answers in both)
+        return clean - corrupted
+
+    return metric
+
+
+def probability(answers: "torch.Tensor") -> "Metric":
+    """The probability of one token a pair; `answers` are token ids [pair]."""
+    return lambda logits: logits.softmax(-1).gather(1, answers.to(logits.device)[:, None])[:, 0]
+
+
+def negative_kl(reference: "torch.Tensor") -> "Metric":
+    """Minus KL(reference || run), 0 where the run predicts just what the reference does.
+
+    Args:
+        reference: logits [pair, d_vocab], such as the clean prompts' `answer_logits`.
+    """
+
+    def metric(logits: "torch.Tensor") -> "torch.Tensor":
+        expected = reference.to(logits.device).log_softmax(-1)
+        return (expected.exp() * (logits.log_softmax(-1) - expected)).sum(-1)
+
+    return metric
+
+
+def log_prob(ids: "torch.Tensor") -> AnswerMetric:
+    """The log-probability of a whole answer a pair, summed over its tokens [pair, k] (padded with -1 at the end)."""
+    return AnswerMetric(ids, lambda logits, ids: log_probs(logits, ids).sum(1))
+
+
+def greedy_match(ids: "torch.Tensor") -> AnswerMetric:
+    """1 where the model, decoding greedily, gives this answer [pair, k] (padded with -1 at the end), else 0."""
+    return AnswerMetric(ids, lambda logits, ids: ((logits.argmax(-1) == ids) | (ids < 0)).all(1).float())
+
+
+def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> LogProbDifference:
+    """The log-probability of the clean answer minus that of the corrupted one, each summed over its tokens.
+
+    Both are token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them; a pair's answers may differ in
+    length. With one token each this is `logit_difference`: the normaliser is the same and cancels.
+    """
+    return LogProbDifference(log_prob(clean_ids), log_prob(corrupted_ids))
+
+
+def recovery(effects: "xr.Dataset") -> "xr.Dataset":
+    """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
+
+    The distance is averaged over the pairs first, so that a pair whose two runs hardly differ does not dominate: the
+    mean over pairs is a ratio of means. The coordinate `weight` (pair) is each pair's own distance over that mean: with
+    it as the `weights` of `compare_groups`, intervals allow for the distance being an estimate too.
+
+    Of a noising sweep it says how much of the clean answer is left.
+
+    Raises:
+        PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
+    """
+    distances = effects["clean"] - effects["corrupted"]
+    distance = distances.mean("pair")
+    if bool((distance <= 0).any()):
+        raise PbbError(
+            "The clean runs score no higher than the corrupted ones: the model does not tell the answers apart."
+        )
+    recovered = (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
+    return recovered.assign_coords(weight=distances / distance)

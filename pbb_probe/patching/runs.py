@@ -1,0 +1,122 @@
+"""The two runs of a sweep lined up: checked, their padding moved behind the tokens, their places found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import check_ids, check_roles
+from pbb_probe.hooking.prompts import Prompts, put_behind
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Pairs of runs of equal lengths. Padding stands at the end, where causal attention makes it harmless."""
+
+    clean: "torch.Tensor"
+    """Token ids [pair, position]."""
+    corrupted: "torch.Tensor"
+    """Token ids [pair, position]."""
+    answer: "torch.Tensor"
+    """The position [pair] from which the answer is predicted."""
+    spans: "torch.Tensor"
+    """The first and the last position of each place in each pair [place, pair, 2]."""
+    place: str
+    """The name of the places' dimension: `position` or `role`."""
+    labels: list
+    """The name of each place."""
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def differing(self) -> "torch.Tensor":
+        """The first position [pair] at which the tokens differ; the width where they are the same."""
+        differ = self.clean != self.corrupted
+        return differ.long().argmax(1).where(differ.any(1), self.clean.shape[1])
+
+    def with_answers(self, ids: "torch.Tensor") -> "Runs":
+        """Both runs with all but the last token of an answer [pair, k] behind them."""
+        import torch
+
+        check_ids(ids, len(self))
+        clean, corrupted = (
+            put_behind(tokens, torch.ones_like(tokens), self.answer, ids[:, :-1])[0]
+            for tokens in (self.clean, self.corrupted)
+        )
+        return replace(self, clean=clean, corrupted=corrupted)
+
+
+def line_up(
+    clean: "torch.Tensor | Prompts",
+    corrupted: "torch.Tensor | Prompts",
+    positions: Sequence[int] | Sequence[str] | None = None,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+    whole_spans: bool = False,
+) -> Runs:
+    """Check two batches of prompts against each other and move their padding behind the tokens.
+
+    The arguments are those of `patch_sweep`.
+
+    Raises:
+        PbbError: runs that do not line up, unknown roles or positions, a mask or answers of another shape.
+    """
+    import torch
+
+    spans, place, labels = _places(clean, positions, whole_spans)
+    if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
+        if not torch.equal(clean.attention_mask, corrupted.attention_mask):
+            raise PbbError("The clean and the corrupted prompts are padded differently: use pairs of equal lengths.")
+        attention_mask = clean.attention_mask if attention_mask is None else attention_mask
+        answer = clean.roles["answer"] if answer is None else answer
+        clean, corrupted = clean.tokens, corrupted.tokens
+    if isinstance(clean, Prompts) or isinstance(corrupted, Prompts) or clean.shape != corrupted.shape:
+        raise PbbError(
+            "clean and corrupted must be two tensors, or two Prompts, of the same shape [pair, position]: pad shorter "
+            "pairs and give their attention_mask."
+        )
+    if clean.ndim != 2 or not clean.numel():
+        raise PbbError(f"clean and corrupted must be token ids [pair, position]; these are {tuple(clean.shape)}.")
+    n_pairs, width = clean.shape
+    mask = torch.ones_like(clean) if attention_mask is None else attention_mask.long()
+    if mask.shape != clean.shape:
+        raise PbbError(
+            f"attention_mask must have the shape of the tokens {tuple(clean.shape)}, not {tuple(mask.shape)}."
+        )
+    if answer is None:
+        answer = width - 1 - mask.flip(1).argmax(1)
+    if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
+        raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
+    shift = mask.argmax(1)  # [pair]: padding before the first token
+    order = (torch.arange(width) + shift[:, None]) % width
+    return Runs(
+        clean.gather(1, order),
+        corrupted.gather(1, order),
+        (answer - shift) % width,
+        (spans - shift[:, None]) % width,
+        place,
+        labels,
+    )
+
+
+def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequence[str] | None, whole_spans: bool):
+    """First and last positions [place, pair, 2], the name of their dimension and their labels."""
+    import torch
+
+    if positions is not None and len(positions) and isinstance(positions[0], str):
+        if not isinstance(prompts, Prompts):
+            raise PbbError("Roles as positions need Prompts: give token positions, or clean and corrupted as Prompts.")
+        roles = check_roles(prompts, [str(role) for role in positions])
+        spans = torch.stack([prompts.spans[role] for role in roles])
+        return spans if whole_spans else spans[..., 1:].expand(-1, -1, 2), "role", roles
+    if whole_spans:
+        raise PbbError("whole_spans needs roles as positions: only these span several tokens.")
+    n_pairs, width = (prompts.tokens if isinstance(prompts, Prompts) else prompts).shape
+    chosen = list(range(width)) if positions is None else [int(p) for p in positions]
+    if not chosen or min(chosen) < 0 or max(chosen) >= width:
+        raise PbbError(f"positions must be between 0 and {width - 1}, not {chosen}.")
+    return torch.tensor(chosen)[:, None, None].expand(-1, n_pairs, 2), "position", chosen
