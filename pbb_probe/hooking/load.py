@@ -1,5 +1,6 @@
 """Any Hugging Face causal language model -> TransformerBridge, its logits checked against the model's own."""
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,25 @@ def load_model(
     bridge.eval()
     assert_parity(bridge(tokens), reference, PARITY if reference.dtype == torch.float32 else 0.05)
     return bridge if dtype is None else bridge.to(dtype)
+
+
+def untrained_model(model: "TransformerBridge", seed: int = 0) -> "TransformerBridge":
+    """The same architecture as it is initialised before any training: a control for whatever is found in a model.
+
+    TransformerLens's `random_init_bridge` does this for a model of the hub; here for any opened one.
+
+    Args:
+        model: left as it is; the tokenizer is shared.
+        seed: of the weights.
+    """
+    import torch
+
+    opened = model.original_model
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        fresh = type(opened)(copy.deepcopy(opened.config)).float()
+    dtype = None if opened.dtype == torch.float32 else opened.dtype
+    return load_model(fresh, model.tokenizer, device=str(model.cfg.device), dtype=dtype)
 
 
 def assert_parity(logits: Any, reference: Any, tolerance: float = PARITY) -> None:

@@ -3,6 +3,7 @@
 import functools
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -61,7 +62,7 @@ def make_pairs(
 
     if swap not in SWAPS:
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
-    n_tokens = functools.cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
+    n_tokens = token_counter(model)
     calls = corpus.calls("direct", group, n, seed, unseen)
     every = corpus.calls("direct", group, unseen=unseen)
     rng = random.Random(f"pairs {swap} {group} {seed}")
@@ -82,13 +83,30 @@ def make_pairs(
             partners.append(rows.iloc[rng.randrange(len(rows))])
     if not kept:
         raise PbbError(f"No {group} call has a partner with another {other} and another answer: add programs.")
-    clean = calls.iloc[kept]
-    corrupted = pd.DataFrame(partners).assign(template=list(clean["template"]))
+    return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners))
+
+
+def token_counter(model: "TransformerBridge") -> Callable[[str], int]:
+    """How many tokens a text has on its own."""
+    return functools.cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
+
+
+def aligned_pairs(model: "TransformerBridge", clean: "pd.DataFrame", corrupted: "pd.DataFrame") -> Pairs:
+    """Rows of `Corpus.calls` side by side, each corrupted one in the surface template of its clean one.
+
+    Pairs whose roles do not stand at the same tokens are left out.
+
+    Raises:
+        PbbError: none is left.
+    """
+    import pandas as pd
+
+    corrupted = corrupted.assign(template=list(clean["template"]))
     corrupted["prompt"] = [
         fill(row["template"], name=row["program"], input=row["call"])[0] for row in corrupted.to_dict(orient="records")
     ]
     both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True))
-    half = len(kept)
+    half = len(clean)
     aligned = [i for i in range(half) if all(bool((span[i] == span[half + i]).all()) for span in both.spans.values())]
     if not aligned:
         raise PbbError("No pair lines up token by token: use names that are equally many tokens.")

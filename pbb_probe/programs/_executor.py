@@ -1,9 +1,10 @@
 """The child process that runs programs: a script with no imports from the package, in Python's isolated mode.
 
-Reads `{"sources": [{name, source, calls}], "inputs": [[arguments, ...], ...]}` as JSON on standard input, where the
-first sources are the programs that `inputs` belong to and `calls` maps a callee's name to its place in `sources`.
-Writes a line of JSON per program as soon as it has run: a list per input of `[lines, changes, output]`. The number of
-these lines tells the parent which program was running when this process ended, by an error or by a signal.
+Reads `{"sources": [{name, source, calls}], "inputs": [[arguments, ...], ...], "skip": bool}` as JSON on standard input,
+where the first sources are the programs that `inputs` belong to and `calls` maps a callee's name to its place in
+`sources`. Writes a line of JSON per program as soon as it has run: a list per input of `[lines, changes, output]`, or
+null for one that failed and may be skipped. The number of these lines tells the parent which program was running when
+this process ended, by an error or by a signal.
 
 Limits of CPU time, memory, files and processes are set before anything runs, and only a few builtins are within
 reach. The first defence is the whitelist of the parent, which has read every source by then.
@@ -38,6 +39,10 @@ class Refusal(Exception):  # noqa: N818
     """What a program did, as a sentence of its own."""
 
 
+class Overtime(Refusal):
+    """All programs together ran too long: it need not be the fault of the one that was running."""
+
+
 class NotAValueError(Exception):
     """A value that has no counterpart among whole numbers, text, truth values, None and lists."""
 
@@ -46,7 +51,7 @@ def confine(seconds: int) -> None:
     """Limits for the whole process. Nothing that is open by now is closed, and nothing more can be opened."""
 
     def stop(*_) -> None:
-        raise Refusal(f"the programs ran longer than {seconds} s in all")
+        raise Overtime(f"the programs ran longer than {seconds} s in all")
 
     signal.signal(signal.SIGXCPU, stop)
     for limit, soft, hard in (
@@ -287,11 +292,16 @@ def main() -> int:
     confine(seconds)
     try:
         for place, inputs in enumerate(job["inputs"]):
-            with stopwatch:
-                function, table = workshop.function(place)
-                text = json.dumps([run(function, table, arguments) for arguments in inputs])
-                if len(text) > LONGEST:
-                    raise Refusal("its traces are too long to keep")
+            try:
+                with stopwatch:
+                    function, table = workshop.function(place)
+                    text = json.dumps([run(function, table, arguments) for arguments in inputs])
+                    if len(text) > LONGEST:
+                        raise Refusal("its traces are too long to keep")
+            except Exception as error:
+                if not job["skip"] or isinstance(error, (Overtime, MemoryError)):
+                    raise
+                text = "null"
             print(text, flush=True)
     except (Exception, SystemExit) as error:  # whatever a program does wrong is that program's fault
         error.__traceback__ = None  # and with it all that filled the memory

@@ -63,6 +63,7 @@ class Entry:
             "call": trace.call_text,
             "place": place,
             "program": self.program.name,
+            "source": self.program.source,
             "family": self.program.family,
             "group": self.group,
             "seen": place in self.shown,
@@ -102,8 +103,8 @@ class Corpus:
 
         Returns:
             A row a call: prompt, completion, template, call (the arguments as they stand in the prompt), place (of the
-            input in its natural order), program, family, group, steps and the program's other facts, seen (was the
-            answer shown in training), input, state_1, ..., output.
+            input in its natural order), program, source (the program's text), family, group, steps and the program's
+            other facts, seen (was the answer shown in training), input, state_1, ..., output.
 
         Raises:
             PbbError: an unknown mode or group, a group without programs, or one without unseen inputs.

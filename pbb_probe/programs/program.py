@@ -101,6 +101,38 @@ def trace_programs(
         PbbError: a program holds something that is not allowed, calls a program that is not there, failed, or ran
             out of time or memory. The message is one sentence that names the program.
     """
+    runs = _run(programs, inputs, seconds, library, skip=False)
+    return [traces for traces in runs if traces is not None]
+
+
+def try_programs(
+    programs: Sequence[Program],
+    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
+    library: Sequence[Program] = (),
+) -> list[list[Trace] | None]:
+    """As `trace_programs`, with None for a program that cannot be run on its inputs."""
+    if not programs:
+        return []
+    try:
+        return _run(programs, inputs, 60, library, skip=True)
+    except PbbError:
+        if len(programs) == 1:
+            return [None]
+    half = len(programs) // 2
+    return [
+        *try_programs(programs[:half], inputs[:half], library),
+        *try_programs(programs[half:], inputs[half:], library),
+    ]
+
+
+def _run(
+    programs: Sequence[Program],
+    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
+    seconds: int,
+    library: Sequence[Program],
+    skip: bool,
+) -> list[list[Trace] | None]:
+    """All programs in one child process; with `skip`, None for those that raised an error in it."""
     arguments = [
         [_arguments(program, value) for value in values] for program, values in zip(programs, inputs, strict=True)
     ]
@@ -110,6 +142,7 @@ def trace_programs(
     job = {
         "sources": [{"name": program.name, "source": program.source, "calls": calls} for program, calls in sources],
         "inputs": arguments,
+        "skip": skip,
     }
     child = subprocess.run(
         # isolated as by -I, but for the environment, which is empty and fixes the order of sets
@@ -123,32 +156,14 @@ def trace_programs(
     if child.returncode != 0:
         running = programs[min(child.stdout.count("\n"), len(programs) - 1)].name if programs else "none"
         raise PbbError(f"A program could not be run: {_reason(child, running, seconds)}")
+    found = map(json.loads, child.stdout.splitlines())
     return [
-        [
+        traces
+        and [
             Trace(given, tuple(lines), tuple(changes), output)
-            for given, (lines, changes, output) in zip(runs_of, json.loads(runs), strict=True)
+            for given, (lines, changes, output) in zip(runs, traces, strict=True)
         ]
-        for runs_of, runs in zip(arguments, child.stdout.splitlines(), strict=True)
-    ]
-
-
-def try_programs(
-    programs: Sequence[Program],
-    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
-    library: Sequence[Program] = (),
-) -> list[list[Trace] | None]:
-    """As `trace_programs`, with None for a program that cannot be run on its inputs."""
-    if not programs:
-        return []
-    try:
-        return list(trace_programs(programs, inputs, library=library))
-    except PbbError:
-        if len(programs) == 1:
-            return [None]
-    half = len(programs) // 2
-    return [
-        *try_programs(programs[:half], inputs[:half], library),
-        *try_programs(programs[half:], inputs[half:], library),
+        for runs, traces in zip(arguments, found, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CTRLConfig, CTRLLMHeadModel
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.load import assert_parity, load_model
+from pbb_probe.hooking.load import assert_parity, load_model, untrained_model
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "neox")
 TOKENS = torch.tensor([[5, 17, 200, 31, 90, 4, 4, 255], [340, 8, 8, 77, 120, 33, 2, 19]])
@@ -173,3 +173,28 @@ def test_an_architecture_transformer_lens_does_not_know_is_refused():
 
 def test_an_opened_model_asks_for_no_gradients(bridge):
     assert not any(parameter.requires_grad for parameter in bridge("llama").parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_untrained_model_has_the_same_shape_and_weights_of_its_own(architecture, bridge):
+    model = bridge(architecture)
+    before = {name: weight.clone() for name, weight in model.original_model.state_dict().items()}
+    one, again, other = (untrained_model(model, seed) for seed in (1, 1, 2))
+    with torch.inference_mode():
+        logits = [run(TOKENS) for run in (model, one, again, other)]
+    assert {found.shape for found in logits} == {logits[0].shape}
+    assert torch.equal(logits[1], logits[2])
+    assert not torch.allclose(logits[1], logits[3], atol=0.01)
+    assert not torch.allclose(logits[1], logits[0], atol=0.01)
+    assert one.tokenizer("run zabrut(4)") == model.tokenizer("run zabrut(4)")
+    assert all(torch.equal(weight, before[name]) for name, weight in model.original_model.state_dict().items())
+    spread = float(one.original_model.get_input_embeddings().weight.std())
+    assert spread == pytest.approx(0.3, rel=0.05)  # the initializer_range of these configs
+
+
+def test_an_untrained_model_leaves_the_random_stream_alone(bridge):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    untrained_model(bridge("llama"), seed=7)
+    assert torch.equal(torch.rand(3), expected)

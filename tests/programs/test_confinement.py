@@ -259,9 +259,22 @@ REACH = (
 
 def execute(*lines: str) -> subprocess.CompletedProcess[str]:
     """Run `culprit` by the executor directly, with the functions of the module os within its reach."""
-    job = {"sources": [{"name": "culprit", "source": function(REACH, *lines), "calls": {}}], "inputs": [[[1]]]}
+    job = {
+        "sources": [{"name": "culprit", "source": function(REACH, *lines), "calls": {}}],
+        "inputs": [[[1]]],
+        "skip": False,
+    }
     command = [sys.executable, "-I", _executor.__file__, "5"]
     return subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env={}, timeout=30)
+
+
+def test_no_program_is_skipped_for_the_time_that_all_took():
+    source = function("return all(True for y in range(10 ** 12))")
+    job = {"sources": [{"name": "culprit", "source": source, "calls": {}}], "inputs": [[[1]]], "skip": True}
+    command = [sys.executable, "-I", _executor.__file__, "1"]
+    child = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env={}, timeout=30)
+    assert (child.returncode, child.stdout) == (1, "")
+    assert "1 s in all" in child.stderr
 
 
 def test_the_hostile_source_does_reach_the_system():

@@ -272,7 +272,7 @@ def test_calls_are_every_program_on_every_input(mode: str):
     assert len(calls) == 14 * 10
     assert not calls.duplicated(["program", "input"]).any()
     columns = """
-        prompt completion template call place program family group seen steps op_1 constant_1 op_2 constant_2
+        prompt completion template call place program source family group seen steps op_1 constant_1 op_2 constant_2
         input state_1 output
     """
     assert set(columns.split()) == set(calls.columns)
@@ -281,6 +281,7 @@ def test_calls_are_every_program_on_every_input(mode: str):
         entry = entries[call.program]
         answer = answers(entry.program)[call.input]
         assert call.output == answer
+        assert call.source == entry.program.source
         assert call.group == entry.group
         assert call.family == "arithmetic"
         assert call.place == call.input

@@ -1,9 +1,11 @@
 """Traces are held to executions worked out by hand; a program that fails is refused in one line that names it."""
 
+import subprocess
+
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Trace, Value, label, trace_programs
+from pbb_probe.programs.program import Program, Trace, Value, label, trace_programs, try_programs
 
 
 def traces(source: str, *inputs) -> list[Trace]:
@@ -328,3 +330,34 @@ def test_output_that_is_no_value_is_refused_by_name(output: str, reason: str):
 @pytest.mark.parametrize("value", [1.5, [1, 1.5], {"a": 1}, [(1, 2)]])
 def test_argument_that_is_no_value_is_refused(value):
     assert_one_line_naming_the_culprit(refusal("def culprit(x):\n    return 1", value=value))
+
+
+def tried(bodies: list[str]) -> list[int | None]:
+    """What each body of `f{i}(x)` returns for 3; None where it cannot be run."""
+    programs = [Program(f"f{i}", "test", f"def f{i}(x):\n    {body}") for i, body in enumerate(bodies)]
+    return [runs and runs[0].output for runs in try_programs(programs, [[3]] * len(programs))]
+
+
+def test_programs_that_fail_are_left_out_in_one_child_process(monkeypatch):
+    children = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **settings: children.append(1) or run(*args, **settings))
+    failing = ["return 1 // (x - 3)", "return x[0]", "return x.upper()", "return None"]
+    bodies = [body for body in failing for body in (body, "return x + 1")]
+    assert tried(bodies) == [None, 4] * 4
+    assert len(children) == 1
+    with pytest.raises(PbbError, match="f: ZeroDivisionError"):  # where nothing may be left out
+        traces("def f(x):\n    return 1 // (x - 3)", 3)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return open(x)",  # refused before it is run
+        "return other(x)",
+        "return len('a' * 10 ** 11)",  # fills the memory of the child process
+        "return 10 ** 10 ** 9",  # cannot be stopped by an exception
+    ],
+)
+def test_programs_that_end_the_child_process_harm_no_others(body: str):
+    assert tried(["return x", body, "return x * 2", "return x // 0", "return -x"]) == [3, None, 6, None, -3]

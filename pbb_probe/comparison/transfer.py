@@ -1,0 +1,78 @@
+"""The transfer map as a table: how often each place carries what, with intervals over programs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.comparison.statistics import cluster_bootstrap
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+CELLS = 1000  # bootstrapped at once; more would need much memory
+
+
+def carried_table(
+    carried: "xr.Dataset",
+    by: Sequence[str] = (),
+    cluster: str = "program",
+    draws: int = 10_000,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """The share of pairs that follow each hypothesis at each place.
+
+    Args:
+        carried: from `transfer_map`; a selection of its pairs, runs or places will do.
+        by: coordinates of the pairs, such as `group` or `steps`, whose values get rows of their own.
+        cluster: the coordinate that says which pairs belong together; these are resampled whole.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a site and combination of its other dimensions (run, layer, [head | kv_head,] role, hypothesis) and of the
+        values of `by`: proportion with lower and upper of its 95 % interval, n (pairs) and programs (clusters). Only
+        pairs that have the hypothesis count; where none has it there is no row.
+
+    Raises:
+        PbbError: a coordinate that the pairs do not have, or no pairs.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if lacking := [name for name in (*by, cluster) if name not in carried.coords or carried[name].dims != ("pair",)]:
+        raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
+    if not carried.sizes["pair"]:
+        raise PbbError("There are no pairs: select some.")
+    labels = pd.DataFrame({name: carried[name].values for name in by})
+    kinds = labels.drop_duplicates().sort_values(list(by)).to_dict(orient="records") if by else [{}]
+    tables = []
+    for kind in kinds:
+        rows = np.ones(carried.sizes["pair"], bool)
+        for name, value in kind.items():
+            rows &= (labels[name] == value).to_numpy()
+        some = carried.isel(pair=rows)
+        tables += [
+            _of_site(some[site], some[cluster], draws, seed).assign(site=site, **kind) for site in some.data_vars
+        ]
+    table = pd.concat(tables, ignore_index=True)
+    numbers = ["proportion", "lower", "upper", "n", "programs"]
+    return table[[*by, "site", *table.columns.drop([*by, "site", *numbers]), *numbers]]
+
+
+def _of_site(values: "xr.DataArray", clusters: "xr.DataArray", draws: int, seed: int) -> "pd.DataFrame":
+    """A row for each combination of the dimensions but `pair`, if any pair has a value there."""
+    import numpy as np
+    import pandas as pd
+
+    dims = [dim for dim in values.dims if dim != "pair"]
+    flat = values.transpose(*dims, "pair").values.reshape(-1, values.sizes["pair"])
+    there = np.isfinite(flat)
+    table = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
+    table["n"] = there.sum(axis=1)
+    table["programs"] = (there.astype(int) @ pd.get_dummies(clusters.values, dtype=int).to_numpy() > 0).sum(axis=1)
+    table, flat = table[table["n"] > 0], flat[table["n"] > 0]
+    parts = [flat[start : start + CELLS] for start in range(0, max(len(flat), 1), CELLS)]
+    intervals = [cluster_bootstrap(part, clusters.values.tolist(), draws, seed) for part in parts]
+    bounds = zip(("proportion", "lower", "upper"), zip(*intervals, strict=True), strict=True)
+    return table.assign(**{name: np.concatenate(found) for name, found in bounds})

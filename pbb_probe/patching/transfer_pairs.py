@@ -1,0 +1,116 @@
+"""Pairs of runs for the transfer map: another program on another input, and another answer under every hypothesis."""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.patching.hypotheses import STEPS, WHOLE, call_arguments, cuts, hypotheses, told_apart
+from pbb_probe.patching.pairs import Pairs, aligned_pairs, token_counter
+from pbb_probe.programs.corpus import Corpus, Group
+from pbb_probe.programs.program import Program
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from transformer_lens import TransformerBridge
+
+CANDIDATES = 4  # drawn for each pair wanted, twice as many each round: of two steps on digits one in twelve qualifies
+ROUNDS = 5
+SPARE = 3  # times as many pairs as wanted are looked for, to choose from
+
+
+def make_transfer_pairs(
+    corpus: Corpus,
+    model: "TransformerBridge",
+    group: Group,
+    n: int = 500,
+    seed: int = 0,
+    unseen: bool = False,
+    source_group: Group | None = None,
+) -> Pairs:
+    """Source runs (`clean`) and base runs (`corrupted`) for `transfer_map`.
+
+    The two runs of a pair are calls of different programs with as many steps on different inputs, in the same surface
+    template and aligned token by token. All hypotheses of `patching.hypotheses` that such programs allow are there and
+    predict different answers.
+
+    Args:
+        corpus: whose programs are called.
+        model: whose tokenizer is used.
+        group: of the base programs.
+        n: pairs wanted, as many of each number of steps. Fewer come back where too few of those drawn qualify.
+        seed: of the draw.
+        unseen: only inputs whose answers were never shown, on both sides.
+        source_group: of the source programs; the same when None.
+
+    Returns:
+        The pairs by number of steps, in each of which the base programs take turns.
+
+    Raises:
+        PbbError: an unknown or empty group, or no pair that qualifies.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    base, source = (
+        _with_kinds(corpus.calls("direct", name, seed=seed, unseen=unseen), model)
+        for name in (group, source_group or group)
+    )
+    library = [entry.program for entry in corpus.entries]
+    steps = sorted(base["steps"].unique())
+    wanted = {step: n // len(steps) + (place < n % len(steps)) for place, step in enumerate(steps)}
+    bases, sources = [], []
+    for step, n_wanted in wanted.items():
+        calls = base[base["steps"] == step]
+        own, other = _qualifying(calls, source, n_wanted, library, rng)
+        bases.append(calls.iloc[own])
+        sources.append(source.iloc[other])
+    if not any(map(len, bases)):
+        raise PbbError(
+            f"No pair of {group} calls predicts different answers under all hypotheses: add programs, or use programs "
+            "with fewer steps or more values."
+        )
+    pairs = aligned_pairs(model, *(pd.concat(rows).drop(columns="kind") for rows in (sources, bases)))
+    labels = pairs.corrupted.labels
+    turns = labels.assign(turn=labels.groupby("program").cumcount()).sort_values(["steps", "turn"], kind="stable")
+    chosen = [row for step, rows in turns.groupby("steps") for row in rows.index[: wanted[step]]]
+    return Pairs(pairs.clean.select(chosen), pairs.corrupted.select(chosen))
+
+
+def _with_kinds(calls: "pd.DataFrame", model: "TransformerBridge") -> "pd.DataFrame":
+    """The calls with the column `kind`: two calls of a kind line up and have the same hypotheses."""
+    n_tokens = token_counter(model)
+    kinds = []
+    for row in calls.to_dict(orient="records"):
+        types = [type(argument).__name__ for argument in call_arguments(row["program"], row["call"])]
+        lengths = n_tokens(row["program"]), n_tokens(row["call"])
+        kinds.append(repr((row["family"], row["steps"], cuts(row["source"]), types, lengths)))
+    return calls.assign(kind=kinds)
+
+
+def _qualifying(
+    base: "pd.DataFrame", source: "pd.DataFrame", n: int, library: Sequence[Program], rng: "np.random.Generator"
+) -> "tuple[list[int], list[int]]":
+    """Places of base calls, each with that of a source call of its kind that tells all hypotheses apart."""
+    import numpy as np
+
+    pools = source.groupby("kind").indices
+    turns = itertools.cycle(range(len(base)))
+    kinds, n_cuts = base["kind"].to_numpy(), base["source"].map(lambda text: len(cuts(text))).to_numpy()
+    found: dict[tuple[int, int], None] = {}
+    for k in range(ROUNDS):
+        own = np.fromiter(itertools.islice(turns, n * CANDIDATES * 2**k), int)
+        own = own[np.isin(kinds[own], list(pools))]
+        other = np.zeros_like(own)
+        for kind in set(kinds[own]):
+            here = kinds[own] == kind
+            other[here] = rng.choice(pools[kind], here.sum())
+        predicted = hypotheses(base.iloc[own], source.iloc[other], library)
+        whole = predicted.notna().sum(axis=1).to_numpy() == len(WHOLE) + len(STEPS) * n_cuts[own]
+        good = whole & told_apart(predicted)
+        found |= dict.fromkeys(zip(own[good].tolist(), other[good].tolist(), strict=True))
+        if len(found) >= SPARE * n:
+            break
+    return [own for own, _ in found], [other for _, other in found]
