@@ -52,7 +52,7 @@ CONFIGS = {
     "llama3": (LlamaConfig, GROUPED | {"rope_parameters": ROPE_OF_LLAMA_3, "tie_word_embeddings": True}),
     "qwen2": (Qwen2Config, {key: value for key, value in GROUPED.items() if key != "head_dim"}),
     "qwen3": (Qwen3Config, GROUPED),
-    "mistral": (MistralConfig, GROUPED),
+    "mistral": (MistralConfig, GROUPED | {"sliding_window": 8}),
     "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
     "neox": (
         GPTNeoXConfig,

@@ -116,7 +116,7 @@ class Bare:
             return self._twins[id(module)]
         twin = copy.copy(module)
         self._twins[id(module)] = twin
-        for hooks in [name for name in vars(twin) if name.endswith("_hooks")]:
+        for hooks in [name for name in vars(twin) if "_hooks" in name and isinstance(vars(twin)[name], dict)]:
             vars(twin)[hooks] = type(vars(twin)[hooks])()  # a shallow copy would share the original's
         twin._modules = {name: child and self._unwrapped(child) for name, child in module._modules.items()}
         if (

@@ -67,6 +67,8 @@ def line_up(
     """
     import torch
 
+    if not isinstance(clean, Prompts) and (clean.ndim != 2 or not clean.numel()):
+        raise PbbError(f"clean and corrupted must be token ids [pair, position]; these are {tuple(clean.shape)}.")
     spans, place, labels = _places(clean, positions, whole_spans)
     if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
         if not torch.equal(clean.attention_mask, corrupted.attention_mask):
@@ -79,8 +81,6 @@ def line_up(
             "clean and corrupted must be two tensors, or two Prompts, of the same shape [pair, position]: pad shorter "
             "pairs and give their attention_mask."
         )
-    if clean.ndim != 2 or not clean.numel():
-        raise PbbError(f"clean and corrupted must be token ids [pair, position]; these are {tuple(clean.shape)}.")
     n_pairs, width = clean.shape
     mask = torch.ones_like(clean) if attention_mask is None else attention_mask.long()
     if mask.shape != clean.shape:
