@@ -1,0 +1,245 @@
+"""Attribution patching: the effect of every cell of a sweep estimated from one gradient, and a sweep of the best only.
+
+estimate = (clean activation - corrupted activation) . gradient of the metric in the corrupted run
+
+It is the first-order term of what `patch_sweep` measures, the change of the metric when one activation of the clean run
+is put into the corrupted run (Nanda 2023, neelnanda.io/attribution-patching; Syed et al. 2310.10348). TransformerLens
+takes the gradients (`transformer_lens.tools.analysis.attribution_patching`).
+
+It is good at small changes and at single heads, and bad where the network bends in between: at whole residual streams,
+in early layers, and where attention is saturated (Kramar et al. 2403.00745). A small estimate does not say that a place
+is unused, and what a screening leaves out was not measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import SITES, check_layers, hook_name
+from pbb_probe.hooking.tail import row_bytes
+from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference
+from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.patching.sweep import patch_sweep
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+    from transformer_lens.tools.analysis.attribution_patching import GradientCache
+
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.patching.metrics import Metric
+
+
+def attribution_scores(
+    model: "TransformerBridge",
+    *,
+    clean: "torch.Tensor | Prompts",
+    corrupted: "torch.Tensor | Prompts",
+    metric: "Metric",
+    sites: Sequence[str] = ("resid_pre",),
+    layers: Sequence[int] | None = None,
+    positions: Sequence[int] | Sequence[str] | None = None,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+    memory_gib: float = 2.0,
+) -> "xr.Dataset":
+    """Estimate how much patching each cell would change the metric, with a value a pair.
+
+    Args:
+        model: an opened model in eval mode.
+        clean: token ids [pair, position], or `Prompts`.
+        corrupted: the same for the run whose gradient is taken; padded alike.
+        metric: logits [pair, d_vocab] at the answer position -> [pair], differentiable, each pair from its own logits.
+        sites: keys of `SITES`; per head for z, q, k and v.
+        layers: all when None.
+        positions: as for `patch_sweep`.
+        attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
+        answer: position [pair] at which the answer is predicted; the last attended one when None.
+        memory_gib: what the activations kept for the gradient may take.
+
+    Returns:
+        `scores[site]` (layer, [head | kv_head,] position | role, pair): the estimated change, that is `patch_sweep`'s
+        effect minus its `corrupted`; 0 behind the answer position.
+
+    Raises:
+        PbbError: what `patch_sweep` refuses; a metric of whole answers, several metrics, or one without a gradient.
+    """
+    import torch
+    import xarray as xr
+
+    if isinstance(metric, (AnswerMetric, LogProbDifference, Mapping)):
+        raise PbbError(
+            "Attribution takes one metric of the logits at the answer position, such as logit_difference: metrics of "
+            "whole answers, and several at once, need patch_sweep."
+        )
+    if model.training:
+        raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+    layers = check_layers(model, layers)
+    names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
+    runs = line_up(clean, corrupted, positions, attention_mask, answer)
+    chunks = torch.arange(len(runs)).split(_pairs_at_once(model, runs, len(sites) * len(layers), memory_gib))
+    with torch.enable_grad():
+        pull = _pull(model, runs, metric, chunks)
+        found = [_chunk_scores(model, runs, rows, pull[rows.to(pull.device)], names, layers) for rows in chunks]
+    scores = {}
+    for site in sites:
+        values = torch.cat([chunk[site] for chunk in found], dim=-1)  # [layer, (head,) place, pair]
+        scores[site] = (("layer", *SITES[site][:-1], runs.place, "pair"), values.numpy())
+    return xr.Dataset(scores, coords={"layer": layers, runs.place: runs.labels})
+
+
+def screen_patches(
+    model: "TransformerBridge",
+    *,
+    clean: "torch.Tensor | Prompts",
+    corrupted: "torch.Tensor | Prompts",
+    metric: "Metric",
+    top: int,
+    sites: Sequence[str] = ("resid_pre",),
+    layers: Sequence[int] | None = None,
+    positions: Sequence[int] | Sequence[str] | None = None,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+    memory_gib: float = 2.0,
+) -> "xr.Dataset":
+    """Estimate every cell and patch only those that promise most.
+
+    Args:
+        top: how many cells are patched: those of the largest absolute estimate, averaged over pairs first, out of all
+            sites together.
+        model, clean, corrupted, metric, sites, layers, positions, attention_mask, answer, memory_gib: as for
+            `attribution_scores` and `patch_sweep`.
+
+    Returns:
+        `effects[site]`, `clean` and `corrupted` of `patch_sweep`, NaN at the cells that were not patched, and
+        `<site>_estimate`, the estimated change of every cell (a change and no effect: leave it out of `recovery`).
+        Attributes, besides those of `patch_sweep`: `rank_agreement`, Spearman's rho between the absolute estimates and
+        the absolute changes (both averaged over pairs first) of the patched cells; `n_patched` and `n_cells`, how many
+        these were and out of how many. The cells are chosen by their estimates, which makes the agreement lower than it
+        would be over all cells.
+
+    Raises:
+        PbbError: what `attribution_scores` and `patch_sweep` refuse, or fewer than 2 cells.
+    """
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    if top < 2:
+        raise PbbError(f"top must be at least 2, so that estimates and effects can be ranked; it is {top}.")
+    where: dict[str, Any] = {
+        "clean": clean,
+        "corrupted": corrupted,
+        "metric": metric,
+        "sites": sites,
+        "layers": layers,
+        "positions": positions,
+        "attention_mask": attention_mask,
+        "answer": answer,
+        "memory_gib": memory_gib,
+    }
+    scores = attribution_scores(model, **where)
+    expected = abs(scores.mean("pair"))
+    sizes = np.concatenate([expected[site].values.ravel() for site in sites])
+    chosen = np.zeros(len(sizes), dtype=bool)
+    chosen[np.argsort(-sizes, kind="stable")[:top]] = True
+    ends = np.cumsum([expected[site].size for site in sites])[:-1]
+    only = expected.copy()
+    for site, cells in zip(sites, np.split(chosen, ends), strict=True):
+        only[site] = expected[site].copy(data=cells.reshape(expected[site].shape))
+    effects = patch_sweep(model, **where, only=only)
+    changes = abs((effects[list(sites)] - effects["corrupted"]).mean("pair"))
+    measured = np.concatenate([changes[site].values.ravel() for site in sites])
+    agreement = spearmanr(sizes[chosen], measured[chosen]).statistic
+    counts = {"n_patched": int(chosen.sum()), "n_cells": len(chosen)}
+    return effects.assign({f"{site}_estimate": scores[site] for site in sites}).assign_attrs(
+        rank_agreement=float(agreement), **counts
+    )
+
+
+def _pairs_at_once(model, runs: Runs, n_hooks: int, memory_gib: float) -> int:
+    """Pairs whose activations, in all layers and at all hooks, fit into the memory."""
+    cfg, hf_model, width = model.cfg, model.original_model, runs.clean.shape[1]
+    hooked = 3 * n_hooks * width * cfg.d_model * hf_model.dtype.itemsize  # clean, corrupted and gradient
+    logits = 3 * width * cfg.d_vocab * hf_model.dtype.itemsize
+    a_pair = cfg.n_layers * row_bytes(hf_model, width, width) + hooked + logits
+    return max(1, int(memory_gib * 2**30 / a_pair))
+
+
+def _pull(model, runs: Runs, metric: "Metric", chunks) -> "torch.Tensor":
+    """The gradient [pair, d_vocab] of each pair's metric with respect to its logits in the corrupted run.
+
+    The rest of the gradient is that of pull . logits, which can be taken for some pairs at a time.
+    """
+    import torch
+
+    with torch.no_grad():
+        found = [_at_answer(model(runs.corrupted[rows].to(model.cfg.device)), runs, rows) for rows in chunks]
+    logits = torch.cat(found).requires_grad_()
+    values = metric(logits)
+    if values.shape != (len(runs),) or not bool(values.isfinite().all()):
+        raise PbbError(f"The metric must return {len(runs)} finite numbers, one a pair; it returned {values}.")
+    if not values.requires_grad:
+        raise PbbError("The metric has no gradient: use a differentiable one, such as logit_difference.")
+    return torch.autograd.grad(values.sum(), logits)[0]
+
+
+def _at_answer(logits: "torch.Tensor", runs: Runs, rows: "torch.Tensor") -> "torch.Tensor":
+    """[row, d_vocab] of logits [row, position, d_vocab]."""
+    import torch
+
+    return logits[torch.arange(len(rows)), runs.answer[rows]]
+
+
+def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], layers) -> "dict[str, torch.Tensor]":
+    """The scores [layer, (head,) place, row] of some pairs at each site, on the CPU."""
+    import torch
+    from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
+
+    def pulled(logits: "torch.Tensor") -> "torch.Tensor":
+        return (_at_answer(logits, runs, rows) * pull).sum()
+
+    # The gradient is taken down to a point that all others are above: without one, hooks within attention get none.
+    wanted = {name for some in names.values() for name in some} | {hook_name(model, "resid_pre", min(layers))}
+    wanted |= {hook_name(model, "resid_post", layer) for layer in layers if "resid_mid" in names}
+    clean, corrupted = (tokens[rows].to(model.cfg.device) for tokens in (runs.clean, runs.corrupted))
+    with torch.no_grad():
+        given = cache_activation_and_gradient(model, clean, pulled, wanted.__contains__, compute_gradient=False)
+    with _differentiable(model):
+        own = cache_activation_and_gradient(model, corrupted, pulled, wanted.__contains__)
+    places = runs.spans[:, rows, 1]  # [place, row]
+    scores = {}
+    for site, at_layers in names.items():
+        products = []
+        for name, layer in zip(at_layers, layers, strict=True):
+            gradient = _gradient(own, name)
+            if site == "resid_mid":
+                # its hook is the MLP's input, whose gradient leaves out the residual stream that goes past the MLP
+                gradient = gradient + _gradient(own, hook_name(model, "resid_post", layer))
+            change = given.activations[name] - own.activations[name]
+            products.append((change.float() * gradient.float()).sum(-1).cpu())  # [row, position, (head)]
+        chosen = torch.stack(products)[:, torch.arange(len(rows)), places]  # [layer, place, row, (head)]
+        scores[site] = chosen.permute(0, 3, 1, 2) if chosen.ndim == 4 else chosen
+    return scores
+
+
+def _gradient(cache: "GradientCache", name: str) -> "torch.Tensor":
+    gradient = cache.gradients.get(name)
+    if gradient is None:
+        raise PbbError(f"No gradient reached the hook {name}: this site cannot be estimated on this model.")
+    return gradient
+
+
+@contextmanager
+def _differentiable(model):
+    """Within it gradients reach every activation, though the weights may be frozen."""
+    weights = list(model.original_model.get_input_embeddings().parameters())
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)

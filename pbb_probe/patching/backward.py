@@ -1,0 +1,221 @@
+"""Back-patching: a later layer's residual stream put into an earlier layer of the same run, at the same position.
+
+effect = metric of the run with resid_pre of `target_layer` replaced by its own resid_pre of `source_layer`
+
+It gives the layers between the two a second look at what was found above them (Biran et al. 2024, "Hopping Too Late",
+arXiv 2406.12775, where it repairs up to 66 % of failed two-hop questions). A better answer says that the information
+came too late for layers that could have used it. The best of all pairs of layers is chosen among many: compare it with
+the best of prompts that lack the information, not with the unpatched run.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import check_layers
+from pbb_probe.hooking.load import PARITY
+from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.slower import FullForward
+from pbb_probe.hooking.tail import UnsupportedError, Window
+from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.patching.sweep import METHODS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.patching.grid import Engine
+    from pbb_probe.patching.metrics import Metric
+
+Cell = tuple[int, int]
+"""Target and source layer."""
+
+
+def back_patch(
+    model: "TransformerBridge",
+    prompts: "Prompts | torch.Tensor",
+    *,
+    metric: "Metric",
+    roles: Sequence[str] = ("answer",),
+    source_layers: Sequence[int] | None = None,
+    target_layers: Sequence[int] | None = None,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+    memory_gib: float = 2.0,
+) -> "xr.Dataset":
+    """Put the residual stream of each later layer into each earlier one, keeping a value a prompt.
+
+    Args:
+        model: an opened model in eval mode.
+        prompts: `Prompts`, or token ids [prompt, position], which have the role `answer` only.
+        metric: logits [prompt, d_vocab] at the answer position -> [prompt], each prompt from its own logits.
+        roles: where; the last token of each, one at a time.
+        source_layers: whose input is taken; `n_layers` is what the last one puts out. All when None.
+        target_layers: whose input is replaced; all when None.
+        attention_mask: 1 at tokens, 0 at padding [prompt, position]; from the `Prompts` when they are given, else ones.
+        answer: position [prompt] at which the answer is predicted; the last attended one when None.
+        memory_gib: what recorded and running activations may take, besides the model and the logits.
+
+    Returns:
+        `effects["resid_pre"]` (source_layer, target_layer, role, prompt), the metric of the patched run, and
+        `unpatched` (prompt). Equal layers and roles behind the answer change nothing; where the source is below the
+        target, it is NaN. The attribute `method` is the engine it took, as in `patch_sweep`.
+
+    Raises:
+        PbbError: unknown role or layer, a mask or answer of another shape, a model in train mode, or a metric of whole
+            answers, of another shape or with NaN.
+    """
+    import numpy as np
+    import xarray as xr
+
+    if model.training:
+        raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+    if not callable(metric):
+        raise PbbError("back_patch takes one metric of the logits at the answer position, such as logit_difference.")
+    targets = check_layers(model, target_layers)
+    sources = list(range(model.cfg.n_layers + 1)) if source_layers is None else list(source_layers)
+    if not sources or min(sources) < 0 or max(sources) > model.cfg.n_layers:
+        raise PbbError(f"source_layers must be between 0 and {model.cfg.n_layers}, not {sources}.")
+    runs = _lined_up(prompts, roles, attention_mask, answer)
+    cells = sorted((target, source) for target, source in set(itertools.product(targets, sources)) if source > target)
+    unpatched, patched, method = _by_first_engine(model, runs, cells, metric, int(memory_gib * 2**30))
+    effects = np.full((len(sources), len(targets), len(runs.labels), len(runs)), np.nan, dtype=np.float32)
+    for (i, source), (j, target) in itertools.product(enumerate(sources), enumerate(targets)):
+        if source == target:
+            effects[i, j] = unpatched
+        elif source > target:
+            effects[i, j] = patched[cells.index((target, source))]
+    return xr.Dataset(
+        {
+            "resid_pre": (("source_layer", "target_layer", "role", "prompt"), effects),
+            "unpatched": ("prompt", unpatched),
+        },
+        coords={"source_layer": sources, "target_layer": targets, "role": runs.labels},
+        attrs={"method": method},
+    )
+
+
+def _lined_up(prompts, roles: Sequence[str], attention_mask, answer) -> Runs:
+    """The prompts as both sides of `Runs`: padding behind the tokens, a place a role."""
+    if isinstance(prompts, Prompts):
+        return line_up(prompts, prompts, roles, attention_mask, answer)
+    if list(roles) != ["answer"]:
+        raise PbbError("Token ids have no role but `answer`: give Prompts for others.")
+    runs = line_up(prompts, prompts, None, attention_mask, answer)
+    return replace(runs, spans=runs.answer[None, :, None].expand(-1, -1, 2), place="role", labels=["answer"])
+
+
+def _by_first_engine(
+    model: "TransformerBridge", runs: Runs, cells: list[Cell], metric: "Metric", memory: int
+) -> "tuple[np.ndarray, np.ndarray, str]":
+    """What `_measured` returns, by the first engine that can run this model, and the name of its method."""
+    kinds: list[Any] = list(METHODS)
+    while True:
+        try:
+            engine = kinds[0](model)
+            if kinds[0] is not FullForward and cells:
+                _check_against_full_forward(engine, runs, cells)
+            return *_measured(engine, runs, cells, metric, memory), METHODS[kinds[0]]
+        except UnsupportedError:
+            kinds = kinds[1:]
+
+
+def _measured(
+    engine: "Engine", runs: Runs, cells: list[Cell], metric: "Metric", memory: int
+) -> "tuple[np.ndarray, np.ndarray]":
+    """The metric of the unpatched runs [prompt] and of the patched ones [cell, role, prompt]."""
+    import torch
+    from tqdm import tqdm
+
+    cfg, width = engine.bridge.cfg, runs.clean.shape[1]
+    recorded = 5 * (engine.n_layers + 1) * width * cfg.d_model * engine.bridge.original_model.dtype.itemsize
+    at_once = max(1, int(memory / 2 / (recorded + engine.bytes_a_row(width, width))))
+    chunks = torch.arange(len(runs)).split(at_once)
+
+    def measure(logits: "torch.Tensor") -> "torch.Tensor":
+        values = metric(logits)
+        if values.shape != (len(runs),) or not bool(values.isfinite().all()):
+            raise PbbError(f"The metric must return {len(runs)} finite numbers, one a prompt; it returned {values}.")
+        return values.float().cpu()
+
+    n_roles = len(runs.labels)
+    patched = torch.empty(len(cells), n_roles, len(runs))
+    total = len(chunks) * patched[..., 0].numel()
+    with torch.inference_mode(), tqdm(total=total, desc="back-patching", unit="cell", delay=2) as progress:
+        # a metric sees all prompts at once: those that are not of the chunk are left unpatched
+        logits = torch.cat([engine.logits(_recorded(engine, _some(runs, rows)).final)[:, 0] for rows in chunks])
+        unpatched = measure(logits)
+        for rows in chunks:
+            for cell, role, found in _patched(engine, _some(runs, rows), cells, memory):
+                whole = logits.clone()
+                whole[rows.to(whole.device)] = found
+                patched[cell, role, rows] = measure(whole)[rows]
+                progress.update()
+    return unpatched.numpy(), patched.numpy()
+
+
+def _patched(engine: "Engine", runs: Runs, cells: list[Cell], memory: int) -> "Iterator[tuple[int, int, torch.Tensor]]":
+    """Index of the cell, index of the role, and logits [row, d_vocab] at the answer, for every cell and role."""
+    import torch
+
+    states = _recorded(engine, runs)
+    top = engine.n_layers
+    resid = [states.at("resid_pre", layer) for layer in range(top)] + [states.at("resid_post", top - 1)]
+    out = runs.answer[:, None].to(engine.bridge.cfg.device)
+    for role, places in enumerate(runs.spans[:, :, 1]):
+        reached = places <= runs.answer
+        tail = max(1, int((runs.answer - places).max()) + 1)
+        a_cell = len(runs) * engine.bytes_a_row(tail, int(runs.answer.max()) + 1)
+        size = max(1, int(memory / 2 / a_cell))
+        for first in range(0, len(cells), size):
+            batch = cells[first : first + size]
+            finals = states.final[None].repeat(len(batch), 1, 1, 1)  # [cell, row, 1, d_model]
+            for start in places[reached].unique().tolist():
+                rows = (reached & (places == start)).nonzero()[:, 0].to(out.device)
+                window, entries = Window(states, rows, start, 1, out[rows]), []
+                for target, same in itertools.groupby(batch, key=lambda cell: cell[0]):
+                    values = torch.stack([resid[source][rows, start : start + 1] for _, source in same])
+                    entries.append(engine.enter(window, "resid_pre", target, values))
+                finals[:, rows] = engine.finish(window, entries)
+            for i, final in enumerate(finals):
+                yield first + i, role, engine.logits(final)[:, 0]
+
+
+def _recorded(engine: "Engine", runs: Runs):
+    device = engine.bridge.cfg.device
+    layers = range(engine.n_layers)
+    return engine.record(runs.clean.to(device), runs.answer[:, None].to(device), ("resid_pre", "resid_post"), layers)
+
+
+def _some(runs: Runs, rows: "torch.Tensor") -> Runs:
+    return replace(
+        runs,
+        clean=runs.clean[rows],
+        corrupted=runs.corrupted[rows],
+        answer=runs.answer[rows],
+        spans=runs.spans[:, rows],
+    )
+
+
+def _check_against_full_forward(engine: "Engine", runs: Runs, cells: list[Cell]) -> None:
+    """The longest way back in one prompt, by this engine and by a full forward pass.
+
+    Raises:
+        UnsupportedError: they differ; the message says by how much.
+    """
+    import torch
+
+    model = engine.bridge
+    one = _some(runs, torch.arange(1))
+    longest = [max(cells, key=lambda cell: cell[1] - cell[0])]
+    tolerance = PARITY if model.original_model.dtype == torch.float32 else 0.05
+    with torch.inference_mode():
+        pairs = zip(*(_patched(e, one, longest, 2**30) for e in (engine, FullForward(model))), strict=True)
+        for (_, _, found), (_, _, expected) in pairs:
+            difference = (found - expected).abs().max() / expected.std()
+            if not bool(difference <= tolerance):
+                raise UnsupportedError(f"resid_pre differs by {difference:.2g}")
