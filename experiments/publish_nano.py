@@ -59,6 +59,9 @@ def main() -> None:
     located.to_csv(options.out / "located.csv", index=False)
     summary = across_seeds(behaviour)
     summary.to_csv(options.out / "behaviour_across_seeds.csv", index=False)
+    transfer = collect(paths, "comparison/transfer.csv")
+    followed = transfer[transfer["proportion"] > 0]
+    followed.to_csv(options.out / "transfer.csv", index=False, float_format="%.4g")
     words = []
     for seed, path in paths.items():
         tables = {name: pd.read_csv(path / "comparison" / f"{name}.csv") for name in ("patching", "probing")}
@@ -69,6 +72,7 @@ def main() -> None:
             located[located["seed"] == seed],
             tables["patching"],
             tables["probing"],
+            transfer[transfer["seed"] == seed],
             default.threshold,
         )
         words.append(f"## Seed {seed}\n\n" + "\n\n".join(found))
@@ -78,9 +82,8 @@ def main() -> None:
     (options.out / "summary.md").write_text(
         f"# The default study on nano, {len(paths)} seeds\n\n"
         f"Made by `python experiments/publish_nano.py --seeds {' '.join(map(str, options.seeds))}`. Figures are of "
-        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`.\n\n{markdown(summary)}\n\n"
-        + "\n\n".join(words)
-        + "\n"
+        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`. `transfer.csv` leaves out what "
+        f"no pair follows.\n\n{markdown(summary)}\n\n" + "\n\n".join(words) + "\n"
     )
     print(summary[summary["model"] == "finetuned"].to_string(index=False))
 

@@ -1,9 +1,10 @@
 """The study: from a base model to a layer-by-layer comparison, as ordered steps that are done once and resumed.
 
-corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patching -> comparison -> report
+corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patching, transfer -> comparison -> report
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
 from pbb_probe.store import Run, file_digest, write
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
+
+
+TEXTS = ["prompt", "completion", "source"]
+"""Labels of a call that are texts and no facts."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class ProbingConfig:
 class PatchingConfig:
     """What is put from one run into another."""
 
-    pairs: int = 300
+    pairs: int = 500
     """Pairs a group and swap."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
@@ -80,6 +86,23 @@ class PatchingConfig:
     """TransformerLens sites."""
     roles: tuple[str, ...] = ("name", "input", "answer")
     """Places in the prompt."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What the transfer map is drawn from: one program's run put into another's."""
+
+    pairs: int = 500
+    """Pairs a group."""
+    unseen_inputs: bool = True
+    """Only inputs whose answers were never shown, in either group."""
+    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    """TransformerLens sites."""
+    roles: tuple[str, ...] = ("name", "input", "answer")
+    """Places in the prompt."""
+    controls: tuple[Control, ...] = CONTROLS
+    """Further maps, which should show nothing: the run's own activation, random vectors of the same norm, the mean
+    difference of the runs, the untrained model."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,8 @@ class StudyConfig:
     """What is read."""
     patching: PatchingConfig = field(default_factory=PatchingConfig)
     """What is patched."""
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    """What the transfer map is drawn from."""
     draws: int = 10_000
     """Bootstrap resamples and permutations."""
     threshold: float = 0.5
@@ -113,7 +138,7 @@ class StudyConfig:
         get_curriculum(self.curriculum)
         if not self.corpus.with_io or not self.corpus.without_io:
             raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
-        if min(self.calls, self.probing.prompts, self.patching.pairs, self.draws) < 1:
+        if min(self.calls, self.probing.prompts, self.patching.pairs, self.transfer.pairs, self.draws) < 1:
             raise PbbError("calls, prompts, pairs and draws must be at least 1.")
 
 
@@ -183,8 +208,18 @@ class Study:
         patching = step(
             "patching", lambda out: self._patch(final, out), *models, patching=asdict(config.patching), **seed
         )
+        transfer = step(
+            "transfer", lambda out: self._transfer(final, out), *models, transfer=asdict(config.transfer), **seed
+        )
         compared = step(
-            "comparison", self._compare, probing, patching, draws=config.draws, threshold=config.threshold, **seed
+            "comparison",
+            self._compare,
+            probing,
+            patching,
+            transfer,
+            draws=config.draws,
+            threshold=config.threshold,
+            **seed,
         )
         step("report", self._report, behaviour, compared, config=asdict(config))
         return run
@@ -240,8 +275,8 @@ class Study:
         labels = prompts.labels
         _check_targets(config.targets, labels)
         acts = capture(model, prompts, config.sites, roles=config.roles)
-        kept = [name for name in labels if name not in ("prompt", "completion")]
-        labels.assign(correct=_answered(model, prompts))[[*kept, "correct"]].to_csv(out / "prompts.csv", index=False)
+        table = labels.drop(columns=TEXTS).assign(correct=_answered(model, prompts))
+        table.to_csv(out / "prompts.csv", index=False)
         acts.to_netcdf(out / "activations.nc")
         operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
         unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
@@ -294,14 +329,43 @@ class Study:
                 table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
                 table.assign(correct=both_right).to_csv(out / f"{swap}_{group}.csv", index=False)
 
+    def _transfer(self, final: str, out: Path) -> None:
+        from pbb_probe.hooking.load import load_model
+        from pbb_probe.patching.transfer import transfer_map
+        from pbb_probe.patching.transfer_pairs import make_transfer_pairs
+
+        config, model = self.config.transfer, load_model(final, device=_device())
+        library = [entry.program for entry in self._corpus.entries]
+        for group in GROUPS:
+            try:
+                pairs = make_transfer_pairs(
+                    self._corpus, model, group, config.pairs, self.config.seed, config.unseen_inputs
+                )
+            except PbbError as reason:  # programs of too many steps, say: the rest of the study stands without
+                print(f"No transfer map of {group}. {reason}", file=sys.stderr)
+                continue
+            carried = transfer_map(
+                model,
+                base=pairs.corrupted,
+                source=pairs.clean,
+                sites=config.sites,
+                roles=config.roles,
+                library=library,
+                controls=config.controls,
+                seed=self.config.seed,
+            )
+            carried.to_netcdf(out / f"{group}.nc")
+
     def _compare(self, out: Path) -> None:
         from pbb_probe.comparison.layers import located_table, patching_table, probing_table
+        from pbb_probe.comparison.transfer import transfer_table
 
         path = self._path
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
         probing_table(path / "probing", **settings).to_csv(out / "probing.csv", index=False)
         probing_table(path / "probing", prefix="control_", **settings).to_csv(out / "probing_control.csv", index=False)
         patching_table(path / "patching", **settings).to_csv(out / "patching.csv", index=False)
+        transfer_table(path / "transfer", **settings).to_csv(out / "transfer.csv", index=False)
         located_table(path / "probing", path / "patching", self.config.threshold, **settings).to_csv(
             out / "located.csv", index=False
         )
@@ -321,8 +385,10 @@ class Study:
 
 
 def _check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
-    if unknown := set(targets) - set(labels.columns):
-        raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns)}.")
+    if unknown := set(targets) - set(labels.columns.drop(TEXTS)):
+        raise PbbError(
+            f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns.drop(TEXTS))}."
+        )
 
 
 def _device() -> str:

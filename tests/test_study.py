@@ -8,11 +8,23 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pbb_probe.comparison.transfer import transfer_table
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
-from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig
+from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
 
-STEPS = ("corpus", "stage1", "stage2", "stage2_alone", "behaviour", "probing", "patching", "comparison", "report")
+STEPS = (
+    "corpus",
+    "stage1",
+    "stage2",
+    "stage2_alone",
+    "behaviour",
+    "probing",
+    "patching",
+    "transfer",
+    "comparison",
+    "report",
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +36,7 @@ def config(tmp_path_factory):
         calls=40,
         probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1"), folds=2),
         patching=PatchingConfig(pairs=20, sites=("resid_pre",), roles=("name", "answer")),
+        transfer=TransferConfig(pairs=30, sites=("resid_pre",), roles=("answer",), controls=("self", "random")),
         draws=200,
     )
 
@@ -63,6 +76,29 @@ def test_the_tables_follow_from_the_arrays(run):
         (table["swap"] == "program") & (table["subset"] == "all") & (table["layer"] == 1) & (table["role"] == "name")
     ]
     assert row["mean_with_io"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_transfer_table_follows_from_its_arrays(run):
+    """The shares of one cell, computed here from the NetCDF file alone; the control that puts in what is there."""
+    carried = xr.load_dataset(run.path / "transfer" / "with_io.nc")
+    two = carried.isel(pair=carried["steps"].values == 2)
+    cell = two["resid_pre"].sel(run="patched", layer=5, role="answer", hypothesis="everything")
+    table = pd.read_csv(run.path / "comparison" / "transfer.csv")
+    table = table[(table["subset"] == "all") & (table["group"] == "with_io") & (table["steps"] == 2)]
+    last = table[(table["layer"] == 5) & (table["role"] == "answer")].set_index(["run", "hypothesis"])
+    assert last.loc[("patched", "everything"), "proportion"] == pytest.approx(float(cell.mean()))
+    assert last.loc[("patched", "everything"), "n"] == two.sizes["pair"] > 0
+    assert last.loc[("self", "everything"), "proportion"] == 0
+
+
+def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("pbb_probe.patching.transfer_pairs.ROUNDS", 0)  # no candidate is drawn
+    Study(config)._transfer(str(run.path / "stage2" / "model"), tmp_path)
+    assert "No transfer map of with_io. No pair of with_io calls" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    table = transfer_table(tmp_path)
+    assert table.empty
+    assert {"subset", "group", "hypothesis", "proportion"} <= set(table)
 
 
 def test_the_report_is_one_offline_file_that_says_what_was_found(run):
@@ -124,6 +160,7 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
         calls=6,
         probing=ProbingConfig(prompts=40, roles=("output",), targets=("cipher",), folds=2),
         patching=PatchingConfig(pairs=30, sites=("resid_pre",), roles=("answer",)),
+        transfer=TransferConfig(pairs=20, sites=("resid_pre",), roles=("answer",), controls=("self",)),
         draws=50,
     )
     run = Study(config).run()

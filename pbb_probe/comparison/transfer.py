@@ -1,15 +1,19 @@
 """The transfer map as a table: how often each place carries what, with intervals over programs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.statistics import cluster_bootstrap
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+NUMBERS = ("proportion", "lower", "upper", "n", "programs")
+"""The columns that say how many pairs follow a hypothesis, after those that say where."""
 CELLS = 1000  # bootstrapped at once; more would need much memory
 
 
@@ -56,8 +60,33 @@ def carried_table(
             _of_site(some[site], some[cluster], draws, seed).assign(site=site, **kind) for site in some.data_vars
         ]
     table = pd.concat(tables, ignore_index=True)
-    numbers = ["proportion", "lower", "upper", "n", "programs"]
-    return table[[*by, "site", *table.columns.drop([*by, "site", *numbers]), *numbers]]
+    return table[[*by, "site", *table.columns.drop([*by, "site", *NUMBERS]), *NUMBERS]]
+
+
+def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`carried_table` of a run's transfer maps by group and steps, with the column `subset` (all, correct).
+
+    Correct are the pairs in which both unpatched runs give the right answer. A group without a map has no rows.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    tables = []
+    for group in GROUPS:
+        path = folder / f"{group}.nc"
+        if not path.exists():
+            continue
+        carried = xr.load_dataset(path)
+        right = carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
+        for subset, rows in (("all", right | True), ("correct", right)):
+            if rows.any():
+                table = carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings)
+                tables.append(table.assign(subset=subset))
+    if not tables:
+        return pd.DataFrame(
+            columns=["group", "steps", "site", "run", "layer", "role", "hypothesis", *NUMBERS, "subset"]
+        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def _of_site(values: "xr.DataArray", clusters: "xr.DataArray", draws: int, seed: int) -> "pd.DataFrame":

@@ -13,6 +13,7 @@ def describe(
     located: "pd.DataFrame",
     patching: "pd.DataFrame",
     probing: "pd.DataFrame",
+    transfer: "pd.DataFrame",
     threshold: float,
 ) -> list[str]:
     """Sentences on behaviour, on where each group's program and input go, and on the difference between the groups.
@@ -22,6 +23,7 @@ def describe(
         located: from `located_table`.
         patching: from `patching_table`.
         probing: from `probing_table`.
+        transfer: from `transfer_table`.
         threshold: what `located` was made with.
     """
     sentences, meaningful = _behaviour(behaviour)
@@ -32,6 +34,7 @@ def describe(
         ]
     for group in GROUPS:
         sentences.append(_places(located, group, threshold))
+        sentences.append(_carried(transfer, group, threshold))
     sentences.append(_difference(patching, "recovery", "swap"))
     sentences.append(_difference(probing, "probe accuracy", "target"))
     return sentences
@@ -72,6 +75,53 @@ def _places(located: "pd.DataFrame", group: str, threshold: float) -> str:
         f"{block('probing', 'state_1', 'answer', 'after')} and the output "
         f"{block('probing', 'output', 'answer', 'after')}."
     )
+
+
+def _carried(transfer: "pd.DataFrame", group: str, threshold: float) -> str:
+    """What the transfer map shows of programs of each number of steps."""
+    chosen = transfer[(transfer["subset"] == "correct") & (transfer["group"] == group)]
+    if chosen.empty:
+        return f"{group}, transfer map: there is none (no pair that tells the hypotheses apart and is answered right)."
+    parts = []
+    for steps, table in chosen.groupby("steps"):
+        stream = table[(table["run"] == "patched") & (table["site"] == "resid_pre")]
+
+        def block(role: str, hypothesis: str, last: bool, stream=stream) -> str:
+            rows = stream[(stream["role"] == role) & (stream["hypothesis"] == hypothesis)].sort_values("layer")
+            rows = rows[rows["proportion"] >= threshold]
+            if rows.empty:
+                return "nowhere (not found)"
+            row = rows.iloc[-1 if last else 0]
+            return f"{'up to' if last else 'from'} the input of block {row['layer']} ({_share(row)})"
+
+        head = f"{steps} step{'s' * (steps != 1)} ({table['n'].max()} pairs of {table['programs'].max()} programs): "
+        parts.append(
+            f"{head}the name carries the program {block('name', 'program', True)}; the answer position carries the "
+            f"input {block('answer', 'input', False)} and everything {block('answer', 'everything', False)}"
+            f"{_states(table)}"
+        )
+    return f"{group}, transfer map, only calls answered correctly. " + ". ".join(parts) + "."
+
+
+def _states(table: "pd.DataFrame") -> str:
+    """Is an intermediate state carried anywhere, more than where random vectors were added?"""
+    states = table[table["hypothesis"].str.startswith("state_")]
+    if states.empty:
+        return ""
+    patched, random = (states[states["run"] == run] for run in ("patched", "random"))
+    top = patched.loc[patched["proportion"].idxmax()]
+    head = f"; a state is carried by at most {_share(top)}, at {top['site']} of layer {top['layer']}, {top['role']}"
+    if random.empty:
+        return f"{head}, without a control to compare it with"
+    most = random.loc[random["upper"].idxmax()]
+    beside = f"{head}, where random vectors give up to {_share(most)}"
+    if top["lower"] > most["upper"]:
+        return f"{beside}: the program is evaluated step by step"
+    return f"{beside}: no sign of an evaluation step by step"
+
+
+def _share(row: "pd.Series") -> str:
+    return f"{row['proportion']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}]"
 
 
 def _difference(table: "pd.DataFrame", what: str, variable: str) -> str:

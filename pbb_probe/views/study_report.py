@@ -10,6 +10,7 @@ from pbb_probe.views import figures
 from pbb_probe.views.report import Section, write_report
 
 if TYPE_CHECKING:
+    import pandas as pd
     from plotly.graph_objects import Figure
 
 _SUBSETS = {"all": "all calls", "correct": "only calls answered correctly"}
@@ -23,6 +24,7 @@ def study_figures(run: Path) -> "dict[str, Figure]":
     probing = pd.read_csv(run / "comparison" / "probing.csv")
     control = pd.read_csv(run / "comparison" / "probing_control.csv")
     patching = pd.read_csv(run / "comparison" / "patching.csv")
+    transfer = pd.read_csv(run / "comparison" / "transfer.csv")
     made = {"behaviour": figures.behaviour(behaviour)}
     for subset, words in _SUBSETS.items():
         chosen = probing[(probing["subset"] == subset) & (probing["site"] == probing["site"].iloc[0])]
@@ -50,6 +52,10 @@ def study_figures(run: Path) -> "dict[str, Figure]":
                 made[f"patching_{swap}_{subset}"] = figures.patching_heatmap(
                     chosen, title=f"Recovery by site, layer and role: {swap} swapped, {words}"
                 )
+        for steps, chosen in transfer[transfer["subset"] == subset].groupby("steps"):
+            made[f"transfer_{steps}_{subset}"] = figures.transfer_map(
+                chosen, title=f"What each place carries: programs of {steps} step{'s' * (steps != 1)}, {words}"
+            )
     return made
 
 
@@ -62,9 +68,10 @@ def write_study_report(run: Path, out: Path) -> None:
     located = pd.read_csv(run / "comparison" / "located.csv")
     patching = pd.read_csv(run / "comparison" / "patching.csv")
     probing = pd.read_csv(run / "comparison" / "probing.csv")
+    transfer = pd.read_csv(run / "comparison" / "transfer.csv")
     config = json.loads((run / "config.json").read_text())
     manifest = json.loads((run / "manifest.json").read_text())
-    words = describe(behaviour, located, patching, probing, config["threshold"])
+    words = describe(behaviour, located, patching, probing, transfer, config["threshold"])
     settings = pd.DataFrame(
         [(name, json.dumps(value)) for name, value in config.items()]
         + [(f"{name} (version)", value) for name, value in manifest["versions"].items()],
@@ -93,6 +100,20 @@ def write_study_report(run: Path, out: Path) -> None:
                 "the input is carried, with the program swapped where the program is. Recovery 1 restores the clean "
                 "answer, 0 changes nothing.",
                 {caption: made[name] for name, caption in _patching_captions().items() if name in made},
+            ),
+            Section(
+                "What each place carries: the transfer map",
+                "One activation of a run of another program on another input is put into a run, and the answer says "
+                "what came with it: the program, the input, everything, the state after a step, the steps up to it or "
+                "after it. Every pair is such that each of these leads to another answer; other: the answer is none of "
+                "these. The table has the controls beside the map, each hypothesis at the place where it is followed "
+                "most.",
+                {
+                    f"{figure.layout.title.text}. Layers from top to bottom.": figure
+                    for name, figure in made.items()
+                    if name.startswith("transfer_")
+                },
+                _controls(transfer),
             ),
             Section(
                 "What can be read: linear probes",
@@ -143,6 +164,14 @@ def _patching_captions() -> dict[str, str]:
                 "starred where adjusted p < 0.05."
             )
     return captions
+
+
+def _controls(transfer: "pd.DataFrame") -> "pd.DataFrame":
+    """For each run of the transfer map, the most that one place makes of each hypothesis but `nothing`."""
+    changed = transfer[(transfer["hypothesis"] != "nothing") & (transfer["subset"] == "all")]
+    where = ["group", "steps", "run", "hypothesis"]
+    top = changed.sort_values("proportion", ascending=False, kind="stable").drop_duplicates(where)
+    return top.sort_values(where).drop(columns="subset").dropna(axis="columns", how="all")
 
 
 def _probe_captions() -> dict[str, str]:

@@ -54,6 +54,52 @@ def test_behaviour_bars_reach_the_interval():
     assert list(bar.x) == ["with_io<br>seen input"]
 
 
+@pytest.fixture(scope="module")
+def carried():
+    cells = [
+        (group, site, run, layer, role, hypothesis, share)
+        for group, most in (("with_io", 0.75), ("without_io", 0.5))
+        for site in ("resid_pre", "mlp_out")
+        for run in ("patched", "self")
+        for layer in (0, 1)
+        for role in ("name", "answer")
+        for hypothesis, share in (("nothing", 1 - most), ("state_1", most * (run == "patched")))
+    ]
+    columns = ["group", "site", "run", "layer", "role", "hypothesis", "proportion"]
+    return pd.DataFrame(cells, columns=columns).assign(lower=0.1, upper=0.9, n=8, programs=4)
+
+
+def test_the_transfer_map_stacks_the_shares_with_the_groups_side_by_side(carried):
+    figure = pbb.figures.transfer_map(carried)
+    assert figure.layout.barmode == "stack"
+    assert len(figure.data) == 2 * 4 * 2  # sites, roles by group, hypotheses
+    titles = [note.text for note in figure.layout.annotations[:4]]
+    assert titles == [f"{r}<br><b>{g}</b> (8)" for r in ("name", "answer") for g in ("with_io", "without_io")]
+    shares = {(bar.xaxis or "x", bar.name): list(bar.x) for bar in figure.data[:4]}
+    assert shares["x", "state 1"] == [0.75, 0.75]
+    assert shares["x2", "state 1"] == [0.5, 0.5]
+    assert list(figure.data[0].y) == ["0", "1"]
+    assert figure.layout.yaxis.autorange == "reversed"
+    control = pbb.figures.transfer_map(carried, run="self", groups=("without_io",))
+    assert len(control.data) == 2 * 2 * 2
+    assert list(control.data[1].x) == [0, 0]
+
+
+def test_the_transfer_map_names_heads(carried):
+    some = carried.assign(head=[0.0, 1.0] * (len(carried) // 2)).assign(hypothesis="program")
+    bar = pbb.figures.transfer_map(some).data[0]
+    assert list(bar.y) == ["0.0", "0.1", "1.0", "1.1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"drop": "run"}, "no column 'run'"), ({"run": "random"}, "no rows of the run 'random'")]
+)
+def test_the_transfer_map_refuses_tables_it_cannot_draw(carried, change, said):
+    table = carried.drop(columns=change.pop("drop")) if "drop" in change else carried
+    with pytest.raises(pbb.PbbError, match=said):
+        pbb.figures.transfer_map(table, **change)
+
+
 def test_no_global_template_is_changed(table):
     before = plotly.io.templates.default
     pbb.figures.patching_heatmap(table)
