@@ -82,8 +82,8 @@ def main() -> None:
     (options.out / "summary.md").write_text(
         f"# The default study on nano, {len(paths)} seeds\n\n"
         f"Made by `python experiments/publish_nano.py --seeds {' '.join(map(str, options.seeds))}`. Figures are of "
-        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`. `transfer.csv` leaves out what "
-        f"no pair follows.\n\n{markdown(summary)}\n\n" + "\n\n".join(words) + "\n"
+        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`. `transfer.csv` leaves out "
+        f"what no pair follows.\n\n{markdown(summary)}\n\n" + "\n\n".join(words) + "\n"
     )
     print(summary[summary["model"] == "finetuned"].to_string(index=False))
 
