@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pbb_probe.comparison.behaviour import accuracy_table
     from pbb_probe.comparison.locate import locate
+    from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
+    from pbb_probe.comparison.transfer import carried_table
     from pbb_probe.errors import PbbError
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
-    from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
+    from pbb_probe.patching.attribution import attribution_scores, screen_patches
+    from pbb_probe.patching.backward import back_patch
+    from pbb_probe.patching.files import read_pairs
     from pbb_probe.patching.metrics import (
+        answer_difference,
         greedy_match,
         log_prob,
         log_prob_difference,
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     )
     from pbb_probe.patching.pairs import make_pairs
     from pbb_probe.patching.sweep import patch_sweep
+    from pbb_probe.patching.transfer import transfer_map
+    from pbb_probe.patching.transfer_pairs import make_transfer_pairs
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.study import Study, StudyConfig
@@ -39,11 +47,15 @@ _HOME = {
     "StudyConfig": "study",
     "TrainConfig": "finetuning.config",
     "accuracy_table": "comparison.behaviour",
+    "answer_difference": "patching.metrics",
     "answer_ids": "hooking.prompts",
     "answer_log_probs": "hooking.capture",
     "answer_logits": "hooking.capture",
     "answer_tokens": "hooking.prompts",
+    "attribution_scores": "patching.attribution",
+    "back_patch": "patching.backward",
     "capture": "hooking.capture",
+    "carried_table": "comparison.transfer",
     "cluster_bootstrap": "comparison.statistics",
     "compare_groups": "comparison.statistics",
     "evaluate": "finetuning.behaviour",
@@ -59,10 +71,16 @@ _HOME = {
     "make_corpus": "programs.corpus",
     "make_pairs": "patching.pairs",
     "make_prompts": "hooking.prompts",
+    "make_transfer_pairs": "patching.transfer_pairs",
     "negative_kl": "patching.metrics",
     "patch_sweep": "patching.sweep",
     "probability": "patching.metrics",
+    "read_pairs": "patching.files",
     "recovery": "patching.metrics",
+    "recovery_table": "comparison.recovery",
+    "screen_patches": "patching.attribution",
+    "transfer_map": "patching.transfer",
+    "untrained_model": "hooking.load",
 }
 
 __all__ = [
@@ -74,11 +92,15 @@ __all__ = [
     "StudyConfig",
     "TrainConfig",
     "accuracy_table",
+    "answer_difference",
     "answer_ids",
     "answer_log_probs",
     "answer_logits",
     "answer_tokens",
+    "attribution_scores",
+    "back_patch",
     "capture",
+    "carried_table",
     "cluster_bootstrap",
     "compare_groups",
     "evaluate",
@@ -95,10 +117,16 @@ __all__ = [
     "make_corpus",
     "make_pairs",
     "make_prompts",
+    "make_transfer_pairs",
     "negative_kl",
     "patch_sweep",
     "probability",
+    "read_pairs",
     "recovery",
+    "recovery_table",
+    "screen_patches",
+    "transfer_map",
+    "untrained_model",
 ]
 
 

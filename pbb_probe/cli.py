@@ -1,4 +1,4 @@
-"""The command line: the study, or finetuning and evaluation alone. A user's mistake is one sentence, exit code 2."""
+"""The command line: the study, or a part of it alone. A user's mistake is one sentence, exit code 2."""
 
 import errno
 import shutil
@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.patch_command import PatchConfig, patch
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.templates import MODES
 from pbb_probe.study import CorpusConfig, Study, StudyConfig
@@ -109,6 +110,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "run": (StudyConfig, run),
     "finetune": (FinetuneConfig, finetune),
     "evaluate": (EvaluateConfig, evaluate),
+    "patch": (PatchConfig, patch),
 }
 
 

@@ -263,7 +263,7 @@ class Study:
         from pbb_probe.hooking.prompts import make_prompts
         from pbb_probe.probing.linear import fit_probes
 
-        config, model = self.config.probing, load_model(final, device=_device())
+        config, model = self.config.probing, load_model(final, device=available_device())
         prompts = make_prompts(
             self._corpus,
             model,
@@ -299,27 +299,23 @@ class Study:
 
         from pbb_probe.hooking.load import load_model
         from pbb_probe.hooking.prompts import answer_ids
-        from pbb_probe.patching.metrics import log_prob_difference, logit_difference
+        from pbb_probe.patching.metrics import answer_difference
         from pbb_probe.patching.pairs import SWAPS, make_pairs
         from pbb_probe.patching.sweep import patch_sweep
 
-        config, model = self.config.patching, load_model(final, device=_device())
+        config, model = self.config.patching, load_model(final, device=available_device())
         for swap in SWAPS:
             for group in GROUPS:
                 pairs = make_pairs(
                     self._corpus, model, swap, group, config.pairs, self.config.seed, config.unseen_inputs
                 )
                 clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
-                answers = [answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted)]
-                one_token = all(ids.shape[1] == 1 for ids in answers)
-                metric = (
-                    logit_difference(*(ids[:, 0] for ids in answers)) if one_token else log_prob_difference(*answers)
-                )
+                answers = (answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted))
                 effects = patch_sweep(
                     model,
                     clean=pairs.clean,
                     corrupted=pairs.corrupted,
-                    metric=metric,
+                    metric=answer_difference(*answers),
                     sites=config.sites,
                     positions=config.roles,
                 )
@@ -334,7 +330,7 @@ class Study:
         from pbb_probe.patching.transfer import transfer_map
         from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 
-        config, model = self.config.transfer, load_model(final, device=_device())
+        config, model = self.config.transfer, load_model(final, device=available_device())
         library = [entry.program for entry in self._corpus.entries]
         for group in GROUPS:
             try:
@@ -391,7 +387,8 @@ def _check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
         )
 
 
-def _device() -> str:
+def available_device() -> str:
+    """cuda where there is one, else cpu."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,8 +1,11 @@
 """The command line: documented fields, and a user's mistake is one sentence with exit code 2."""
 
+import json
 import shutil
 import subprocess
 import sys
+from math import exp
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,6 +15,8 @@ import xarray as xr
 import pbb_probe as pbb
 from pbb_probe import cli
 from pbb_probe.study import Study
+
+ROOT = Path(__file__).parent.parent
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -143,3 +148,87 @@ def test_programs_that_a_tokenizer_cannot_read_are_one_sentence(tmp_path, capsys
     given = ["--corpus.family=ciphers", "--corpus.with_io=4", "--corpus.without_io=2", f"--out={tmp_path}"]
     assert cli.main(["finetune", *given]) == 2
     assert "lacks a word" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """The first pairs of the example file."""
+    lines = (ROOT / "experiments" / "pairs.jsonl").read_text().splitlines()[:24]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_patch_writes_recoveries_and_the_transfer_map(pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--sites=[resid_pre]", "--whole_spans=true", "--transfer=true", "--controls=[self]", "--draws=200"]
+    assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={out}", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "24 of 24 pairs tell all hypotheses apart" in printed
+    table = pd.read_csv(out / "recovery.csv").set_index(["layer", "role"])
+    # the same cell by TransformerLens's hooks, a pair at a time
+    lines = [json.loads(line) for line in pairs.read_text().splitlines()]
+    model = pbb.load_model("nano")
+    distances, changes = [], []
+    for line in lines:
+        clean, corrupted = (
+            model.tokenizer(line[run], return_tensors="pt")["input_ids"] for run in ("clean", "corrupted")
+        )
+        right, wrong = pbb.answer_tokens(model, line["answers"])
+        before = len(model.tokenizer(line["clean"][: line["roles"]["step_2"][0][0]])["input_ids"])
+        until = len(model.tokenizer(line["clean"][: line["roles"]["step_2"][0][1]])["input_ids"])
+        _, cache = model.run_with_cache(clean)
+
+        def put(activation, hook, given=cache["blocks.3.hook_resid_pre"], span=slice(before, until)):
+            activation[:, span] = given[:, span]
+            return activation
+
+        patched = model.run_with_hooks(corrupted, fwd_hooks=[("blocks.3.hook_resid_pre", put)])
+        last = [logits[0, -1] for logits in (model(clean), model(corrupted), patched)]
+        effects = [float(logits[right] - logits[wrong]) for logits in last]
+        distances.append(effects[0] - effects[1])
+        changes.append(effects[2] - effects[1])
+    assert table.loc[(3, "step_2"), "recovery"] == pytest.approx(sum(changes) / sum(distances), abs=1e-4)
+    # a line of code that is put in is the program with that line: what it carries is known
+    carried = pd.read_csv(out / "carried.csv").set_index(["run", "layer", "role", "hypothesis"])["proportion"]
+    assert carried["patched", 0, "step_1", "steps_to_1"] >= 0.9
+    assert carried["patched", 0, "step_2", "steps_after_1"] >= 0.9
+    assert carried["patched", 0, "input", "input"] >= 0.9
+    assert carried["self", :, :, "nothing"].min() >= 0.9
+    assert not (out / "layers").exists()
+    assert {"effects.nc", "patching.html", "carried.nc", "transfer.html"} <= {path.name for path in out.iterdir()}
+
+
+def test_patching_every_position_by_several_metrics(pairs, tmp_path, capsys):
+    options = ["--every_position=true", "--sites=[z]", "--layers=[2]", "--metrics=[negative_kl,probability,log_prob]"]
+    given = ["patch", "--model=nano", f"--prompts={pairs}", f"--out={tmp_path}", "--draws=50", *options]
+    assert cli.main(given) == 0
+    effects = xr.load_dataset(tmp_path / "effects.nc")
+    tokenizer = pbb.load_model("nano").tokenizer
+    width = max(len(tokenizer(json.loads(line)["clean"])["input_ids"]) for line in pairs.read_text().splitlines())
+    assert dict(effects["z"].sizes) == {"metric": 3, "layer": 1, "head": 4, "position": width, "pair": 24}
+    unpatched = effects["clean"].sel(metric="probability"), effects["clean"].sel(metric="log_prob")
+    assert unpatched[0].values == pytest.approx([exp(value) for value in unpatched[1].values])
+    assert abs(effects["clean"].sel(metric="negative_kl")).max() < 1e-5
+    assert pd.read_csv(tmp_path / "recovery.csv")["metric"].nunique() == 3
+
+
+def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
+    line = json.loads(pairs.read_text().splitlines()[0])
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text(json.dumps(line | {"clean": line["clean"].replace("\n    ", "\n    y = 0\n    ", 1)}))
+    unlabelled = tmp_path / "unlabelled.jsonl"
+    unlabelled.write_text(json.dumps({name: value for name, value in line.items() if name != "source"}))
+    for options, said in (
+        ([f"--prompts={tmp_path / 'none.jsonl'}"], "cannot be read"),
+        ([f"--prompts={longer}"], "Pair 0 has"),
+        ([f"--prompts={pairs}", "--roles=[subject]"], "Unknown role 'subject'"),
+        ([f"--prompts={pairs}", "--sites=[resid]"], "Unknown site 'resid'"),
+        ([f"--prompts={pairs}", "--sites=[]"], "no site"),
+        ([f"--prompts={pairs}", "--layers=[9]"], "layer"),
+        ([f"--prompts={unlabelled}", "--transfer=true"], "lack 'source'"),
+    ):
+        assert cli.main(["patch", "--model=nano", f"--out={tmp_path / 'out'}", "--draws=50", *options]) == 2
+        error = capsys.readouterr().err
+        assert said in error.splitlines()[-1]
+        assert "Traceback" not in error

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONFIDENCE = 0.95
+AT_ONCE = 1000
+"""Places bootstrapped together; more would need much memory."""
 
 
 class Interval(NamedTuple):
@@ -43,6 +45,46 @@ def cluster_bootstrap(
     values = np.asarray(values, dtype=float)
     means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed))
     return Interval(weighted_mean(values), *percentiles(means))
+
+
+def interval_table(
+    values: "xr.DataArray",
+    clusters: Sequence[Hashable],
+    weights: "np.ndarray | None" = None,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """Every place's mean with its interval from resampling whole clusters.
+
+    Args:
+        values: (..., row), in that order; NaN counts as missing.
+        clusters: what each row belongs to [row].
+        weights: those of `compare_groups` [row].
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row for each combination of the dimensions but the last in which there is a value: `mean` with `lower` and
+        `upper`, `n` rows and `clusters`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    dims = values.dims[:-1]
+    flat = values.values.reshape(-1, values.shape[-1])
+    there = np.isfinite(flat)
+    table = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
+    members = pd.get_dummies(pd.Series(list(clusters)), dtype=int).to_numpy()
+    counts = {"n": there.sum(axis=1), "clusters": (there.astype(int) @ members > 0).sum(axis=1)}
+    weight = np.ones(flat.shape[1]) if weights is None else weights
+    bounds = [np.empty((3, 0))]
+    flat = flat[known := there.any(axis=1)]
+    for start in range(0, len(flat), AT_ONCE):
+        part = flat[start : start + AT_ONCE]
+        means = bootstrap_means(part, clusters, draws, np.random.default_rng(seed), weight)
+        bounds.append(np.stack([weighted_mean(part, weight), *percentiles(means)]))
+    found = dict(zip(("mean", "lower", "upper"), np.concatenate(bounds, axis=1), strict=True))
+    return table.assign(**counts)[known].reset_index(drop=True).assign(**found)
 
 
 def compare_groups(

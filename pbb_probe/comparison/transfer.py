@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.statistics import cluster_bootstrap
+from pbb_probe.comparison.statistics import interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 NUMBERS = ("proportion", "lower", "upper", "n", "programs")
 """The columns that say how many pairs follow a hypothesis, after those that say where."""
-CELLS = 1000  # bootstrapped at once; more would need much memory
 
 
 def carried_table(
@@ -56,9 +55,11 @@ def carried_table(
         for name, value in kind.items():
             rows &= (labels[name] == value).to_numpy()
         some = carried.isel(pair=rows)
-        tables += [
-            _of_site(some[site], some[cluster], draws, seed).assign(site=site, **kind) for site in some.data_vars
-        ]
+        for site, values in some.data_vars.items():
+            found = interval_table(
+                values.transpose(..., "pair"), some[cluster].values.tolist(), draws=draws, seed=seed
+            ).rename(columns={"mean": "proportion", "clusters": "programs"})
+            tables.append(found.assign(site=site, **kind))
     table = pd.concat(tables, ignore_index=True)
     return table[[*by, "site", *table.columns.drop([*by, "site", *NUMBERS]), *NUMBERS]]
 
@@ -87,21 +88,3 @@ def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
             columns=["group", "steps", "site", "run", "layer", "role", "hypothesis", *NUMBERS, "subset"]
         )
     return pd.concat(tables, ignore_index=True)
-
-
-def _of_site(values: "xr.DataArray", clusters: "xr.DataArray", draws: int, seed: int) -> "pd.DataFrame":
-    """A row for each combination of the dimensions but `pair`, if any pair has a value there."""
-    import numpy as np
-    import pandas as pd
-
-    dims = [dim for dim in values.dims if dim != "pair"]
-    flat = values.transpose(*dims, "pair").values.reshape(-1, values.sizes["pair"])
-    there = np.isfinite(flat)
-    table = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
-    table["n"] = there.sum(axis=1)
-    table["programs"] = (there.astype(int) @ pd.get_dummies(clusters.values, dtype=int).to_numpy() > 0).sum(axis=1)
-    table, flat = table[table["n"] > 0], flat[table["n"] > 0]
-    parts = [flat[start : start + CELLS] for start in range(0, max(len(flat), 1), CELLS)]
-    intervals = [cluster_bootstrap(part, clusters.values.tolist(), draws, seed) for part in parts]
-    bounds = zip(("proportion", "lower", "upper"), zip(*intervals, strict=True), strict=True)
-    return table.assign(**{name: np.concatenate(found) for name, found in bounds})

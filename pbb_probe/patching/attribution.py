@@ -114,7 +114,7 @@ def screen_patches(
 
     Returns:
         `effects[site]`, `clean` and `corrupted` of `patch_sweep`, NaN at the cells that were not patched, and
-        `<site>_estimate`, the estimated change of every cell (a change and no effect: leave it out of `recovery`).
+        `<site>_estimate`, the estimated change of every cell (a change and no effect).
         Attributes, besides those of `patch_sweep`: `rank_agreement`, Spearman's rho between the absolute estimates and
         the absolute changes (both averaged over pairs first) of the patched cells; `n_patched` and `n_cells`, how many
         these were and out of how many. The cells are chosen by their estimates, which makes the agreement lower than it

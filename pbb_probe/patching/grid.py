@@ -173,7 +173,10 @@ class _Measurement:
             for place, spans in enumerate(grid.spans):
                 widths = spans[:, 1] - spans[:, 0]
                 if bool((widths != widths[0]).any()):
-                    raise PbbError("A mean over pairs needs spans of equal lengths: patch last tokens instead.")
+                    raise PbbError(
+                        f"The source {grid.source} takes a mean over pairs, which needs spans of equal lengths: leave "
+                        "it out, or patch last tokens."
+                    )
                 at = (spans[rows, :1] + torch.arange(int(widths[0]) + 1)).to(self.device)
                 pair = torch.arange(len(rows), device=self.device)[:, None]
                 for site in grid.sites:

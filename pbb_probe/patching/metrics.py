@@ -94,6 +94,13 @@ def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor"
     return LogProbDifference(log_prob(clean_ids), log_prob(corrupted_ids))
 
 
+def answer_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> "Metric | LogProbDifference":
+    """`log_prob_difference` in the fewest passes: one, as `logit_difference`, where all answers have one token."""
+    if clean_ids.shape[1] == corrupted_ids.shape[1] == 1:
+        return logit_difference(clean_ids[:, 0], corrupted_ids[:, 0])
+    return log_prob_difference(clean_ids, corrupted_ids)
+
+
 def recovery(effects: "xr.Dataset") -> "xr.Dataset":
     """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
 
@@ -103,9 +110,12 @@ def recovery(effects: "xr.Dataset") -> "xr.Dataset":
 
     Of a noising sweep it says how much of the clean answer is left.
 
+    Estimates of `screen_patches`, which are no effects, are left out.
+
     Raises:
         PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
     """
+    effects = effects.drop_vars([name for name in effects if str(name).endswith("_estimate")])
     distances = effects["clean"] - effects["corrupted"]
     distance = distances.mean("pair")
     if bool((distance <= 0).any()):

@@ -71,8 +71,7 @@ def line_up(
         raise PbbError(f"clean and corrupted must be token ids [pair, position]; these are {tuple(clean.shape)}.")
     spans, place, labels = _places(clean, positions, whole_spans)
     if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
-        if not torch.equal(clean.attention_mask, corrupted.attention_mask):
-            raise PbbError("The clean and the corrupted prompts are padded differently: use pairs of equal lengths.")
+        _check_aligned(clean, corrupted, labels if place == "role" else [])
         attention_mask = clean.attention_mask if attention_mask is None else attention_mask
         answer = clean.roles["answer"] if answer is None else answer
         clean, corrupted = clean.tokens, corrupted.tokens
@@ -101,6 +100,28 @@ def line_up(
         place,
         labels,
     )
+
+
+def _check_aligned(clean: Prompts, corrupted: Prompts, roles: list[str]) -> None:
+    import torch
+
+    if len(clean) != len(corrupted):
+        raise PbbError(f"There are {len(clean)} clean and {len(corrupted)} corrupted prompts: give each one of both.")
+    lengths = (prompts.attention_mask.sum(1).tolist() for prompts in (clean, corrupted))
+    for i, (one, other) in enumerate(zip(*lengths, strict=True)):
+        if one != other:
+            raise PbbError(f"Pair {i} has {one} clean and {other} corrupted tokens: use pairs of equal lengths.")
+    if not torch.equal(clean.attention_mask, corrupted.attention_mask):
+        raise PbbError("The clean and the corrupted prompts are padded differently: pad both on the same side.")
+    for role in roles:
+        check_roles(corrupted, [role])
+        elsewhere = (clean.spans[role] != corrupted.spans[role]).any(1)
+        if bool(elsewhere.any()):
+            i = int(elsewhere.long().argmax())
+            raise PbbError(
+                f"Role {role!r} stands at other tokens in the clean than in the corrupted prompt of pair {i}: "
+                "use pairs that line up token by token."
+            )
 
 
 def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequence[str] | None, whole_spans: bool):

@@ -103,6 +103,8 @@ def patch_sweep(
     from tqdm import tqdm
 
     layers = check_layers(model, layers)
+    if not sites:
+        raise PbbError(f"There is no site to patch: choose from {', '.join(SITES)}.")
     for site in sites:
         hook_name(model, site, layers[0])
     if source not in SOURCES:

@@ -235,6 +235,66 @@ def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[st
     return figure
 
 
+def sweep_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
+    """Recovery at layer x place, a panel a site; heads have a row each.
+
+    Args:
+        table: from `recovery_table`, of one metric.
+        title: of the figure.
+
+    Raises:
+        PbbError: the table lacks a column, or has several rows for one place.
+    """
+    import numpy as np
+    from plotly.subplots import make_subplots
+
+    place = "role" if "role" in table else "position"
+    if lacking := {"site", "layer", place, "recovery"} - set(table.columns):
+        raise PbbError(f"The table has no column {min(lacking)!r}: give the table of recovery_table.")
+    sites = list(dict.fromkeys(table["site"]))
+    figure = make_subplots(1, len(sites), column_titles=sites, horizontal_spacing=0.08 / len(sites) + 0.03)
+    n_rows = 0
+    for c, site in enumerate(sites, start=1):
+        cells = table[table["site"] == site].dropna(axis="columns", how="all")
+        rows = [name for name in ("layer", "head", "kv_head") if name in cells]
+        if cells.duplicated([*rows, place]).any():
+            raise PbbError("The table has several rows for one place: select those of one metric.")
+        cells = cells.assign(row=[".".join(str(int(value)) for value in row) for row in cells[rows].to_numpy()])
+        order = [list(dict.fromkeys(cells[name])) for name in ("row", place)]
+        values = [
+            cells.pivot(index="row", columns=place, values=name).loc[order[0], order[1]].to_numpy()
+            for name in ("recovery", "lower", "upper", "n")
+        ]
+        figure.add_heatmap(
+            z=values[0],
+            x=[str(label) for label in order[1]],
+            y=order[0],
+            customdata=np.stack(values[1:], axis=-1),
+            coloraxis="coloraxis",
+            hovertemplate="layer %{y}, %{x}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
+            "%{customdata[2]} pairs<extra>" + site + "</extra>",
+            row=1,
+            col=c,
+        )
+        n_rows = max(n_rows, len(order[0]))
+    figure.update_xaxes(type="category", title=place)
+    figure.update_yaxes(type="category")
+    figure.update_yaxes(title="layer (and head)" if n_rows > table["layer"].nunique() else "layer", col=1)
+    figure.update_layout(
+        title=title,
+        height=max(300, 22 * n_rows) + 150,
+        coloraxis={
+            "colorscale": "RdBu",
+            "cmin": -1,
+            "cmid": 0,
+            "cmax": 1,
+            "colorbar": {"title": "recovery"},
+        },
+        **_LAYOUT,
+    )
+    return figure
+
+
 def transfer_map(
     table: "pd.DataFrame", title: str = "", run: str = "patched", groups: Sequence[str] = GROUPS
 ) -> "Figure":

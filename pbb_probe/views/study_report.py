@@ -144,7 +144,7 @@ def save_pngs(made: "dict[str, Figure]", out: Path) -> bool:
     except Exception as error:  # kaleido and choreographer raise kinds of their own for every way a browser can fail
         print(
             f"No PNG figures: the browser could not be used ({str(error).strip().splitlines()[0]}). "
-            "Install Chromium or Chrome for them; the report is complete without.",
+            "Install Chromium or Chrome for them; the HTML pages are complete without.",
             file=sys.stderr,
         )
         return False

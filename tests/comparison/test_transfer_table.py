@@ -134,7 +134,7 @@ def test_a_selection_will_do(by_hand):
 
 def test_many_cells_are_bootstrapped_in_parts(monkeypatch):
     whole = carried_table(large(), draws=50)
-    monkeypatch.setattr("pbb_probe.comparison.transfer.CELLS", 7)
+    monkeypatch.setattr("pbb_probe.comparison.statistics.AT_ONCE", 7)
     pd.testing.assert_frame_equal(carried_table(large(), draws=50), whole)
 
 

@@ -400,8 +400,24 @@ def test_prompts_that_do_not_fit_are_refused(bridge):
         patch_sweep(model, clean=clean, corrupted=left, metric=METRIC)
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
         patch_sweep(model, clean=clean, corrupted=clean, metric=METRIC, positions=["subject"])
-    with pytest.raises(PbbError, match=r"padded differently|same shape"):
+    with pytest.raises(PbbError, match="There are 3 clean and 2 corrupted prompts"):
         patch_sweep(model, clean=clean, corrupted=clean.select([0, 1]), metric=METRIC)
+
+
+def test_prompts_that_do_not_line_up_are_named(bridge):
+    model = bridge("llama")
+    texts = ["flimp on 3 :", "flimp on 12 :"]
+    starts = [{"value": [(9, 10)] * 2}, {"value": [(9, 10), (9, 11)]}, {"value": [(6, 8), (9, 10)]}]
+    one, longer, elsewhere = (
+        Prompts.from_texts(model, given, roles)
+        for given, roles in zip((texts[:1] * 2, texts, texts[:1] * 2), starts, strict=True)
+    )
+    metric = logit_difference(*(ids[:2] for ids in ANSWERS))
+    n_tokens = [int(longer.attention_mask[i].sum()) for i in (0, 1)]
+    with pytest.raises(PbbError, match=f"Pair 1 has {n_tokens[0]} clean and {n_tokens[1]} corrupted tokens"):
+        patch_sweep(model, clean=one, corrupted=longer, metric=metric)
+    with pytest.raises(PbbError, match=r"'value' stands at other tokens .* of pair 0"):
+        patch_sweep(model, clean=one, corrupted=elsewhere, metric=metric, positions=["value"])
 
 
 def test_a_site_the_model_lacks_is_refused(bridge):

@@ -100,6 +100,38 @@ def test_the_transfer_map_refuses_tables_it_cannot_draw(carried, change, said):
         pbb.figures.transfer_map(table, **change)
 
 
+def swept(**coords) -> pd.DataFrame:
+    """A table of recoveries that differ at every place."""
+    rows = pd.MultiIndex.from_product(coords.values(), names=coords).to_frame(index=False)
+    numbers = np.linspace(-0.5, 1, len(rows))
+    return rows.assign(recovery=numbers, lower=numbers - 0.1, upper=numbers + 0.1, n=7, clusters=3)
+
+
+def test_a_sweep_has_a_panel_a_site_and_a_row_a_head():
+    heads = swept(site=["z"], layer=[0, 1], head=[0.0, 1.0], role=["name", "answer"])
+    table = pd.concat([swept(site=["resid_pre"], layer=[0, 1], role=["name", "answer"]), heads])
+    whole, by_head = pbb.figures.sweep_heatmap(table).data
+    assert (list(whole.x), list(whole.y)) == (["name", "answer"], ["0", "1"])
+    assert list(by_head.y) == ["0.0", "0.1", "1.0", "1.1"]
+    assert by_head.z[2][1] == heads.query("layer == 1 and head == 0 and role == 'answer'")["recovery"].item()
+    np.testing.assert_allclose(np.array(whole.customdata)[..., 1] - np.array(whole.z), 0.1)
+
+
+def test_a_sweep_of_positions_keeps_their_order_and_cells_left_out_stay_empty():
+    table = swept(site=["resid_pre"], layer=[0, 1], position=range(12)).iloc[:-1]
+    (heat,) = pbb.figures.sweep_heatmap(table).data
+    assert list(heat.x) == [str(position) for position in range(12)]
+    assert np.isnan(heat.z[1][11])
+
+
+def test_a_sweep_of_two_metrics_at_once_and_other_tables_are_refused(table):
+    two = swept(metric=["a", "b"], site=["resid_pre"], layer=[0], role=["answer"])
+    with pytest.raises(pbb.PbbError, match="those of one metric"):
+        pbb.figures.sweep_heatmap(two)
+    with pytest.raises(pbb.PbbError, match="no column 'recovery'"):
+        pbb.figures.sweep_heatmap(table)
+
+
 def test_no_global_template_is_changed(table):
     before = plotly.io.templates.default
     pbb.figures.patching_heatmap(table)
