@@ -58,6 +58,16 @@ def check_layers(model: "TransformerBridge", layers: Sequence[int] | None) -> li
     return chosen
 
 
+def check_eval(model: "TransformerBridge") -> None:
+    """Refuse a model in train mode.
+
+    Raises:
+        PbbError: it is.
+    """
+    if model.training:
+        raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+
+
 def check_roles(prompts: Prompts, roles: Sequence[str] | None) -> list[str]:
     """The roles asked for, all of them when None.
 

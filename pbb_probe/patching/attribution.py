@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_layers, hook_name
+from pbb_probe.hooking.capture import SITES, check_eval, check_layers, hook_name
 from pbb_probe.hooking.tail import row_bytes
-from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference
+from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.runs import Runs, line_up
 from pbb_probe.patching.sweep import patch_sweep
 
@@ -74,8 +74,7 @@ def attribution_scores(
             "Attribution takes one metric of the logits at the answer position, such as logit_difference: metrics of "
             "whole answers, and several at once, need patch_sweep."
         )
-    if model.training:
-        raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+    check_eval(model)
     layers = check_layers(model, layers)
     names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
     runs = line_up(clean, corrupted, positions, attention_mask, answer)
@@ -177,9 +176,7 @@ def _pull(model, runs: Runs, metric: "Metric", chunks) -> "torch.Tensor":
     with torch.no_grad():
         found = [_at_answer(model(runs.corrupted[rows].to(model.cfg.device)), runs, rows) for rows in chunks]
     logits = torch.cat(found).requires_grad_()
-    values = metric(logits)
-    if values.shape != (len(runs),) or not bool(values.isfinite().all()):
-        raise PbbError(f"The metric must return {len(runs)} finite numbers, one a pair; it returned {values}.")
+    values = check_values(metric(logits), len(runs))
     if not values.requires_grad:
         raise PbbError("The metric has no gradient: use a differentiable one, such as logit_difference.")
     return torch.autograd.grad(values.sum(), logits)[0]

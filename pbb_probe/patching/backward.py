@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import check_layers
+from pbb_probe.hooking.capture import check_eval, check_layers
 from pbb_probe.hooking.load import PARITY
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.slower import FullForward
 from pbb_probe.hooking.tail import UnsupportedError, Window
+from pbb_probe.patching.metrics import check_values
 from pbb_probe.patching.runs import Runs, line_up
 from pbb_probe.patching.sweep import METHODS
 
@@ -72,8 +73,7 @@ def back_patch(
     import numpy as np
     import xarray as xr
 
-    if model.training:
-        raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+    check_eval(model)
     if not callable(metric):
         raise PbbError("back_patch takes one metric of the logits at the answer position, such as logit_difference.")
     targets = check_layers(model, target_layers)
@@ -137,10 +137,7 @@ def _measured(
     chunks = torch.arange(len(runs)).split(at_once)
 
     def measure(logits: "torch.Tensor") -> "torch.Tensor":
-        values = metric(logits)
-        if values.shape != (len(runs),) or not bool(values.isfinite().all()):
-            raise PbbError(f"The metric must return {len(runs)} finite numbers, one a prompt; it returned {values}.")
-        return values.float().cpu()
+        return check_values(metric(logits), len(runs)).float().cpu()
 
     n_roles = len(runs.labels)
     patched = torch.empty(len(cells), n_roles, len(runs))

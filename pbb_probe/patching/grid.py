@@ -104,13 +104,12 @@ class _Measurement:
         for i, rows in enumerate(chunks):
             recorded = self._record(rows)
             finals.append([states.final for states in recorded])
+            self.heads = {site: _n_heads(recorded[0].at(site, grid.layers[0])) for site in grid.sites}
             if len(chunks) == 1:
                 self._kept[i] = recorded
+            del recorded  # before the next are made
         self.base_final, other_final = (torch.cat(side) for side in zip(*finals, strict=True))
         base, other = (self._measure(final[None])[:, 0] for final in (self.base_final, other_final))
-        for site in grid.sites:
-            shape = recorded[0].at(site, grid.layers[0]).shape  # [row, position, (head,) ...]
-            self.heads[site] = shape[2] if len(shape) == 4 else 1
         self.means = self._means(chunks) if grid.source in ("mean", "mean_difference") else {}
         # a cell that changes nothing measures what the unpatched run does
         values = {
@@ -122,6 +121,7 @@ class _Measurement:
                 recorded = self._kept.get(i) or self._record(pairs)
                 for place in places:
                     self._run_place(place, layers, pairs, recorded)
+                del recorded
             self._unembed(values)
             if self.progress is not None:
                 self.progress.update(len(layers) * len(places) * sum(self.heads.values()))
@@ -185,6 +185,7 @@ class _Measurement:
                         if grid.source == "mean_difference":
                             found = found - base.at(site, layer)[pair, at]
                         sums[site, layer, place] = sums.get((site, layer, place), 0) + found.sum(0)
+            del base, other
         return {key: total / len(grid.base) for key, total in sums.items()}
 
     def _values(self, site: str, layer: int, place: int, pairs, own, other) -> "torch.Tensor":
@@ -230,7 +231,9 @@ class _Measurement:
         for start, stop in torch.unique(spans, dim=0).tolist():
             here = active[(spans == torch.tensor([start, stop])).all(1)]
             end = int(grid.out[here].max()) + 1
-            at_once = int(grid.memory / 2 / self.engine.bytes_a_row(end - start, end))
+            put = len(grid.sites) * len(layers) * (stop + 1 - start) * self.base_final.shape[-1]  # activations a row
+            a_row = self.engine.bytes_a_row(end - start, end) + put * self.base_final.itemsize
+            at_once = int(grid.memory / 2 / a_row)
             if self.device.type == "cpu":
                 at_once = min(at_once, CPU_TOKENS // (end - start))
             at_once = max(1, at_once)
@@ -309,6 +312,11 @@ class _Measurement:
         import torch
 
         return torch.stack([self.measured(logits) for logits in self.engine.logits(finals)], dim=1)
+
+
+def _n_heads(activation: "torch.Tensor") -> int:
+    """Of an activation [row, position, (head,) ...]; 1 without heads."""
+    return activation.shape[2] if activation.ndim == 4 else 1
 
 
 def _direction(shape: "torch.Size", seed: str) -> "torch.Tensor":

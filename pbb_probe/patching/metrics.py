@@ -101,6 +101,17 @@ def answer_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") 
     return log_prob_difference(clean_ids, corrupted_ids)
 
 
+def check_values(values: "torch.Tensor", n: int) -> "torch.Tensor":
+    """What a metric returned, if it is a finite number a pair.
+
+    Raises:
+        PbbError: it is not.
+    """
+    if values.shape != (n,) or not bool(values.isfinite().all()):
+        raise PbbError(f"The metric must return {n} finite numbers, one a pair or prompt; it returned {values}.")
+    return values
+
+
 def recovery(effects: "xr.Dataset") -> "xr.Dataset":
     """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Pairs of runs of equal lengths. Padding stands at the end, where causal attention makes it harmless."""
+    """Pairs of runs of equal lengths, on the CPU. Padding stands at the end, where causal attention ignores it."""
 
     clean: "torch.Tensor"
     """Token ids [pair, position]."""
@@ -44,7 +44,7 @@ class Runs:
 
         check_ids(ids, len(self))
         clean, corrupted = (
-            put_behind(tokens, torch.ones_like(tokens), self.answer, ids[:, :-1])[0]
+            put_behind(tokens, torch.ones_like(tokens), self.answer, ids[:, :-1].cpu())[0]
             for tokens in (self.clean, self.corrupted)
         )
         return replace(self, clean=clean, corrupted=corrupted)
@@ -88,6 +88,7 @@ def line_up(
         )
     if answer is None:
         answer = width - 1 - mask.flip(1).argmax(1)
+    clean, corrupted, mask, answer, spans = (x.cpu() for x in (clean, corrupted, mask, answer, spans))
     if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
         raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
     shift = mask.argmax(1)  # [pair]: padding before the first token

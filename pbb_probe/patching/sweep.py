@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_layers, hook_name
+from pbb_probe.hooking.capture import SITES, check_eval, check_layers, hook_name
 from pbb_probe.hooking.load import PARITY
 from pbb_probe.hooking.slower import FullForward, WholeBlocks
 from pbb_probe.hooking.tail import Tail, UnsupportedError
 from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
-from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference
+from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.resume import measure_by_layer
 from pbb_probe.patching.runs import Runs, line_up
 
@@ -170,10 +170,8 @@ def _passes(by_name: Mapping, n_pairs: int) -> list:
     """(names, ids of an answer or None, logits [pair, k, d_vocab] -> [name, pair]) of each forward that is needed."""
     import torch
 
-    def checked(value: "torch.Tensor") -> "torch.Tensor":
-        if value.shape != (n_pairs,) or not bool(value.isfinite().all()):
-            raise PbbError(f"The metric must return {n_pairs} finite numbers, one a pair; it returned {value}.")
-        return value.float().cpu()
+    def checked(values: "torch.Tensor") -> "torch.Tensor":
+        return check_values(values, n_pairs).float().cpu()
 
     def forced(kind: AnswerMetric):
         return lambda logits: checked(kind.measure(logits, kind.ids.to(logits.device)))[None]
@@ -279,8 +277,7 @@ def _typical(grid: Grid) -> tuple[int, int]:
 
 def _check_models(model, source_model) -> None:
     for each in (model, source_model or model):
-        if each.training:
-            raise PbbError("The model is in train mode, where dropout makes every run another: call its eval() first.")
+        check_eval(each)
     shapes = [(m.cfg.n_layers, m.cfg.d_model, m.cfg.n_heads) for m in (model, source_model or model)]
     if shapes[0] != shapes[1]:
         raise PbbError(f"source_model has other (layers, d_model, heads) than the model: {shapes[1]} and {shapes[0]}.")

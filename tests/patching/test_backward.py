@@ -206,7 +206,7 @@ def test_the_model_is_left_as_it_was(bridge):
     [
         ({"metric": log_prob(ANSWERS[0][:, None])}, "one metric of the logits"),
         ({"metric": {"difference": METRIC}}, "one metric of the logits"),
-        ({"metric": lambda logits: logits.mean()}, "one a prompt"),
+        ({"metric": lambda logits: logits.mean()}, "one a pair or prompt"),
         ({"metric": lambda logits: logits[:, 0] / 0}, "finite"),
         ({"roles": ["subject"]}, "Unknown role 'subject'"),
         ({"source_layers": [4]}, "source_layers must be between 0 and 3"),
