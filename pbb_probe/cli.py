@@ -16,6 +16,7 @@ from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.patch_command import PatchConfig, patch
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.templates import MODES
+from pbb_probe.store import Run
 from pbb_probe.study import CorpusConfig, Study, StudyConfig
 
 
@@ -98,8 +99,7 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = Run(config.out).path
     behaviour.to_netcdf(out / "behaviour.nc")
     table = accuracy_table({config.model: behaviour}, seed=config.seed)
     table.to_csv(out / "behaviour.csv", index=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.transfer import CONTROLS, PATCHED, Control
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -76,8 +77,7 @@ def patch(config: PatchConfig) -> None:
     device = available_device()
     model = load_model(config.model, device=device)
     pairs = read_pairs(config.prompts, model, config.gap, config.special_tokens)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = Run(config.out).path
     effects = patch_sweep(
         model,
         clean=pairs.clean,
@@ -103,14 +103,18 @@ def patch(config: PatchConfig) -> None:
     title = f"Recovery by {config.metrics[0]}, {len(pairs)} pairs ({effects.attrs['direction']})"
     drawn = {"patching": figures.sweep_heatmap(first, title)}
     top = first.sort_values("recovery", ascending=False).head(10).dropna(axis="columns", how="all")
-    print(f"{title}: the ten highest of {len(first)} places, by the exact engine {effects.attrs['method']!r}.")
-    print(top.to_string(index=False, float_format="%.3f"))
+    words = [
+        f"{title}: the ten highest of {len(first)} places, by the exact engine {effects.attrs['method']!r}.",
+        top.to_string(index=False, float_format="%.3f"),
+    ]
     if config.transfer:
-        drawn["transfer"] = _transfer(config, model, pairs, out)
+        drawn["transfer"], more = _transfer(config, model, pairs, out)
+        words += more
     shutil.rmtree(out / "layers")  # all of it is in effects.nc and carried.nc
     for name, figure in drawn.items():
         figure.write_html(out / f"{name}.html")
     save_pngs(drawn, out)
+    print("\n".join(words))
     print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 
@@ -130,8 +134,8 @@ def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]
     return {name: made[name]() for name in names}
 
 
-def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "Figure":
-    """Make the transfer map of the pairs, print what most of them carry at each place, and draw it."""
+def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[Figure, list[str]]":
+    """The transfer map of the pairs drawn, and what most of them carry at each place in words."""
     from pbb_probe.comparison.transfer import carried_table
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.views import figures
@@ -153,11 +157,11 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "Figure"
     table = carried_table(carried, draws=config.draws, seed=config.seed).assign(group="all pairs")
     table.to_csv(out / "carried.csv", index=False)
     counts = "{qualified} of {given} pairs tell all hypotheses apart".format(**carried.attrs)
-    print(f"What most pairs carry: {counts}.")
+    words = [f"What most pairs carry: {counts}."]
     for site, cells in table[table["run"] == PATCHED].groupby("site", sort=False):
         rows = [name for name in ("layer", "head", "kv_head") if name in cells and cells[name].notna().all()]
         most = cells.loc[cells.groupby([*rows, "role"], sort=False)["proportion"].idxmax()]
         most = most.assign(words=most["hypothesis"] + most["proportion"].map(" {:.0%}".format))
         grid = most.pivot(index=rows, columns="role", values="words")[list(dict.fromkeys(most["role"]))]
-        print(grid.rename_axis(columns=str(site)).to_string())
-    return figures.transfer_map(table, f"What each place carries: {counts}", groups=["all pairs"])
+        words.append(grid.rename_axis(columns=str(site)).to_string())
+    return figures.transfer_map(table, f"What each place carries: {counts}", groups=["all pairs"]), words

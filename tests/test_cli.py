@@ -232,3 +232,5 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error.splitlines()[-1]
         assert "Traceback" not in error
+    assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={pairs}"]) == 2
+    assert "cannot be made" in capsys.readouterr().err

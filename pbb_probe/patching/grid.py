@@ -191,6 +191,7 @@ class _Measurement:
     def _values(self, site: str, layer: int, place: int, pairs, own, other) -> "torch.Tensor":
         """What is put there [row, width, (head,) ...], given what the two runs have there and the pairs they are of."""
         import torch
+        from transformer_lens.tools.analysis.interchange import NormMatchedPlacebo, SubspaceInterchange, random_basis
 
         grid = self.grid
         match grid.source:
@@ -204,17 +205,29 @@ class _Measurement:
                 put = self.means[site, layer, place].expand_as(own)
             case "mean_difference":
                 put = own + self.means[site, layer, place]
-            case "random":  # a pair's direction is its own, however the pairs are chunked
-                name = f"{grid.sites.index(site)} {layer} {place}"
-                drawn = [_direction(own.shape[1:], f"{grid.seed} {name} {int(pair)}") for pair in pairs]
-                direction = torch.stack(drawn).to(own)
-                norm = (other - own).flatten(2).norm(dim=-1, keepdim=True)
-                unit = direction.flatten(2) / direction.flatten(2).norm(dim=-1, keepdim=True)
-                put = own + (norm * unit).view_as(own)
-        if site in grid.subspaces:
-            basis = grid.subspaces[site][grid.layers.index(layer), place].to(own)  # [d_model, rank]
-            put = own + (put - own) @ basis @ basis.T
-        return put
+            case "random":
+                put = self._random(site, layer, place, pairs, own, other)
+        if site not in grid.subspaces:
+            return put
+        basis = grid.subspaces[site][grid.layers.index(layer), place]
+        inside = SubspaceInterchange(basis)
+        if grid.source != "random":
+            return inside(own, put)
+        # as far as the other run's activation would move it inside the subspace, in a random one of the same rank
+        seed = _number(f"{grid.seed} {grid.sites.index(site)} {layer} {place}")
+        placebo = random_basis(basis.shape[0], basis.shape[1], seed)
+        return NormMatchedPlacebo(inside, placebo)(own, other)
+
+    def _random(self, site: str, layer: int, place: int, pairs, own, other) -> "torch.Tensor":
+        """Its own and a vector of the norm of other minus own; a pair has its direction however pairs are chunked."""
+        import torch
+
+        name = f"{self.grid.seed} {self.grid.sites.index(site)} {layer} {place}"
+        drawn = [_direction(own.shape[1:], f"{name} {int(pair)}") for pair in pairs]
+        direction = torch.stack(drawn).to(own)
+        norm = (other - own).flatten(2).norm(dim=-1, keepdim=True)
+        unit = direction.flatten(2) / direction.flatten(2).norm(dim=-1, keepdim=True)
+        return own + (norm * unit).view_as(own)
 
     # Running
 
@@ -321,12 +334,15 @@ def _n_heads(activation: "torch.Tensor") -> int:
 
 def _direction(shape: "torch.Size", seed: str) -> "torch.Tensor":
     """A random direction, the same for the same seed."""
-    import random
-
     import torch
 
-    generator = torch.Generator().manual_seed(random.Random(seed).getrandbits(62))
-    return torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(_number(seed)))
+
+
+def _number(seed: str) -> int:
+    import random
+
+    return random.Random(seed).getrandbits(62)
 
 
 def _batches(items: list, size: int) -> "Iterator[list]":

@@ -81,11 +81,13 @@ def patch_sweep(
         source: what is put in. `other`: the other run's activation. `mean`: its mean over the pairs, and `zero`: zeros
             (ablations). `mean_difference`: the run's own plus the mean over pairs of other minus own, the same vector
             for all, a null for effects of a constant vector (arXiv 2507.08218). `random`: its own plus a random
-            vector of the norm of other minus own; `own`: what is there already (controls).
+            vector of the norm of other minus own (in a subspace, TransformerLens's placebo: as far as `other` would
+            move it, in a random subspace of the same rank); `own`: what is there already (controls).
         source_model: that activations are taken from, of the same shape; the model itself when None. With it, clean and
             corrupted may be the same prompts.
         whole_spans: patch all tokens of a role instead of its last one.
-        subspaces: patch only the component in a subspace: orthonormal bases [layer, place, d_model, rank] by site.
+        subspaces: patch only the component in a subspace: orthonormal bases [layer, place, d_model, rank] by site, such
+            as those of `transformer_lens.tools.analysis.interchange` (of a probe, of means, or learned by DAS).
         only: booleans by site with the dimensions of the effects, without `pair`: the other cells are NaN.
         seed: of `random`.
         memory_gib: what recorded and running activations may take, besides the model and the result.

@@ -6,6 +6,7 @@ import pytest
 import torch
 import xarray as xr
 from conftest import save_small_model
+from transformer_lens.tools.analysis import interchange
 from transformers import AutoModelForCausalLM, GPTJConfig
 
 from pbb_probe.errors import PbbError
@@ -153,6 +154,56 @@ def test_subspaces_move_only_their_component(bridge, bare):
         patch_sweep(bridge("llama"), **RUNS, subspaces={"resid_pre": 2 * basis})
     with pytest.raises(PbbError, match="must be a basis"):
         patch_sweep(bridge("llama"), **RUNS, subspaces={"resid_pre": basis[:2]})
+
+
+@pytest.mark.parametrize("source", ["other", "random"])
+def test_transformer_lens_supplies_subspaces_and_their_placebos(source, bridge, monkeypatch):
+    """Of a probe, learned, and of means, at one place, against its own interchange."""
+    model, layer, position = bridge("llama"), 1, 4
+    name, places = f"blocks.{layer}.hook_resid_pre", torch.full((len(CLEAN),), position)
+
+    def logits_of(rows):
+        return model(rows)[:, -1]
+
+    given = interchange.collect_activations(model, name, CLEAN, logits_of, positions=places)
+    own = interchange.collect_activations(model, name, CORRUPTED, logits_of, positions=places)
+    targets = logits_of(CLEAN).argmax(-1)
+    learned = interchange.fit_das(
+        model,
+        name,
+        CORRUPTED,
+        CLEAN,
+        targets,
+        logits_of,
+        rank=3,
+        base_positions=places,
+        source_positions=places,
+        epochs=5,
+    )
+    generator = torch.Generator().manual_seed(1)
+    bases = {
+        "DAS": learned.basis,
+        "probe": interchange.probe_basis(torch.randn(4, 32, generator=generator)),
+        "means": interchange.mean_difference_basis(torch.cat([own, given]), [0] * len(own) + [1] * len(given)),
+    }
+    drawn = interchange.random_basis
+    for kind, basis in bases.items():
+        found = []
+        monkeypatch.setattr(interchange, "random_basis", lambda *a, **k: found.append(drawn(*a, **k)) or found[-1])
+        effects = patch_sweep(
+            model,
+            **RUNS,
+            positions=[position],
+            layers=[layer],
+            subspaces={"resid_pre": basis[None, None]},
+            source=source,
+        )
+        step = interchange.SubspaceInterchange(basis)
+        if source == "random":
+            step = interchange.NormMatchedPlacebo(step, found[-1])
+            assert found[-1].shape == basis.shape
+        logits = interchange.intervened_logits(model, name, step, CORRUPTED, given, logits_of, positions=places)
+        assert same(effects["resid_pre"].values[0, 0], METRIC(logits).numpy()), kind
 
 
 def test_several_metrics_in_one_pass_are_each_alone(bridge):
