@@ -47,6 +47,8 @@ def carried_table(
         raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
+    if "run" in carried.coords and "run" not in carried.dims:  # without controls, or one run selected
+        carried = carried.expand_dims("run")
     labels = pd.DataFrame({name: carried[name].values for name in by})
     kinds = labels.drop_duplicates().sort_values(list(by)).to_dict(orient="records") if by else [{}]
     tables = []

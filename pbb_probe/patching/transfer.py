@@ -71,11 +71,12 @@ def transfer_map(
         settings: those of `patch_sweep` in `SETTINGS`.
 
     Returns:
-        `carried[site]` (run, layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the answer
+        `carried[site]` ([run,] layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the answer
         follows, else 0, and NaN where the pair has no such hypothesis. The last hypothesis, `other`, is 1 where the
-        answer follows none. Coordinates of the pairs: program, group and steps of the base run, source_program and
-        source_group where the labels have them, and base_correct and source_correct: does the model answer the two
-        unpatched runs right? `pair` is the place among the pairs given. Attributes: `given` and `qualified` pairs.
+        answer follows none. With controls the first `run` is `patched`, without any there is no such dimension.
+        Coordinates of the pairs: program, group and steps of the base run, source_program and source_group where the
+        labels have them, and base_correct and source_correct: does the model answer the two unpatched runs right?
+        `pair` is the place among the pairs given. Attributes: `given` and `qualified` pairs.
 
         Answers of several tokens count as given when each token is the likeliest one; what would follow is not looked
         at, but where one predicted answer begins another, the longer one counts.
@@ -125,7 +126,7 @@ def transfer_map(
     }
     carried = carried[list(sites)].transpose("run", "layer", ..., "role", "hypothesis", "pair").assign_coords(coords)
     carried.attrs = {"given": n_given, "qualified": len(rows), "method": effects.attrs["method"]}
-    return carried
+    return carried if controls else carried.isel(run=0)
 
 
 _SOURCES: dict[str, Source] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
