@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     scope: dict = {}
-    exec(block, scope)
+    exec(BLOCKS[0], scope)
     shown = capsys.readouterr().out
     assert "resid_post" in shown
     # the code is in the context: carrying the constant into the other run carries the answer with it
@@ -17,9 +18,23 @@ def test_the_ten_lines_run(capsys):
     assert float(recovered.sel(layer=0, role="constant")) > 0.9
 
 
+def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    scope: dict = {}
+    exec(BLOCKS[1], scope)
+    assert (tmp_path / "transfer.html").stat().st_size > 1e6
+    table = scope["table"].set_index(["run", "layer", "role", "hypothesis"])["proportion"]
+    # replacing the tokens of a line is replacing the line: this much is known without any model of the model
+    assert table["patched", 0, "step_1", "steps_to_1"] > 0.95
+    assert table["patched", 0, "step_2", "steps_after_1"] > 0.95
+    # and the state stands between the two steps, far more often than random vectors make it appear
+    assert table["patched", 4, "answer", "state_1"] > 0.4
+    assert table["random", :, :, "state_1"].max() < 0.15
+
+
 def test_every_path_the_readme_names_exists():
-    root = Path(__file__).parent.parent
     for path in re.findall(r"\]\(((?!http)[^)]+)\)", README) + re.findall(
         r"`((?:experiments|results)/[\w/.]*)`", README
     ):
-        assert (root / path).exists(), path
+        assert (ROOT / path).exists(), path
