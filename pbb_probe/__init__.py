@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
     from pbb_probe.probing.linear import fit_probes
+    from pbb_probe.probing.probe import LinearProbe
+    from pbb_probe.probing.readers import fit_probe
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.study import Study, StudyConfig
     from pbb_probe.views import figures
 
 _HOME = {
     "Corpus": "programs.corpus",
+    "LinearProbe": "probing.probe",
     "LoraSettings": "finetuning.config",
     "PbbError": "errors",
     "Prompts": "hooking.prompts",
@@ -60,6 +63,7 @@ _HOME = {
     "compare_groups": "comparison.statistics",
     "evaluate": "finetuning.behaviour",
     "finetune": "finetuning.train",
+    "fit_probe": "probing.readers",
     "fit_probes": "probing.linear",
     "gives_answers": "hooking.capture",
     "greedy_match": "patching.metrics",
@@ -85,6 +89,7 @@ _HOME = {
 
 __all__ = [
     "Corpus",
+    "LinearProbe",
     "LoraSettings",
     "PbbError",
     "Prompts",
@@ -106,6 +111,7 @@ __all__ = [
     "evaluate",
     "figures",
     "finetune",
+    "fit_probe",
     "fit_probes",
     "gives_answers",
     "greedy_match",

@@ -1,14 +1,17 @@
 """Linear probes: what can be read at each site, layer and role, split by program so that no program is in both halves.
 
-scikit-learn fits the probes. Rows outside `train` (without_io programs, say) are never fitted on: each fold's
-probe reads them too, and that a probe fitted on one group reads the other is evidence that both use the same code.
-A high accuracy says that a linear reader could know; it does not say that the model uses it.
+Rows outside `train` (without_io programs, say) are never fitted on: each fold's probe reads them too, and that a probe
+fitted on one group reads the other is evidence that both use the same code. A high accuracy says that a linear reader
+could know; it does not say that the model uses it.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.probing.probe import KINDS, Kind
+from pbb_probe.probing.readers import fit_together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONTROLS = ("selectivity",)
+VALUES_AT_ONCE = 2_000_000
+"""Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
 
 def fit_probes(
@@ -27,40 +32,40 @@ def fit_probes(
     folds: int = 5,
     controls: Sequence[str] = (),
     types: Sequence[Hashable] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
     seed: int = 0,
-    n_jobs: int = -1,
 ) -> "xr.Dataset":
-    """Fit a multinomial logistic probe for each target at each site, layer and role.
+    """Fit a probe for each target at each site, layer and role.
 
     Args:
         acts: from `capture`; heads are read together.
         targets: a column a target, a row a prompt; missing values are left out of that target.
         clusters: what a row belongs to (its program) [prompt]; a cluster is never split over folds.
         train: rows that may be fitted on [prompt]; all when None.
-        C: inverse regularisation strength, on standardised features.
+        C: inverse regularisation strength, on features standardised by the rows that are fitted on.
         folds: each is held out once.
         controls: `selectivity` fits the same probes to a control task (Hewitt & Liang 2019, 1909.03368): each type gets
             a class at random, drawn from the target's own distribution. It can only be learned by heart.
         types: what the control task assigns classes to [prompt]; the clusters when None.
+        kinds: of each target's probe; `logistic` where it is not named. `logistic` is multinomial logistic regression,
+            scikit-learn's LogisticRegression; `mean_difference` reads the nearest class mean; `ridge` reads numbers,
+            scikit-learn's Ridge with alpha = 1 / C.
         seed: of the folds and of the control task.
-        n_jobs: processes, as in joblib.
 
     Returns:
         `accuracy` (target, site, layer, role, fold) on held-out training rows, and `correct` (target, site, layer,
         role, prompt): for a training row whether the probe that did not see its cluster was right, for any other row
-        the share of the folds' probes that were; NaN where the target is missing. With the control `selectivity` also
-        `control_accuracy` and `control_correct`.
+        the share of the folds' probes that were; NaN where the target is missing. Targets read by ridge have instead
+        `r2` (target, site, layer, role, fold) and `predicted` (target, site, layer, role, prompt), for rows outside
+        `train` the mean over folds. With the control `selectivity` the same with the prefix `control_`.
 
     Raises:
-        PbbError: lengths that differ, a target with one class, fewer clusters than folds, or an unknown control.
+        PbbError: lengths that differ, a target with one class, or numbers that are none, fewer clusters than folds, an
+            unknown control or kind, or activations that are NaN or infinite (the message says where).
     """
     import numpy as np
     import pandas as pd
-    import xarray as xr
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
 
-    sites = list(acts.data_vars)
     n = acts.sizes["prompt"]
     train = np.ones(n, bool) if train is None else np.asarray(train, bool)
     codes = pd.factorize(pd.Series(list(clusters)))[0]
@@ -72,37 +77,156 @@ def fit_probes(
         raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
     if (n_clusters := len(set(codes[train]))) < folds or folds < 2:
         raise PbbError(f"{folds} folds need at least 2 folds and as many clusters to train on; there are {n_clusters}.")
+    chosen = _check_kinds(kinds or {}, targets)
     fold = np.full(n, -1)  # [prompt], -1 outside train
     fold[train] = _deal_folds(codes[train], folds, seed)
 
-    tasks = {"": targets}
-    if "selectivity" in controls:
-        tasks["control_"] = control_task(targets, types, seed)
-    encoded = {
-        prefix: {name: _classes(table[name], train, fold, folds) for name in targets} for prefix, table in tasks.items()
-    }
-    places = [
-        (site, layer, role)
-        for site in sites
-        for layer in range(acts.sizes["layer"])
-        for role in range(acts.sizes["role"])
+    tables = {"": targets} | ({"control_": control_task(targets, types, seed)} if "selectivity" in controls else {})
+    tasks = [
+        _Task.of(prefix, table[name], chosen[name], fold, folds) for prefix, table in tables.items() for name in targets
     ]
-    jobs = [(prefix, name, *place) for prefix in tasks for name in targets for place in places]
-    done = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_fit_cell)(acts[site].values[layer, role].reshape(n, -1), encoded[prefix][name], fold, folds, C)
-        for prefix, name, site, layer, role in jobs
-    )
-    cells = dict(zip(jobs, tqdm(done, total=len(jobs), desc="probes", unit="cell"), strict=True))
+    read = _at_every_place(acts, tasks, fold, folds, C)
+    return _labelled(read, tasks, list(tables), acts, list(targets.columns))
 
-    variables = {}
-    shape = (len(targets.columns), len(sites), acts.sizes["layer"], acts.sizes["role"], -1)
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One column to be read."""
+
+    prefix: str
+    name: str
+    kind: Kind
+    known: "np.ndarray"
+    """[prompt]"""
+    values: "np.ndarray"
+    """Class numbers, or for ridge numbers [prompt]; anything where unknown."""
+    n_values: int
+    """Scores that a prompt is given."""
+
+    @classmethod
+    def of(cls, prefix: str, column: "pd.Series", kind: Kind, fold: "np.ndarray", folds: int) -> "_Task":
+        import numpy as np
+        import pandas as pd
+
+        column = column.reset_index(drop=True)
+        known = column.notna().to_numpy()
+        if kind == "ridge":
+            values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+            if not np.isfinite(values[known]).all():
+                raise PbbError(
+                    f"The target {column.name!r} is read by ridge, and not all its values are finite numbers."
+                )
+            enough = all((known & (fold >= 0) & (fold != k)).sum() >= 2 for k in range(folds))
+        else:
+            values = pd.factorize(column, sort=True)[0]
+            enough = all(len(set(values[known & (fold >= 0) & (fold != k)])) >= 2 for k in range(folds))
+        if not enough:
+            raise PbbError(
+                f"The target {column.name!r} has fewer than two classes to learn: leave it out or add prompts."
+            )
+        return cls(prefix, str(column.name), kind, known, values, 1 if kind == "ridge" else int(values.max()) + 1)
+
+
+def _at_every_place(acts: "xr.Dataset", tasks: list[_Task], fold: "np.ndarray", folds: int, strength: float) -> list:
+    """For each site, layer and role the scores [task, fold] and what is said of each prompt [task, prompt]."""
+    import itertools
+
+    import numpy as np
+    from tqdm import tqdm
+
+    read: list = []
+    places = list(itertools.product(range(acts.sizes["layer"]), range(acts.sizes["role"])))
+    at_once = max(1, int(VALUES_AT_ONCE / (sum(task.n_values for task in tasks) * len(fold))))
+    with tqdm(total=len(places) * len(acts.data_vars), desc="probes", unit="place", delay=2) as progress:
+        for site in acts.data_vars:
+            for start in range(0, len(places), at_once):
+                some = places[start : start + at_once]
+                values = np.stack([acts[site].values[place].reshape(len(fold), -1) for place in some]).astype(float)
+                if not (finite := np.isfinite(values).all(2)).all():
+                    place, prompt = np.argwhere(~finite)[0]
+                    raise PbbError(
+                        f"The activation {site} at layer {acts['layer'].values[some[place][0]]} is NaN or infinite for "
+                        f"prompt {prompt}: leave it out, or capture it in float32."
+                    )
+                scores, said = _read_places(values, tasks, fold, folds, strength)
+                read += list(zip(scores, said, strict=True))
+                progress.update(len(some))
+    return read
+
+
+def _read_places(features: "np.ndarray", tasks: list[_Task], fold: "np.ndarray", folds: int, strength: float):
+    """Fit all tasks on features [place, prompt, feature], those with the same rows together, and read the other rows.
+
+    Returns the scores [place, task, fold] and what is said of each prompt [place, task, prompt].
+    """
+    import numpy as np
+
+    train = fold >= 0
+    scores = np.full((len(features), len(tasks), folds), np.nan)
+    said = np.full((len(features), len(tasks), len(fold)), np.nan)
+    groups: dict[bytes, list[int]] = {}
+    for i, task in enumerate(tasks):
+        said[:, i, task.known & ~train] = 0.0
+        groups.setdefault(task.known.tobytes(), []).append(i)
+    for together in groups.values():
+        known = tasks[together[0]].known
+        others = np.flatnonzero(known & ~train)
+        for k in range(folds):
+            rows, held_out = np.flatnonzero(known & train & (fold != k)), np.flatnonzero(known & (fold == k))
+            columns = [tasks[i].values[rows] for i in together]
+            fitted = fit_together(features[:, rows], columns, [tasks[i].kind for i in together], strength)
+            for where in (held_out, others):
+                new = features[:, where]
+                for i, reader in zip(together, fitted, strict=True):
+                    found = reader.read(new)
+                    found = found if tasks[i].kind == "ridge" else found == tasks[i].values[where]
+                    said[:, i, where] = found if where is held_out else said[:, i, where] + found / folds
+            for i in together if len(held_out) else ():
+                of_fold, right = said[:, i, held_out], tasks[i].values[held_out]
+                scores[:, i, k] = _r2(of_fold, right) if tasks[i].kind == "ridge" else of_fold.mean(1)
+    return scores, said
+
+
+def _r2(predicted: "np.ndarray", values: "np.ndarray") -> "np.ndarray":
+    """[place] of predictions [place, row]; NaN where all values are the same."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - ((values - predicted) ** 2).sum(1) / ((values - values.mean()) ** 2).sum()
+
+
+def _labelled(
+    read: list, tasks: list[_Task], prefixes: list[str], acts: "xr.Dataset", names: list[str]
+) -> "xr.Dataset":
+    import numpy as np
+    import xarray as xr
+
     dims = ("target", "site", "layer", "role")
-    for prefix in tasks:
-        chosen = [cells[prefix, name, *place] for name in targets for place in places]
-        variables[f"{prefix}accuracy"] = ((*dims, "fold"), np.stack([a for a, _ in chosen]).reshape(shape))
-        variables[f"{prefix}correct"] = ((*dims, "prompt"), np.stack([c for _, c in chosen]).reshape(shape))
-    coords = {"target": list(targets.columns), "site": sites, "layer": acts["layer"], "role": acts["role"]}
+    shape = (len(names), len(acts.data_vars), acts.sizes["layer"], acts.sizes["role"], -1)
+    kinds = {task.name: task.kind for task in tasks}
+    variables = {}
+    for prefix in prefixes:
+        mine = [i for i, task in enumerate(tasks) if task.prefix == prefix]
+        for part, (over, of_classes, of_numbers) in enumerate(
+            (("fold", "accuracy", "r2"), ("prompt", "correct", "predicted"))
+        ):
+            values = np.stack([at[part][i] for i in mine for at in read]).reshape(shape)
+            by_ridge = np.array([kinds[name] == "ridge" for name in names])[:, None, None, None, None]
+            if not by_ridge.all():
+                variables[f"{prefix}{of_classes}"] = ((*dims, over), np.where(by_ridge, np.nan, values))
+            if by_ridge.any():
+                variables[f"{prefix}{of_numbers}"] = ((*dims, over), np.where(by_ridge, values, np.nan))
+    coords = {"target": names, "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     return xr.Dataset(variables, coords=coords)
+
+
+def _check_kinds(kinds: Mapping[str, Kind], targets: "pd.DataFrame") -> dict[str, Kind]:
+    """The kind of each target's probe."""
+    if unknown := set(kinds) - set(targets.columns):
+        raise PbbError(f"kinds names {min(unknown)!r}, which is no target: {', '.join(map(str, targets.columns))}.")
+    if strange := set(kinds.values()) - set(KINDS):
+        raise PbbError(f"Unknown kind {min(strange)!r}: choose from {', '.join(KINDS)}.")
+    return {name: kinds.get(name, "logistic") for name in targets.columns}
 
 
 def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
@@ -126,45 +250,3 @@ def _deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
 
     codes = pd.factorize(clusters)[0]
     return np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds
-
-
-def _classes(values: "pd.Series", train: "np.ndarray", fold: "np.ndarray", folds: int) -> "np.ndarray":
-    """Class numbers [prompt], -1 where missing."""
-    import pandas as pd
-
-    codes = pd.factorize(values.reset_index(drop=True), sort=True)[0]
-    for k in range(folds):
-        if len(set(codes[train & (fold != k) & (codes >= 0)])) < 2:
-            raise PbbError(
-                f"The target {values.name!r} has fewer than two classes to learn: leave it out or add prompts."
-            )
-    return codes
-
-
-def _fit_cell(
-    features: "np.ndarray", classes: "np.ndarray", fold: "np.ndarray", folds: int, inverse_strength: float
-) -> "tuple[np.ndarray, np.ndarray]":
-    """Accuracy [fold] on held-out training rows, and correctness [prompt]."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    known = classes >= 0
-    train = fold >= 0
-    correct = np.full(len(classes), np.nan)
-    correct[known & ~train] = 0.0
-    accuracy = np.full(folds, np.nan)
-    with threadpool_limits(1):  # the cells run in parallel
-        for k in range(folds):
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_strength, max_iter=1000))
-            fitted = known & train & (fold != k)
-            held_out = known & (fold == k)
-            probe.fit(features[fitted], classes[fitted])
-            if held_out.any():
-                correct[held_out] = probe.predict(features[held_out]) == classes[held_out]
-                accuracy[k] = correct[held_out].mean()
-            if (known & ~train).any():
-                correct[known & ~train] += (probe.predict(features[known & ~train]) == classes[known & ~train]) / folds
-    return accuracy, correct

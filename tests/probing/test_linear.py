@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.neighbors import NearestCentroid
+from sklearn.preprocessing import StandardScaler
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.linear import control_task, fit_probes
@@ -28,7 +31,7 @@ def labels(classes=3, seed=1) -> pd.DataFrame:
 
 
 def fit(acts, targets, clusters=CLUSTER, **options) -> xr.Dataset:
-    return fit_probes(acts, targets, clusters, n_jobs=1, **options)
+    return fit_probes(acts, targets, clusters, **options)
 
 
 def planted(classes=3, strength=1.5, **options):
@@ -142,7 +145,7 @@ def test_missing_targets_are_left_out_of_that_target_only():
     expected = [state[(fold == k) & ~missing].mean() for k in range(5)]
     assert np.allclose(probes["accuracy"].sel(target="state_1").values.squeeze(), expected)
     kept = acts.isel(prompt=np.flatnonzero(~missing))
-    without = fit_probes(kept, targets[~missing][["output"]], CLUSTER[~missing], n_jobs=1)
+    without = fit_probes(kept, targets[~missing][["output"]], CLUSTER[~missing])
     assert np.array_equal(without["correct"].values.squeeze(), state[~missing])
 
 
@@ -195,4 +198,68 @@ def test_the_control_task_deals_one_class_a_type_from_the_targets_own():
 def test_arguments_that_do_not_fit_are_refused(change, message):
     arguments = {"targets": labels(), "clusters": CLUSTER} | change
     with pytest.raises(PbbError, match=message):
-        fit_probes(dataset(), **arguments, n_jobs=1)
+        fit_probes(dataset(), **arguments)
+
+
+def test_targets_of_mixed_kinds_in_one_call():
+    acts, targets = planted(classes=3, layers=2, width=8)
+    x = acts["resid_post"].values.astype(float)
+    missing = np.arange(N) % 7 == 0
+    number = pd.Series(x[1, 0] @ np.arange(8) + 3).where(~missing)
+    targets = targets.assign(number=number, nearest=targets["output"])
+    kinds = {"number": "ridge", "nearest": "mean_difference"}
+    train = CLUSTER < 15
+    probes = fit(acts, targets, kinds=kinds, folds=3, C=2.0, train=train)
+    assert probes["accuracy"].sel(target="number").isnull().all()
+    assert probes["r2"].sel(target=["output", "nearest"]).isnull().all()
+    fold = np.full(N, -1)
+    fold[train] = fold_of(CLUSTER[train], 0, 3)
+    predicted, nearest, r2 = np.zeros(N), np.zeros(N), []
+    for k in range(3):
+        fitted = train & (fold != k)
+        scaler = StandardScaler().fit(x[1, 0, fitted & ~missing])
+        ridge = Ridge(alpha=0.5).fit(scaler.transform(x[1, 0, fitted & ~missing]), number[fitted & ~missing])
+        said = ridge.predict(scaler.transform(x[1, 0]))
+        held_out = (fold == k) & ~missing
+        predicted[held_out] = said[held_out]
+        predicted[~train & ~missing] += said[~train & ~missing] / 3
+        r2.append(r2_score(number[held_out], said[held_out]))
+        scaler = StandardScaler().fit(x[0, 0, fitted])
+        centroid = NearestCentroid().fit(scaler.transform(x[0, 0, fitted]), targets["output"][fitted])
+        right = centroid.predict(scaler.transform(x[0, 0])) == targets["output"]
+        nearest[fold == k] = right[fold == k]
+        nearest[~train] += right[~train] / 3
+    read = probes.sel(site="resid_post", role="answer")
+    assert np.allclose(read["r2"].sel(target="number", layer=1), r2)
+    found = read["predicted"].sel(target="number", layer=1).values
+    assert np.isnan(found[missing]).all()
+    assert np.allclose(found[~missing], predicted[~missing], rtol=1e-5)
+    assert np.allclose(read["correct"].sel(target="nearest", layer=0), nearest)
+
+
+def test_places_fitted_together_are_each_alone(monkeypatch):
+    acts, targets = planted(layers=3)
+    at_once = fit_probes(acts, targets, CLUSTER, controls=("selectivity",))
+    monkeypatch.setattr("pbb_probe.probing.linear.VALUES_AT_ONCE", 1)
+    xr.testing.assert_allclose(fit_probes(acts, targets, CLUSTER, controls=("selectivity",)), at_once)
+
+
+def test_activations_that_are_no_numbers_are_named():
+    acts, targets = planted(layers=3, roles=("name", "answer"))
+    acts["resid_post"][2, 1, 17, 3] = np.inf
+    with pytest.raises(PbbError, match="resid_post at layer 2 is NaN or infinite for prompt 17"):
+        fit(acts, targets)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ({"nothing": "ridge"}, "names 'nothing', which is no target"),
+        ({"output": "tree"}, "Unknown kind 'tree'"),
+        ({"word": "ridge"}, "not all its values are finite numbers"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused(kinds, said):
+    targets = labels().assign(word=np.where(np.arange(N) % 2, "a", "b"))
+    with pytest.raises(PbbError, match=said):
+        fit(dataset(), targets, kinds=kinds)

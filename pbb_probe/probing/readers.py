@@ -1,0 +1,117 @@
+"""Linear readers of several columns of values from the same rows, at several places at once."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pbb_probe.errors import PbbError
+from pbb_probe.probing.probe import KINDS, Kind, LinearProbe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def fit_probe(
+    features: "np.ndarray",
+    values: Sequence[Any],
+    kind: Kind = "logistic",
+    C: float = 1.0,  # noqa: N803 (scikit-learn's name)
+) -> LinearProbe:
+    """One probe on all rows of activations [row, ...], as `fit_probes` fits it, to be used on others.
+
+    Raises:
+        PbbError: lengths that differ, NaN or infinite activations, one class, or an unknown kind.
+    """
+    import numpy as np
+
+    if kind not in KINDS:
+        raise PbbError(f"Unknown kind {kind!r}: choose from {', '.join(KINDS)}.")
+    flat = np.asarray(features, dtype=float)
+    flat = flat.reshape(len(flat), -1)
+    column = np.asarray(values)
+    if len(column) != len(flat):
+        raise PbbError(f"There are {len(flat)} activations and {len(column)} values: give one a row.")
+    if not np.isfinite(flat).all():
+        raise PbbError(f"The activation of row {np.argwhere(~np.isfinite(flat))[0][0]} is NaN or infinite.")
+    if kind != "ridge" and len(set(column.tolist())) < 2:
+        raise PbbError("All rows have the same value: a probe needs at least two classes.")
+    (readers,) = fit_together(flat[None], [column], [kind], C)
+    return LinearProbe(kind, tuple(readers.classes.tolist()), readers.coefficients[0], readers.intercepts[0])
+
+
+class Readers(NamedTuple):
+    """One column's probes at several places."""
+
+    classes: "np.ndarray"
+    """The values told apart [class]; none for ridge."""
+    coefficients: "np.ndarray"
+    """[place, class, feature], in the units of the features."""
+    intercepts: "np.ndarray"
+    """[place, class]"""
+
+    def read(self, features: "np.ndarray") -> "np.ndarray":
+        """The likeliest classes, or numbers [place, row], of features [place, row, feature]."""
+        scores = features @ self.coefficients.transpose(0, 2, 1) + self.intercepts[:, None]
+        return self.classes[scores.argmax(2)] if len(self.classes) else scores[..., 0]
+
+
+def fit_together(
+    features: "np.ndarray", columns: Sequence["np.ndarray"], kinds: Sequence[Kind], strength: float
+) -> list[Readers]:
+    """Probes of several columns of values [row] on the same rows of features [place, row, feature]."""
+    import numpy as np
+
+    mean, scale = features.mean(1, keepdims=True), features.std(1, keepdims=True)
+    scale[scale <= 1e-12 * np.abs(mean)] = 1.0  # constant up to rounding
+    standard = (features - mean) / scale
+    coded = [np.unique(column, return_inverse=True) for column in columns]
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    if logistic := [i for i, kind in enumerate(kinds) if kind == "logistic"]:
+        for i, fitted in zip(logistic, _logistic(standard, [coded[i] for i in logistic], strength), strict=True):
+            found[i] = fitted
+    if ridge := [i for i, kind in enumerate(kinds) if kind == "ridge"]:
+        numbers = np.stack([columns[i] for i in ridge], axis=1).astype(float)
+        weights = np.stack([_ridge(place, numbers - numbers.mean(0), 1 / strength) for place in standard])
+        for column, i in enumerate(ridge):
+            found[i] = weights[:, None, :, column], np.full((len(features), 1), numbers[:, column].mean())
+    for i, kind in enumerate(kinds):
+        if kind == "mean_difference":
+            classes, codes = coded[i]
+            means = np.stack([standard[:, codes == k].mean(1) for k in range(len(classes))], axis=1)
+            found[i] = means, -(means**2).sum(2) / 2  # the largest score is that of the nearest mean
+    readers = []
+    for i, kind in enumerate(kinds):
+        coefficients = found[i][0] / scale
+        intercepts = found[i][1] - (coefficients * mean).sum(2)
+        readers.append(Readers(coded[i][0][:0] if kind == "ridge" else coded[i][0], coefficients, intercepts))
+    return readers
+
+
+def _logistic(standard: "np.ndarray", coded: list, strength: float) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+    """Coefficients [place, class, feature] and intercepts [place, class] of each coded column."""
+    import numpy as np
+    import torch
+
+    from pbb_probe.probing.logistic import fit_logistic
+
+    n, device = len(standard), "cuda" if torch.cuda.is_available() else "cpu"
+    sizes = [len(classes) for classes, _ in coded]
+    codes = torch.from_numpy(np.stack([codes for _, codes in coded], axis=1))
+    fitted = fit_logistic(
+        torch.from_numpy(standard).to(device),
+        codes.expand(n, -1, -1),
+        torch.tensor(sizes).expand(n, -1),
+        torch.full((n, len(sizes)), strength),
+    )
+    for column, size in enumerate(sizes):
+        yield fitted.coefficients[:, column, :size].cpu().numpy(), fitted.intercepts[:, column, :size].cpu().numpy()
+
+
+def _ridge(features: "np.ndarray", numbers: "np.ndarray", alpha: float) -> "np.ndarray":
+    """[feature, column]: the minimum of |numbers - features w|^2 + alpha |w|^2, in the smaller of its two forms."""
+    import numpy as np
+    from scipy.linalg import solve
+
+    n_rows, width = features.shape
+    if n_rows < width:
+        return features.T @ solve(features @ features.T + alpha * np.eye(n_rows), numbers, assume_a="pos")
+    return solve(features.T @ features + alpha * np.eye(width), features.T @ numbers, assume_a="pos")
