@@ -1,4 +1,4 @@
-"""The default study as a script to copy and change: finetune, open, probe, patch, compare.
+"""The default study as a script to copy and change: finetune, open, probe, patch, map, compare.
 
     python experiments/locate_evaluation.py --out runs/script
 
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import xarray as xr
 
 import pbb_probe as pbb
@@ -67,6 +68,19 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
     )
 
 
+def carry(model, corpus, n: int, seed: int):
+    """What each place carries in pairs that the model answers correctly on both sides, by group and number of steps."""
+    tables = []
+    for group in ("with_io", "without_io"):
+        pairs = pbb.make_transfer_pairs(corpus, model, group, n=n, seed=seed, unseen=True)
+        carried = pbb.transfer_map(
+            model, base=pairs.corrupted, source=pairs.clean, roles=ROLES, controls=("random",), seed=seed
+        )
+        both = (carried["base_correct"] * carried["source_correct"]).values.astype(bool)
+        tables.append(pbb.carried_table(carried.isel(pair=both), by=("group", "steps"), seed=seed))
+    return pd.concat(tables, ignore_index=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/script"))
@@ -88,6 +102,10 @@ def main() -> None:
         tables[f"patching_{swap}"] = patch(model, corpus, swap, options.n, options.seed)
         figure = pbb.figures.patching_heatmap(tables[f"patching_{swap}"], title=f"Recovery, {swap} swapped")
         figure.write_html(options.out / f"patching_{swap}.html")
+    tables["transfer"] = carry(model, corpus, options.n, options.seed)
+    for steps, table in tables["transfer"].groupby("steps"):
+        figure = pbb.figures.transfer_map(table, title=f"What each place carries: programs of {steps} steps")
+        figure.write_html(options.out / f"transfer_{steps}.html")
     for name, table in tables.items():
         table.to_csv(options.out / f"{name}.csv", index=False)
     print(f"tables and figures: {options.out}")
