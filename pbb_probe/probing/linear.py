@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONTROLS = ("selectivity",)
+FEATURES_AT_ONCE = 20_000_000
+"""Activations (prompts x features) of the places that are fitted together: a few copies of them are held in float64."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
@@ -136,9 +138,11 @@ def _at_every_place(acts: "xr.Dataset", tasks: list[_Task], fold: "np.ndarray", 
 
     read: list = []
     places = list(itertools.product(range(acts.sizes["layer"]), range(acts.sizes["role"])))
-    at_once = max(1, int(VALUES_AT_ONCE / (sum(task.n_values for task in tasks) * len(fold))))
+    n_values = sum(task.n_values for task in tasks)
     with tqdm(total=len(places) * len(acts.data_vars), desc="probes", unit="place", delay=2) as progress:
         for site in acts.data_vars:
+            width = acts[site].values[0, 0].size // len(fold)
+            at_once = max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / len(fold)))
             for start in range(0, len(places), at_once):
                 some = places[start : start + at_once]
                 values = np.stack([acts[site].values[place].reshape(len(fold), -1) for place in some]).astype(float)

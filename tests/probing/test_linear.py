@@ -237,10 +237,11 @@ def test_targets_of_mixed_kinds_in_one_call():
     assert np.allclose(read["correct"].sel(target="nearest", layer=0), nearest)
 
 
-def test_places_fitted_together_are_each_alone(monkeypatch):
+@pytest.mark.parametrize("limit", ["VALUES_AT_ONCE", "FEATURES_AT_ONCE"])
+def test_places_fitted_together_are_each_alone(limit, monkeypatch):
     acts, targets = planted(layers=3)
     at_once = fit_probes(acts, targets, CLUSTER, controls=("selectivity",))
-    monkeypatch.setattr("pbb_probe.probing.linear.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(f"pbb_probe.probing.linear.{limit}", 1)
     xr.testing.assert_allclose(fit_probes(acts, targets, CLUSTER, controls=("selectivity",)), at_once)
 
 
