@@ -109,7 +109,8 @@ class _Measurement:
                 self._kept[i] = recorded
             del recorded  # before the next are made
         self.base_final, other_final = (torch.cat(side) for side in zip(*finals, strict=True))
-        base, other = (self._measure(final[None])[:, 0] for final in (self.base_final, other_final))
+        base = self._measure(self.base_final[None])[:, 0]
+        other = self._measure(other_final[None], self.giver)[:, 0]  # each by its own model's unembedding
         self.means = self._means(chunks) if grid.source in ("mean", "mean_difference") else {}
         # a cell that changes nothing measures what the unpatched run does
         values = {
@@ -320,11 +321,11 @@ class _Measurement:
             for i, (site, layer, head, place) in enumerate(cells):
                 values[site][:, self.grid.layers.index(layer), head, place] = measured[:, i]
 
-    def _measure(self, finals: "torch.Tensor") -> "torch.Tensor":
-        """Final activations [cell, pair, k, d_model] -> [metric, cell, pair]."""
+    def _measure(self, finals: "torch.Tensor", engine: "Engine | None" = None) -> "torch.Tensor":
+        """Final activations [cell, pair, k, d_model] -> [metric, cell, pair]; those of another model by its engine."""
         import torch
 
-        return torch.stack([self.measured(logits) for logits in self.engine.logits(finals)], dim=1)
+        return torch.stack([self.measured(logits) for logits in (engine or self.engine).logits(finals)], dim=1)
 
 
 def _n_heads(activation: "torch.Tensor") -> int:

@@ -136,7 +136,12 @@ def test_between_models(site, bridge, bare, other_llama):
     )
     expected = by_hand(bare("llama"), lambda pair, layer: given[pair][layer], site)
     assert same(effects[site].values, expected)
-    assert np.abs(effects["clean"] - effects["corrupted"]).min() > 1e-3  # each model's own unpatched run
+    assert effects.attrs["method"] == "fewer layers and positions"
+    with torch.inference_mode():
+        for end, model in (("clean", plain), ("corrupted", bare("llama"))):  # each model's own unpatched run
+            own = [of_pair(model(CORRUPTED).logits[i, -1], i).item() for i in range(4)]
+            assert np.allclose(effects[end], own, rtol=0, atol=1e-5)
+    assert np.abs(effects["clean"] - effects["corrupted"]).min() > 1e-3
 
 
 def test_subspaces_move_only_their_component(bridge, bare):
