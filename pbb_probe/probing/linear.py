@@ -30,11 +30,12 @@ def fit_probes(
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     train: "np.ndarray | None" = None,
-    C: float = 1.0,  # noqa: N803 (scikit-learn's name)
+    C: float | Sequence[float] = 1.0,  # noqa: N803 (scikit-learn's name)
     folds: int = 5,
     controls: Sequence[str] = (),
     types: Sequence[Hashable] | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    balanced: bool = False,
     seed: int = 0,
 ) -> "xr.Dataset":
     """Fit a probe for each target at each site, layer and role.
@@ -44,7 +45,8 @@ def fit_probes(
         targets: a column a target, a row a prompt; missing values are left out of that target.
         clusters: what a row belongs to (its program) [prompt]; a cluster is never split over folds.
         train: rows that may be fitted on [prompt]; all when None.
-        C: inverse regularisation strength, on features standardised by the rows that are fitted on.
+        C: inverse regularisation strength, on features standardised by the rows that are fitted on. Of several, each
+            probe takes the one that does best on clusters held out of its own training rows, in as many inner folds.
         folds: each is held out once.
         controls: `selectivity` fits the same probes to a control task (Hewitt & Liang 2019, 1909.03368): each type gets
             a class at random, drawn from the target's own distribution. It can only be learned by heart.
@@ -52,6 +54,7 @@ def fit_probes(
         kinds: of each target's probe; `logistic` where it is not named. `logistic` is multinomial logistic regression,
             scikit-learn's LogisticRegression; `mean_difference` reads the nearest class mean; `ridge` reads numbers,
             scikit-learn's Ridge with alpha = 1 / C.
+        balanced: weigh a logistic probe's rows so that all classes count alike, as scikit-learn's class_weight does.
         seed: of the folds and of the control task.
 
     Returns:
@@ -59,7 +62,8 @@ def fit_probes(
         role, prompt): for a training row whether the probe that did not see its cluster was right, for any other row
         the share of the folds' probes that were; NaN where the target is missing. Targets read by ridge have instead
         `r2` (target, site, layer, role, fold) and `predicted` (target, site, layer, role, prompt), for rows outside
-        `train` the mean over folds. With the control `selectivity` the same with the prefix `control_`.
+        `train` the mean over folds. Where C is chosen, `C` (target, site, layer, role, fold). With the control
+        `selectivity` the same with the prefix `control_`.
 
     Raises:
         PbbError: lengths that differ, a target with one class, or numbers that are none, fewer clusters than folds, an
@@ -79,6 +83,8 @@ def fit_probes(
         raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
     if (n_clusters := len(set(codes[train]))) < folds or folds < 2:
         raise PbbError(f"{folds} folds need at least 2 folds and as many clusters to train on; there are {n_clusters}.")
+    if not np.size(C) or min(np.atleast_1d(C)) <= 0:
+        raise PbbError(f"C must be above 0, one number or several: it is {C}.")
     chosen = _check_kinds(kinds or {}, targets)
     fold = np.full(n, -1)  # [prompt], -1 outside train
     fold[train] = _deal_folds(codes[train], folds, seed)
@@ -87,8 +93,9 @@ def fit_probes(
     tasks = [
         _Task.of(prefix, table[name], chosen[name], fold, folds) for prefix, table in tables.items() for name in targets
     ]
-    read = _at_every_place(acts, tasks, fold, folds, C)
-    return _labelled(read, tasks, list(tables), acts, list(targets.columns))
+    plan = _Plan(tasks, fold, folds, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed)
+    read = _at_every_place(acts, plan)
+    return _labelled(read, plan, list(tables), acts, list(targets.columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,45 +136,63 @@ class _Task:
         return cls(prefix, str(column.name), kind, known, values, 1 if kind == "ridge" else int(values.max()) + 1)
 
 
-def _at_every_place(acts: "xr.Dataset", tasks: list[_Task], fold: "np.ndarray", folds: int, strength: float) -> list:
-    """For each site, layer and role the scores [task, fold] and what is said of each prompt [task, prompt]."""
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is done at every place."""
+
+    tasks: list[_Task]
+    fold: "np.ndarray"
+    """[prompt], -1 outside train."""
+    folds: int
+    clusters: "np.ndarray"
+    """[prompt]"""
+    strengths: list[float]
+    """Of C, to choose from."""
+    balanced: bool
+    seed: int
+
+
+def _at_every_place(acts: "xr.Dataset", plan: _Plan) -> list:
+    """For each site, layer and role what `_read_places` returns of it."""
     import itertools
 
     import numpy as np
     from tqdm import tqdm
 
     read: list = []
+    n = len(plan.fold)
     places = list(itertools.product(range(acts.sizes["layer"]), range(acts.sizes["role"])))
-    n_values = sum(task.n_values for task in tasks)
+    n_values = sum(task.n_values for task in plan.tasks) * len(plan.strengths)
     with tqdm(total=len(places) * len(acts.data_vars), desc="probes", unit="place", delay=2) as progress:
         for site in acts.data_vars:
-            width = acts[site].values[0, 0].size // len(fold)
-            at_once = max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / len(fold)))
+            width = acts[site].values[0, 0].size // n
+            at_once = max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / n))
             for start in range(0, len(places), at_once):
                 some = places[start : start + at_once]
-                values = np.stack([acts[site].values[place].reshape(len(fold), -1) for place in some]).astype(float)
+                values = np.stack([acts[site].values[place].reshape(n, -1) for place in some]).astype(float)
                 if not (finite := np.isfinite(values).all(2)).all():
                     place, prompt = np.argwhere(~finite)[0]
                     raise PbbError(
                         f"The activation {site} at layer {acts['layer'].values[some[place][0]]} is NaN or infinite for "
                         f"prompt {prompt}: leave it out, or capture it in float32."
                     )
-                scores, said = _read_places(values, tasks, fold, folds, strength)
-                read += list(zip(scores, said, strict=True))
+                read += list(zip(*_read_places(values, plan), strict=True))
                 progress.update(len(some))
     return read
 
 
-def _read_places(features: "np.ndarray", tasks: list[_Task], fold: "np.ndarray", folds: int, strength: float):
+def _read_places(features: "np.ndarray", plan: _Plan) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
     """Fit all tasks on features [place, prompt, feature], those with the same rows together, and read the other rows.
 
-    Returns the scores [place, task, fold] and what is said of each prompt [place, task, prompt].
+    Returns scores [place, task, fold], what is said of each prompt [place, task, prompt], and C [place, task, fold].
     """
     import numpy as np
 
+    tasks, fold, folds = plan.tasks, plan.fold, plan.folds
     train = fold >= 0
     scores = np.full((len(features), len(tasks), folds), np.nan)
     said = np.full((len(features), len(tasks), len(fold)), np.nan)
+    used = np.full_like(scores, plan.strengths[0])
     groups: dict[bytes, list[int]] = {}
     for i, task in enumerate(tasks):
         said[:, i, task.known & ~train] = 0.0
@@ -175,10 +200,13 @@ def _read_places(features: "np.ndarray", tasks: list[_Task], fold: "np.ndarray",
     for together in groups.values():
         known = tasks[together[0]].known
         others = np.flatnonzero(known & ~train)
+        mine = [tasks[i] for i in together]
         for k in range(folds):
             rows, held_out = np.flatnonzero(known & train & (fold != k)), np.flatnonzero(known & (fold == k))
-            columns = [tasks[i].values[rows] for i in together]
-            fitted = fit_together(features[:, rows], columns, [tasks[i].kind for i in together], strength)
+            if len(plan.strengths) > 1:
+                used[:, together, k] = _chosen_strengths(features, mine, rows, plan)
+            columns, kinds = [task.values[rows] for task in mine], [task.kind for task in mine]
+            fitted = fit_together(features[:, rows], columns, kinds, used[:, together, k], plan.balanced)
             for where in (held_out, others):
                 new = features[:, where]
                 for i, reader in zip(together, fitted, strict=True):
@@ -188,7 +216,29 @@ def _read_places(features: "np.ndarray", tasks: list[_Task], fold: "np.ndarray",
             for i in together if len(held_out) else ():
                 of_fold, right = said[:, i, held_out], tasks[i].values[held_out]
                 scores[:, i, k] = _r2(of_fold, right) if tasks[i].kind == "ridge" else of_fold.mean(1)
-    return scores, said
+    return scores, said, used
+
+
+def _chosen_strengths(features: "np.ndarray", tasks: list[_Task], rows: "np.ndarray", plan: _Plan) -> "np.ndarray":
+    """The C [place, task] that does best on clusters held out of these rows; the smallest of equals."""
+    import numpy as np
+
+    inner = _deal_folds(plan.clusters[rows], plan.folds, plan.seed)
+    grid = sorted(plan.strengths)
+    every = [(task, c) for task in tasks for c in grid]
+    gained = np.zeros((len(features), len(every)))
+    for k in range(plan.folds):
+        fitted, new = rows[inner != k], rows[inner == k]
+        columns, kinds = [task.values[fitted] for task, _ in every], [task.kind for task, _ in every]
+        if any(kind != "ridge" and len(set(column)) < 2 for kind, column in zip(kinds, columns, strict=True)):
+            continue  # nothing can be learned in this inner fold
+        strengths = np.tile([c for _, c in every], (len(features), 1))
+        readers = fit_together(features[:, fitted], columns, kinds, strengths, plan.balanced)
+        held_out = features[:, new]
+        for j, (reader, (task, _)) in enumerate(zip(readers, every, strict=True)):
+            found, right = reader.read(held_out), task.values[new]
+            gained[:, j] += -((found - right) ** 2).sum(1) if task.kind == "ridge" else (found == right).sum(1)
+    return np.array(grid)[gained.reshape(len(features), len(tasks), -1).argmax(2)]
 
 
 def _r2(predicted: "np.ndarray", values: "np.ndarray") -> "np.ndarray":
@@ -199,18 +249,16 @@ def _r2(predicted: "np.ndarray", values: "np.ndarray") -> "np.ndarray":
         return 1 - ((values - predicted) ** 2).sum(1) / ((values - values.mean()) ** 2).sum()
 
 
-def _labelled(
-    read: list, tasks: list[_Task], prefixes: list[str], acts: "xr.Dataset", names: list[str]
-) -> "xr.Dataset":
+def _labelled(read: list, plan: _Plan, prefixes: list[str], acts: "xr.Dataset", names: list[str]) -> "xr.Dataset":
     import numpy as np
     import xarray as xr
 
     dims = ("target", "site", "layer", "role")
     shape = (len(names), len(acts.data_vars), acts.sizes["layer"], acts.sizes["role"], -1)
-    kinds = {task.name: task.kind for task in tasks}
+    kinds = {task.name: task.kind for task in plan.tasks}
     variables = {}
     for prefix in prefixes:
-        mine = [i for i, task in enumerate(tasks) if task.prefix == prefix]
+        mine = [i for i, task in enumerate(plan.tasks) if task.prefix == prefix]
         for part, (over, of_classes, of_numbers) in enumerate(
             (("fold", "accuracy", "r2"), ("prompt", "correct", "predicted"))
         ):
@@ -220,6 +268,9 @@ def _labelled(
                 variables[f"{prefix}{of_classes}"] = ((*dims, over), np.where(by_ridge, np.nan, values))
             if by_ridge.any():
                 variables[f"{prefix}{of_numbers}"] = ((*dims, over), np.where(by_ridge, values, np.nan))
+        if len(plan.strengths) > 1:
+            used = np.stack([at[2][i] for i in mine for at in read]).reshape(shape)
+            variables[f"{prefix}C"] = ((*dims, "fold"), used)
     coords = {"target": names, "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     return xr.Dataset(variables, coords=coords)
 

@@ -55,25 +55,37 @@ class Readers(NamedTuple):
 
 
 def fit_together(
-    features: "np.ndarray", columns: Sequence["np.ndarray"], kinds: Sequence[Kind], strength: float
+    features: "np.ndarray",
+    columns: Sequence["np.ndarray"],
+    kinds: Sequence[Kind],
+    strengths: "np.ndarray | float",
+    balanced: bool = False,
 ) -> list[Readers]:
-    """Probes of several columns of values [row] on the same rows of features [place, row, feature]."""
+    """Probes of several columns of values [row] on the same rows of features [place, row, feature].
+
+    Args:
+        features: of the rows that are fitted on.
+        columns: class values, or numbers for ridge.
+        kinds: of each column's probe.
+        strengths: C of each place and column [place, column], or of all.
+        balanced: weigh a logistic probe's rows so that all classes count alike, as scikit-learn's class_weight does.
+    """
     import numpy as np
 
     mean, scale = features.mean(1, keepdims=True), features.std(1, keepdims=True)
     scale[scale <= 1e-12 * np.abs(mean)] = 1.0  # constant up to rounding
     standard = (features - mean) / scale
+    strengths = np.broadcast_to(strengths, (len(features), len(columns)))
     coded = [np.unique(column, return_inverse=True) for column in columns]
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     if logistic := [i for i, kind in enumerate(kinds) if kind == "logistic"]:
-        for i, fitted in zip(logistic, _logistic(standard, [coded[i] for i in logistic], strength), strict=True):
-            found[i] = fitted
-    if ridge := [i for i, kind in enumerate(kinds) if kind == "ridge"]:
-        numbers = np.stack([columns[i] for i in ridge], axis=1).astype(float)
-        weights = np.stack([_ridge(place, numbers - numbers.mean(0), 1 / strength) for place in standard])
-        for column, i in enumerate(ridge):
-            found[i] = weights[:, None, :, column], np.full((len(features), 1), numbers[:, column].mean())
+        fitted = _logistic(standard, [coded[i] for i in logistic], strengths[:, logistic], balanced)
+        found |= dict(zip(logistic, fitted, strict=True))
     for i, kind in enumerate(kinds):
+        if kind == "ridge":
+            numbers = columns[i].astype(float)
+            weights = [_ridge(*at, numbers - numbers.mean()) for at in zip(standard, 1 / strengths[:, i], strict=True)]
+            found[i] = np.stack(weights)[:, None], np.full((len(features), 1), numbers.mean())
         if kind == "mean_difference":
             classes, codes = coded[i]
             means = np.stack([standard[:, codes == k].mean(1) for k in range(len(classes))], axis=1)
@@ -86,7 +98,9 @@ def fit_together(
     return readers
 
 
-def _logistic(standard: "np.ndarray", coded: list, strength: float) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+def _logistic(
+    standard: "np.ndarray", coded: list, strengths: "np.ndarray", balanced: bool
+) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
     """Coefficients [place, class, feature] and intercepts [place, class] of each coded column."""
     import numpy as np
     import torch
@@ -96,18 +110,23 @@ def _logistic(standard: "np.ndarray", coded: list, strength: float) -> "Iterator
     n, device = len(standard), "cuda" if torch.cuda.is_available() else "cpu"
     sizes = [len(classes) for classes, _ in coded]
     codes = torch.from_numpy(np.stack([codes for _, codes in coded], axis=1))
+    counts = [np.bincount(codes) for _, codes in coded]
+    weights = np.stack(
+        [(len(codes) / len(count) / count)[codes] for (_, codes), count in zip(coded, counts, strict=True)], axis=1
+    )
     fitted = fit_logistic(
         torch.from_numpy(standard).to(device),
         codes.expand(n, -1, -1),
         torch.tensor(sizes).expand(n, -1),
-        torch.full((n, len(sizes)), strength),
+        torch.from_numpy(np.array(strengths, dtype=float)),
+        torch.from_numpy(weights).expand(n, -1, -1) if balanced else None,
     )
     for column, size in enumerate(sizes):
         yield fitted.coefficients[:, column, :size].cpu().numpy(), fitted.intercepts[:, column, :size].cpu().numpy()
 
 
-def _ridge(features: "np.ndarray", numbers: "np.ndarray", alpha: float) -> "np.ndarray":
-    """[feature, column]: the minimum of |numbers - features w|^2 + alpha |w|^2, in the smaller of its two forms."""
+def _ridge(features: "np.ndarray", alpha: float, numbers: "np.ndarray") -> "np.ndarray":
+    """[feature]: the minimum of |numbers - features w|^2 + alpha |w|^2, in the smaller of its two forms."""
     import numpy as np
     from scipy.linalg import solve
 

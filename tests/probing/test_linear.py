@@ -245,6 +245,68 @@ def test_places_fitted_together_are_each_alone(limit, monkeypatch):
     xr.testing.assert_allclose(fit_probes(acts, targets, CLUSTER, controls=("selectivity",)), at_once)
 
 
+def test_the_strength_that_does_best_on_held_out_clusters_is_chosen():
+    """As a plain loop with scikit-learn chooses it, for classes and for numbers, at each place by itself."""
+    acts, targets = planted(layers=2, width=30, strength=0.35)
+    number = acts["resid_post"].values[0, 0].astype(float) @ np.random.default_rng(5).normal(size=30)
+    number = number + 8 * np.random.default_rng(6).normal(size=N)
+    targets = targets.assign(number=number)
+    grid = [1.0, 0.001, 30.0, 0.03]
+    probes = fit(acts, targets, C=grid, folds=3, kinds={"number": "ridge"}, seed=2)
+    fold = fold_of(CLUSTER, 2, 3)
+    chosen = probes["C"].sel(site="resid_post", role="answer")
+    for layer in (0, 1):
+        x = acts["resid_post"].values[layer, 0].astype(float)
+        for k in range(3):
+            rows = np.flatnonzero(fold != k)
+            inner = fold_of(CLUSTER[rows], 2, 3)
+            right, errors = [], []
+            for c in sorted(grid):
+                hits = error = 0.0
+                for j in range(3):
+                    fitted, new = rows[inner != j], rows[inner == j]
+                    scaler = StandardScaler().fit(x[fitted])
+                    here, there = scaler.transform(x[fitted]), scaler.transform(x[new])
+                    probe = LogisticRegression(C=c, max_iter=10_000, tol=1e-8).fit(here, targets["output"][fitted])
+                    hits += (probe.predict(there) == targets["output"][new]).sum()
+                    said = Ridge(alpha=1 / c).fit(here, number[fitted]).predict(there)
+                    error += ((said - number[new]) ** 2).sum()
+                right.append(hits)
+                errors.append(error)
+            assert chosen.sel(target="output", layer=layer, fold=k) == sorted(grid)[int(np.argmax(right))]
+            assert chosen.sel(target="number", layer=layer, fold=k) == sorted(grid)[int(np.argmin(errors))]
+    assert len(np.unique(chosen)) > 1  # they do not all agree
+    best = float(chosen.sel(target="output", layer=0, fold=0))
+    alone = fit(acts, targets[["output"]], C=best, folds=3, seed=2)["accuracy"]
+    here = {"target": "output", "site": "resid_post", "layer": 0, "role": "answer", "fold": 0}
+    assert float(alone.sel(here)) == float(probes["accuracy"].sel(here))
+
+
+def test_balanced_classes_count_alike():
+    acts, _ = planted(classes=2, width=6, strength=0.8)
+    rare = np.random.default_rng(2).random(N) < 0.15
+    acts["resid_post"][0, 0, rare, 0] += 1.2
+    targets = pd.DataFrame({"rare": rare, "number": acts["resid_post"].values[0, 0, :, 1]})
+    found = {}
+    for balanced in (False, True):
+        probes = fit(acts, targets, folds=4, balanced=balanced, kinds={"number": "ridge"})
+        x, fold, correct = acts["resid_post"].values[0, 0].astype(float), fold_of(CLUSTER, 0, 4), np.zeros(N)
+        for k in range(4):
+            scaler = StandardScaler().fit(x[fold != k])
+            probe = LogisticRegression(class_weight="balanced" if balanced else None, tol=1e-8, max_iter=10_000)
+            probe.fit(scaler.transform(x[fold != k]), rare[fold != k])
+            correct[fold == k] = probe.predict(scaler.transform(x[fold == k])) == rare[fold == k]
+        found[balanced] = probes["correct"].sel(target="rare").values.squeeze()
+        assert np.array_equal(found[balanced], correct)
+    assert found[True][rare].mean() > found[False][rare].mean() + 0.1
+
+
+@pytest.mark.parametrize("strength", [0, -1.0, [1.0, 0.0], []])
+def test_strengths_that_are_none_are_refused(strength):
+    with pytest.raises(PbbError, match="C must be above 0"):
+        fit(dataset(), labels(), C=strength)
+
+
 def test_activations_that_are_no_numbers_are_named():
     acts, targets = planted(layers=3, roles=("name", "answer"))
     acts["resid_post"][2, 1, 17, 3] = np.inf
