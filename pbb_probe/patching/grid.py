@@ -53,6 +53,8 @@ class Grid:
     """Orthonormal bases [layer, place, d_model, rank] a site."""
     only: "dict[str, torch.Tensor]"
     """Cells to run [layer, head, place] a site; all of a site that is not there."""
+    one_model: bool
+    """Are both runs of the same model? Then they are the same up to the first token that differs."""
     seed: int
     memory: int
     """Bytes that recorded and running activations may take together."""
@@ -63,10 +65,10 @@ class Grid:
 
         start, end = self.spans[place, rows].unbind(-1)
         reached = start <= self.out[rows, 0]
-        if self.source == "other":
+        if self.source == "other" and self.one_model:
             differ = self.base[rows] != self.other[rows]
             before = torch.arange(differ.shape[1]) <= end[:, None]
-            reached &= (differ & before).any(1) | (not bool(differ.any()))  # all alike: the models differ instead
+            reached &= (differ & before).any(1)
         return rows[reached]
 
 

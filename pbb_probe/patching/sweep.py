@@ -124,6 +124,7 @@ def patch_sweep(
         "source": source,
         "subspaces": _check_subspaces(model, subspaces or {}, sites, layers, runs),
         "only": _check_only(only, sites, layers, runs),
+        "one_model": source_model is None,
         "seed": seed,
         "memory": int(memory_gib * 2**30),
     }

@@ -144,6 +144,18 @@ def test_between_models(site, bridge, bare, other_llama):
     assert np.abs(effects["clean"] - effects["corrupted"]).min() > 1e-3
 
 
+def test_between_models_prompts_may_differ_too(bridge, bare, other_llama):
+    """Where the tokens are still the same the models differ already."""
+    opened, plain = other_llama
+    clean = CORRUPTED.clone()
+    clean[[0, 2], 5] = torch.tensor([17, 230])
+    given = activations(plain, clean, "resid_pre")
+    effects = patch_sweep(bridge("llama"), clean=clean, corrupted=CORRUPTED, metric=METRIC, source_model=opened)
+    expected = by_hand(bare("llama"), lambda pair, layer: given[pair][layer], "resid_pre")
+    assert same(effects["resid_pre"].values, expected)
+    assert effects.attrs["method"] == "fewer layers and positions"
+
+
 def test_subspaces_move_only_their_component(bridge, bare):
     basis = torch.linalg.qr(torch.randn(3, 7, 32, 5, generator=torch.Generator().manual_seed(0))).Q
     effects = patch_sweep(bridge("llama"), **RUNS, subspaces={"resid_pre": basis})
