@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
     from transformers import PreTrainedModel
 
-IN_ATTENTION = ("q", "k", "v", "z")
-"""Sites seen by the attention function: q and k with their position embedding."""
 ON_MODULES = ("resid_mid", "attn_out", "mlp_out")
 """Sites that are a module's input or output within a block."""
 

@@ -32,12 +32,6 @@ class Runs:
     def __len__(self) -> int:
         return len(self.clean)
 
-    @property
-    def differing(self) -> "torch.Tensor":
-        """The first position [pair] at which the tokens differ; the width where they are the same."""
-        differ = self.clean != self.corrupted
-        return differ.long().argmax(1).where(differ.any(1), self.clean.shape[1])
-
     def with_answers(self, ids: "torch.Tensor") -> "Runs":
         """Both runs with all but the last token of an answer [pair, k] behind them."""
         import torch
