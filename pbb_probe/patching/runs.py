@@ -80,12 +80,18 @@ def line_up(
         raise PbbError(
             f"attention_mask must have the shape of the tokens {tuple(clean.shape)}, not {tuple(mask.shape)}."
         )
+    first, n_tokens = mask.argmax(1), (mask != 0).sum(1)
+    last = width - 1 - mask.flip(1).argmax(1)
+    if not bool((n_tokens > 0).all()) or not bool((last - first + 1 == n_tokens).all()):
+        raise PbbError("attention_mask must mark one unbroken stretch of tokens in each pair: pad at its ends only.")
     if answer is None:
-        answer = width - 1 - mask.flip(1).argmax(1)
-    clean, corrupted, mask, answer, spans = (x.cpu() for x in (clean, corrupted, mask, answer, spans))
+        answer = last
+    clean, corrupted, first, last, answer, spans = (x.cpu() for x in (clean, corrupted, first, last, answer, spans))
     if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
         raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
-    shift = mask.argmax(1)  # [pair]: padding before the first token
+    if not bool(((answer >= first) & (answer <= last)).all()):
+        raise PbbError("answer must be the position of a token: in some pair it is in the padding.")
+    shift = first  # [pair]: padding before the first token
     order = (torch.arange(width) + shift[:, None]) % width
     return Runs(
         clean.gather(1, order),
