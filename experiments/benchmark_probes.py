@@ -24,7 +24,7 @@ from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from pbb_probe.probing.linear import _deal_folds, control_task, fit_probes
+from pbb_probe.probing.linear import control_task, deal_folds, fit_probes
 from pbb_probe.probing.readers import fit_probe
 
 
@@ -86,7 +86,7 @@ def jobs_of(case: Case) -> list[tuple[str, int, int, np.ndarray, int]]:
 
 def rows_of(case: Case, column: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     fold = np.full(len(column), -1)
-    fold[case.train] = _deal_folds(case.clusters[case.train], case.folds, 0)
+    fold[case.train] = deal_folds(case.clusters[case.train], case.folds, 0)
     known = column >= 0
     return np.flatnonzero(known & (fold >= 0) & (fold != k)), np.flatnonzero(known & (fold == k))
 

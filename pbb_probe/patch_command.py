@@ -67,12 +67,12 @@ class PatchConfig:
 def patch(config: PatchConfig) -> None:
     """Put one run's activations into another's: what does each place restore, and what does it carry?"""
     from pbb_probe.comparison.recovery import recovery_table
+    from pbb_probe.finetuning.bases import available_device
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.files import read_pairs
     from pbb_probe.patching.sweep import patch_sweep
-    from pbb_probe.study import available_device
     from pbb_probe.views import figures
-    from pbb_probe.views.study_report import save_pngs
+    from pbb_probe.views.images import save_pngs
 
     device = available_device()
     model = load_model(config.model, device=device)

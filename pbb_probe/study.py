@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import base_digest
+from pbb_probe.finetuning.bases import available_device, base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
 from pbb_probe.finetuning.train import train_stage
@@ -385,13 +385,6 @@ def _check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
         raise PbbError(
             f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns.drop(TEXTS))}."
         )
-
-
-def available_device() -> str:
-    """cuda where there is one, else cpu."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":

@@ -27,7 +27,11 @@ class Interval(NamedTuple):
 
 
 def cluster_bootstrap(
-    values: "np.ndarray", clusters: Sequence[Hashable], draws: int = 10_000, seed: int = 0
+    values: "np.ndarray",
+    clusters: Sequence[Hashable],
+    draws: int = 10_000,
+    seed: int = 0,
+    weights: "np.ndarray | None" = None,
 ) -> Interval:
     """The mean over the last axis with a percentile interval from resampling whole clusters.
 
@@ -36,6 +40,7 @@ def cluster_bootstrap(
         clusters: what each row belongs to [row].
         draws: resamples.
         seed: of the resamples.
+        weights: those of `compare_groups` [row].
 
     Raises:
         PbbError: no rows, or lengths that differ.
@@ -43,8 +48,8 @@ def cluster_bootstrap(
     import numpy as np
 
     values = np.asarray(values, dtype=float)
-    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed))
-    return Interval(weighted_mean(values), *percentiles(means))
+    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed), weights)
+    return Interval(weighted_mean(values, 1.0 if weights is None else weights), *percentiles(means))
 
 
 def interval_table(
@@ -76,14 +81,10 @@ def interval_table(
     table = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
     members = pd.get_dummies(pd.Series(list(clusters)), dtype=int).to_numpy()
     counts = {"n": there.sum(axis=1), "clusters": (there.astype(int) @ members > 0).sum(axis=1)}
-    weight = np.ones(flat.shape[1]) if weights is None else weights
-    bounds = [np.empty((3, 0))]
     flat = flat[known := there.any(axis=1)]
-    for start in range(0, len(flat), AT_ONCE):
-        part = flat[start : start + AT_ONCE]
-        means = bootstrap_means(part, clusters, draws, np.random.default_rng(seed), weight)
-        bounds.append(np.stack([weighted_mean(part, weight), *percentiles(means)]))
-    found = dict(zip(("mean", "lower", "upper"), np.concatenate(bounds, axis=1), strict=True))
+    parts = [flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE)]
+    bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights)) for part in parts]
+    found = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
     return table.assign(**counts)[known].reset_index(drop=True).assign(**found)
 
 

@@ -93,3 +93,10 @@ def load_base(base: str | Path, dtype: str = "float32") -> "tuple[PreTrainedMode
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def available_device() -> str:
+    """cuda where there is one, else cpu."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
-from pbb_probe.finetuning.bases import load_base
+from pbb_probe.finetuning.bases import available_device, load_base
 from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document
@@ -50,11 +50,10 @@ def evaluate(
         input in its natural order), input and output.
     """
     import pandas as pd
-    import torch
     import xarray as xr
 
     hf_model, tokenizer = load_base(model)
-    hf_model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    hf_model.to(available_device())  # type: ignore[arg-type]
     rng = random.Random(f"context {seed}")
     programs = {entry.program.name: entry.program for entry in corpus.entries}
     tables = []

@@ -16,6 +16,7 @@ from pbb_probe.hooking.tail import States, Window
 
 if TYPE_CHECKING:
     import torch
+    from transformer_lens.tools.analysis.interchange import SubspaceInterchange
 
     from pbb_probe.hooking.slower import FullForward, WholeBlocks
     from pbb_probe.hooking.tail import Tail
@@ -194,9 +195,10 @@ class _Measurement:
     def _values(self, site: str, layer: int, place: int, pairs, own, other) -> "torch.Tensor":
         """What is put there [row, width, (head,) ...], given what the two runs have there and the pairs they are of."""
         import torch
-        from transformer_lens.tools.analysis.interchange import NormMatchedPlacebo, SubspaceInterchange, random_basis
 
         grid = self.grid
+        if site in grid.subspaces and grid.source == "random":
+            return self._placebo(site, layer, place, own, other)
         match grid.source:
             case "other":
                 put = other
@@ -210,16 +212,21 @@ class _Measurement:
                 put = own + self.means[site, layer, place]
             case "random":
                 put = self._random(site, layer, place, pairs, own, other)
-        if site not in grid.subspaces:
-            return put
-        basis = grid.subspaces[site][grid.layers.index(layer), place]
-        inside = SubspaceInterchange(basis)
-        if grid.source != "random":
-            return inside(own, put)
-        # as far as the other run's activation would move it inside the subspace, in a random one of the same rank
-        seed = _number(f"{grid.seed} {grid.sites.index(site)} {layer} {place}")
-        placebo = random_basis(basis.shape[0], basis.shape[1], seed)
-        return NormMatchedPlacebo(inside, placebo)(own, other)
+        return self._inside(site, layer, place)(own, put) if site in grid.subspaces else put
+
+    def _inside(self, site: str, layer: int, place: int) -> "SubspaceInterchange":
+        from transformer_lens.tools.analysis.interchange import SubspaceInterchange
+
+        return SubspaceInterchange(self.grid.subspaces[site][self.grid.layers.index(layer), place])
+
+    def _placebo(self, site: str, layer: int, place: int, own, other) -> "torch.Tensor":
+        """As far as the other run's activation would move it inside the subspace, in a random one of the same rank."""
+        from transformer_lens.tools.analysis.interchange import NormMatchedPlacebo, random_basis
+
+        inside = self._inside(site, layer, place)
+        width, rank = self.grid.subspaces[site].shape[2:]
+        seed = _number(f"{self.grid.seed} {self.grid.sites.index(site)} {layer} {place}")
+        return NormMatchedPlacebo(inside, random_basis(width, rank, seed))(own, other)
 
     def _random(self, site: str, layer: int, place: int, pairs, own, other) -> "torch.Tensor":
         """Its own and a vector of the norm of other minus own; a pair has its direction however pairs are chunked."""

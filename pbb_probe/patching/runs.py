@@ -91,13 +91,12 @@ def line_up(
         raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
     if not bool(((answer >= first) & (answer <= last)).all()):
         raise PbbError("answer must be the position of a token: in some pair it is in the padding.")
-    shift = first  # [pair]: padding before the first token
-    order = (torch.arange(width) + shift[:, None]) % width
+    order = (torch.arange(width) + first[:, None]) % width
     return Runs(
         clean.gather(1, order),
         corrupted.gather(1, order),
-        (answer - shift) % width,
-        (spans - shift[:, None]) % width,
+        (answer - first) % width,
+        (spans - first[:, None]) % width,
         place,
         labels,
     )
@@ -114,8 +113,7 @@ def _check_aligned(clean: Prompts, corrupted: Prompts, roles: list[str]) -> None
             raise PbbError(f"Pair {i} has {one} clean and {other} corrupted tokens: use pairs of equal lengths.")
     if not torch.equal(clean.attention_mask, corrupted.attention_mask):
         raise PbbError("The clean and the corrupted prompts are padded differently: pad both on the same side.")
-    for role in roles:
-        check_roles(corrupted, [role])
+    for role in check_roles(corrupted, roles):
         elsewhere = (clean.spans[role] != corrupted.spans[role]).any(1)
         if bool(elsewhere.any()):
             i = int(elsewhere.long().argmax())

@@ -87,7 +87,7 @@ def fit_probes(
         raise PbbError(f"C must be above 0, one number or several: it is {C}.")
     chosen = _check_kinds(kinds or {}, targets)
     fold = np.full(n, -1)  # [prompt], -1 outside train
-    fold[train] = _deal_folds(codes[train], folds, seed)
+    fold[train] = deal_folds(codes[train], folds, seed)
 
     tables = {"": targets} | ({"control_": control_task(targets, types, seed)} if "selectivity" in controls else {})
     tasks = [
@@ -109,8 +109,11 @@ class _Task:
     """[prompt]"""
     values: "np.ndarray"
     """Class numbers, or for ridge numbers [prompt]; anything where unknown."""
-    n_values: int
-    """Scores that a prompt is given."""
+
+    @property
+    def n_values(self) -> int:
+        """Scores that a prompt is given."""
+        return 1 if self.kind == "ridge" else int(self.values.max()) + 1
 
     @classmethod
     def of(cls, prefix: str, column: "pd.Series", kind: Kind, fold: "np.ndarray", folds: int) -> "_Task":
@@ -133,7 +136,7 @@ class _Task:
             raise PbbError(
                 f"The target {column.name!r} has fewer than two classes to learn: leave it out or add prompts."
             )
-        return cls(prefix, str(column.name), kind, known, values, 1 if kind == "ridge" else int(values.max()) + 1)
+        return cls(prefix, str(column.name), kind, known, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,19 +226,21 @@ def _chosen_strengths(features: "np.ndarray", tasks: list[_Task], rows: "np.ndar
     """The C [place, task] that does best on clusters held out of these rows; the smallest of equals."""
     import numpy as np
 
-    inner = _deal_folds(plan.clusters[rows], plan.folds, plan.seed)
+    inner = deal_folds(plan.clusters[rows], plan.folds, plan.seed)
     grid = sorted(plan.strengths)
     every = [(task, c) for task in tasks for c in grid]
     gained = np.zeros((len(features), len(every)))
     for k in range(plan.folds):
         fitted, new = rows[inner != k], rows[inner == k]
-        columns, kinds = [task.values[fitted] for task, _ in every], [task.kind for task, _ in every]
-        if any(kind != "ridge" and len(set(column)) < 2 for kind, column in zip(kinds, columns, strict=True)):
+        able = [j for j, (task, _) in enumerate(every) if len(set(task.values[fitted].tolist())) > 1]
+        if not able:
             continue  # nothing can be learned in this inner fold
-        strengths = np.tile([c for _, c in every], (len(features), 1))
+        columns, kinds = [every[j][0].values[fitted] for j in able], [every[j][0].kind for j in able]
+        strengths = np.tile([every[j][1] for j in able], (len(features), 1))
         readers = fit_together(features[:, fitted], columns, kinds, strengths, plan.balanced)
         held_out = features[:, new]
-        for j, (reader, (task, _)) in enumerate(zip(readers, every, strict=True)):
+        for j, reader in zip(able, readers, strict=True):
+            task = every[j][0]
             found, right = reader.read(held_out), task.values[new]
             gained[:, j] += -((found - right) ** 2).sum(1) if task.kind == "ridge" else (found == right).sum(1)
     return np.array(grid)[gained.reshape(len(features), len(tasks), -1).argmax(2)]
@@ -298,7 +303,7 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
     return pd.DataFrame(dealt)
 
 
-def _deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
+def deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
     """The fold [row] of each row, clusters whole and spread evenly."""
     import numpy as np
     import pandas as pd

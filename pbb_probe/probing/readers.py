@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import available_device
 from pbb_probe.probing.probe import KINDS, Kind, LinearProbe
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _logistic(
 
     from pbb_probe.probing.logistic import fit_logistic
 
-    n, device = len(standard), "cuda" if torch.cuda.is_available() else "cpu"
+    n, device = len(standard), available_device()
     sizes = [len(classes) for classes, _ in coded]
     codes = torch.from_numpy(np.stack([codes for _, codes in coded], axis=1))
     counts = [np.bincount(codes) for _, codes in coded]

@@ -1,12 +1,12 @@
 """The report of a study's run: its tables turned into figures, PNG files and words."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.comparison.verdict import describe
 from pbb_probe.views import figures
+from pbb_probe.views.images import save_pngs
 from pbb_probe.views.report import Section, write_report
 
 if TYPE_CHECKING:
@@ -132,23 +132,6 @@ def write_study_report(run: Path, out: Path) -> None:
         ],
     )
     save_pngs(made, out)
-
-
-def save_pngs(made: "dict[str, Figure]", out: Path) -> bool:
-    """Each figure as a PNG in `out`; False, with a sentence on standard error, where no browser can be started."""
-    import plotly.io
-
-    paths = [out / f"{name}.png" for name in made]
-    try:
-        plotly.io.write_images(list(made.values()), paths, scale=1.5, width=1180)
-    except Exception as error:  # kaleido and choreographer raise kinds of their own for every way a browser can fail
-        print(
-            f"No PNG figures: the browser could not be used ({str(error).strip().splitlines()[0]}). "
-            "Install Chromium or Chrome for them; the HTML pages are complete without.",
-            file=sys.stderr,
-        )
-        return False
-    return True
 
 
 def _patching_captions() -> dict[str, str]:

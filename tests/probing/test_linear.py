@@ -282,6 +282,16 @@ def test_the_strength_that_does_best_on_held_out_clusters_is_chosen():
     assert float(alone.sel(here)) == float(probes["accuracy"].sel(here))
 
 
+def test_a_target_that_an_inner_fold_cannot_teach_leaves_the_choice_for_others_alone():
+    acts, targets = planted(layers=3, width=30, strength=0.35)
+    fold = fold_of(np.arange(CLUSTERS), 0, 3)
+    some = [int(np.flatnonzero(fold == k)[0]) for k in (0, 1)]  # one cluster in each of two outer folds
+    options = {"C": [0.001, 0.03, 1.0, 30.0], "folds": 3}
+    alone = fit(acts, targets, **options)
+    beside = fit(acts, targets.assign(rare=np.isin(CLUSTER, some)), **options)
+    xr.testing.assert_identical(beside["C"].sel(target=["output"]), alone["C"])
+
+
 def test_balanced_classes_count_alike():
     acts, _ = planted(classes=2, width=6, strength=0.8)
     rare = np.random.default_rng(2).random(N) < 0.15

@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from pbb_probe.views.images import save_pngs
 from pbb_probe.views.report import Section, write_report
-from pbb_probe.views.study_report import save_pngs
 
 
 def test_text_is_escaped_and_the_page_loads_nothing(tmp_path):
