@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
+    from pbb_probe.hooking.shards import open_capture
     from pbb_probe.patching.attribution import attribution_scores, screen_patches
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.patching.files import read_pairs
@@ -77,6 +78,7 @@ _HOME = {
     "make_prompts": "hooking.prompts",
     "make_transfer_pairs": "patching.transfer_pairs",
     "negative_kl": "patching.metrics",
+    "open_capture": "hooking.shards",
     "patch_sweep": "patching.sweep",
     "probability": "patching.metrics",
     "read_pairs": "patching.files",
@@ -125,6 +127,7 @@ __all__ = [
     "make_prompts",
     "make_transfer_pairs",
     "negative_kl",
+    "open_capture",
     "patch_sweep",
     "probability",
     "read_pairs",

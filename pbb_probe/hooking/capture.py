@@ -6,12 +6,15 @@ right tokens stand behind the prompt, and each is predicted from those before it
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts, put_behind
+from pbb_probe.hooking.shards import open_capture, write_shards
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import xarray as xr
     from transformer_lens import TransformerBridge
@@ -87,6 +90,7 @@ def capture(
     layers: Sequence[int] | None = None,
     roles: Sequence[str] | None = None,
     batch_size: int = 256,
+    out: str | Path | None = None,
 ) -> "xr.Dataset":
     """The activations of each site at the last token of each role.
 
@@ -97,52 +101,73 @@ def capture(
         layers: all when None.
         roles: all when None.
         batch_size: prompts run together.
+        out: a folder for activations larger than memory. They are written as they come, a safetensors file a batch;
+            what is there already is not computed again, so that a capture goes on where it was stopped. The Dataset
+            leaves them on disk until they are looked at, and `open_capture` gives it again.
 
     Returns:
         `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32.
 
     Raises:
-        PbbError: unknown site, layer or role, or an activation that is NaN or infinite (the message says where).
+        PbbError: unknown site, layer or role, an activation that is NaN or infinite (the message says where), or a
+            folder that holds another capture.
     """
     import numpy as np
-    import torch
     import xarray as xr
 
     layers, roles = check_layers(model, layers), check_roles(prompts, roles)
     names = {(site, layer): hook_name(model, site, layer) for site in sites for layer in layers}
-    wanted = set(names.values())
-    places = torch.stack([prompts.roles[role] for role in roles])  # [role, prompt]
-    stored: dict[str, list] = {site: [] for site in sites}
-    for start in range(0, len(prompts), batch_size):
-        rows = slice(start, start + batch_size)
-        tokens, inputs = model_inputs(model, prompts, rows)
-        with torch.inference_mode():
-            _, cache = model.run_with_cache(
-                tokens, names_filter=lambda name: name in wanted, stop_at_layer=max(layers) + 1, **inputs
-            )
-        if missing := wanted - set(cache.keys()):
-            raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
-        batch = torch.arange(len(tokens))
-        for site in sites:
-            at_roles = [cache[names[site, layer]][batch, places[:, rows]] for layer in layers]  # [role, prompt, ...]
-            stored[site].append(torch.stack(at_roles).float().cpu().numpy())
-    variables = {}
-    for site in sites:
-        values = np.concatenate(stored[site], axis=2)
-        _refuse_nan(site, values, layers)
-        variables[site] = (("layer", "role", "prompt", *SITES[site]), values)
+    starts = range(0, len(prompts), batch_size)
+    dims = {site: ("layer", "role", "prompt", *SITES[site]) for site in sites}
+
+    def read(start: int, n: int = batch_size) -> "dict[str, np.ndarray]":
+        return _read(model, prompts, names, roles, slice(start, start + n))
+
+    if out is not None:
+        asked = {"sites": {s: list(d) for s, d in dims.items()}, "layers": layers, "roles": roles}
+        places = [prompts.roles[role] for role in roles]
+        content = [x.cpu().numpy() for x in (prompts.tokens, prompts.attention_mask, *places)]
+        write_shards(out, {**asked, "prompts": len(prompts)}, content, starts, read, lambda start: read(start, 1))
+        return open_capture(out)
+    stored: dict[str, np.ndarray] = {}
+    for start in starts:
+        for site, values in read(start).items():
+            if site not in stored:
+                stored[site] = np.empty((*values.shape[:2], len(prompts), *values.shape[3:]), np.float32)
+            stored[site][:, :, start : start + batch_size] = values
+    variables = {site: (dims[site], values) for site, values in stored.items()}
     return xr.Dataset(variables, coords={"layer": layers, "role": roles})
 
 
-def _refuse_nan(site: str, values, layers: list[int]) -> None:
+def _read(
+    model: "TransformerBridge", prompts: Prompts, names: dict[tuple[str, int], str], roles: Sequence[str], rows: slice
+) -> "dict[str, np.ndarray]":
+    """Activations [layer, role, prompt, ...] by site of some prompts; `names` are the hooks of site and layer."""
     import numpy as np
+    import torch
 
-    if not (finite := np.isfinite(values)).all():
-        layer, _, prompt = np.argwhere(~finite)[0][:3]
-        raise PbbError(
-            f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {prompt}: "
-            "look for NaN in the weights, or load the model in float32."
+    wanted = set(names.values())
+    sites, layers = (list(dict.fromkeys(part)) for part in zip(*names, strict=True))
+    tokens, inputs = model_inputs(model, prompts, rows)
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=lambda name: name in wanted, stop_at_layer=max(layers) + 1, **inputs
         )
+    if missing := wanted - set(cache.keys()):
+        raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
+    batch = torch.arange(len(tokens))
+    places = torch.stack([prompts.roles[role] for role in roles])[:, rows]
+    read = {}
+    for site in sites:
+        at_roles = [cache[names[site, layer]][batch, places] for layer in layers]  # [role, prompt, ...]
+        read[site] = values = torch.stack(at_roles).float().cpu().numpy()
+        if not (finite := np.isfinite(values)).all():
+            layer, _, prompt = np.argwhere(~finite)[0][:3]
+            raise PbbError(
+                f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {rows.start + prompt}: "
+                "look for NaN in the weights, or load the model in float32."
+            )
+    return read
 
 
 def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int = 256) -> "torch.Tensor":

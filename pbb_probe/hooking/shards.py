@@ -1,0 +1,148 @@
+"""Activations on disk: safetensors shards that are written batch by batch, and read again slice by slice.
+
+A shard holds the activations of a run of prompts, and appears under its name only when it is whole, so that a capture
+can be stopped at any moment and goes on where it was. What is read back is an xarray Dataset like any other, whose
+values stay on disk until they are looked at.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.store import write
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+_INDEX = "capture.json"
+
+
+def write_shards(
+    folder: str | Path,
+    asked: Mapping[str, Any],
+    content: "Sequence[np.ndarray]",
+    starts: Sequence[int],
+    make: "Callable[[int], dict[str, np.ndarray]]",
+    again: "Callable[[int], dict[str, np.ndarray]]",
+) -> None:
+    """Write a shard for each start, those that are there already excepted.
+
+    Args:
+        folder: made if need be.
+        asked: what was asked for, as JSON values: dims, layers, roles and the number of prompts among them.
+        content: further arrays that the activations depend on.
+        starts: the first prompt of each shard.
+        make: the arrays [layer, role, prompt, ...] by site of the prompts from a start on.
+        again: the same of that first prompt alone, to see whether shards that are there are of this model.
+
+    Raises:
+        PbbError: the folder holds another capture, or one of another model.
+    """
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+    from tqdm import tqdm
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    for array in content:
+        digest.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    index = {**asked, "starts": list(starts), "digest": digest.hexdigest()[:16]}
+    if (folder / _INDEX).exists() and json.loads((folder / _INDEX).read_text()) != index:
+        raise PbbError(f"{folder} holds another capture, of other prompts or places: give an empty folder.")
+    write(folder / _INDEX, json.dumps(index))
+    compared = False
+    for start in tqdm(starts, desc="activations", unit="shard", delay=2):
+        path = folder / _shard(start)
+        if path.exists():
+            if not compared:
+                there = load_file(path)
+                for site, values in again(start).items():
+                    if not np.allclose(there[site][:, :, :1], values, rtol=1e-3, atol=1e-4 * np.abs(values).max()):
+                        raise PbbError(f"{path} holds activations of another model: give an empty folder.")
+                compared = True
+            continue
+        partial = path.with_name(f".{path.name}")
+        save_file({site: np.ascontiguousarray(values) for site, values in make(start).items()}, partial)
+        partial.replace(path)
+
+
+def open_capture(folder: str | Path) -> "xr.Dataset":
+    """What `capture` wrote into a folder, without reading more than its index.
+
+    Selecting (`acts["resid_post"].sel(layer=3, role="answer")`) reads nothing either; `.values` reads what was selected,
+    and `.load()` keeps it.
+
+    Raises:
+        PbbError: there is no capture, or one that is not finished.
+    """
+    import xarray as xr
+    from xarray.core.indexing import LazilyIndexedArray
+
+    folder = Path(folder)
+    try:
+        index = json.loads((folder / _INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise PbbError(f"There is no capture in {folder} ({error}): give a folder that `capture` wrote.") from error
+    starts = index["starts"]
+    if missing := [start for start in starts if not (folder / _shard(start)).exists()]:
+        raise PbbError(
+            f"The capture in {folder} is not finished ({len(missing)} of {len(starts)} shards are missing): call "
+            "`capture` with the same arguments again."
+        )
+    variables = {
+        site: (dims, LazilyIndexedArray(_array(folder, site, starts, index["prompts"])))
+        for site, dims in index["sites"].items()
+    }
+    return xr.Dataset(variables, coords={"layer": index["layers"], "role": index["roles"]})
+
+
+def _shard(start: int) -> str:
+    return f"{start:08}.safetensors"
+
+
+def _array(folder: Path, site: str, starts: list[int], n_prompts: int) -> Any:
+    """The array of one site as xarray's lazy arrays want it."""
+    import numpy as np
+    from safetensors import safe_open
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    ends = [*starts[1:], n_prompts]
+    with safe_open(folder / _shard(starts[0]), framework="numpy") as first:
+        of_first = first.get_slice(site).get_shape()
+
+    class Shards(BackendArray):
+        shape = (*of_first[:2], n_prompts, *of_first[3:])
+        dtype = np.dtype("float32")
+
+        def __getitem__(self, key):
+            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+        def _read(self, key: tuple) -> "np.ndarray":
+            """Numbers and slices, one a dimension; only the layers, roles and prompts among them leave the disk."""
+            layers, roles, prompts = (
+                range(n)[one if isinstance(one, slice) else slice(one, one + 1)]
+                for n, one in zip(self.shape[:3], key[:3], strict=True)
+            )
+            found = np.empty((len(layers), len(roles), len(prompts), *self.shape[3:]), np.float32)
+            wanted = np.array(prompts, dtype=int)
+            for start, end in zip(starts, ends, strict=True):
+                here = np.flatnonzero((wanted >= start) & (wanted < end))
+                if not len(here):
+                    continue
+                rows = wanted[here] - start
+                with safe_open(folder / _shard(start), framework="numpy") as shard:
+                    stored = shard.get_slice(site)
+                    for i, layer in enumerate(layers):
+                        for j, role in enumerate(roles):
+                            values = stored[layer : layer + 1, role : role + 1, rows.min() : rows.max() + 1]
+                            found[i, j, here] = values[0, 0, rows - rows.min()]
+            whole = tuple(0 if not isinstance(one, slice) else slice(None) for one in key[:3])
+            return found[(*whole, *key[3:])]
+
+    return Shards()

@@ -1,0 +1,99 @@
+"""Activations on disk are those in memory, whatever is selected, and a capture that was stopped goes on."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking import capture as module
+from pbb_probe.hooking.capture import capture
+from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.shards import open_capture
+from pbb_probe.probing.linear import fit_probes
+
+TEXTS = [f"run dolvik({k}) :" for k in range(11)]
+ASKED = {"sites": ("resid_post", "z"), "layers": [0, 2], "batch_size": 4}
+
+
+def prompts_of(model, texts=TEXTS) -> Prompts:
+    spans = [(text.index("(") + 1, text.index(")")) for text in texts]
+    return Prompts.from_texts(model, texts, {"input": spans})
+
+
+@pytest.fixture(scope="module")
+def model(bridge):
+    return bridge("llama")
+
+
+def test_what_is_on_disk_is_what_would_be_in_memory(model, tmp_path):
+    prompts = prompts_of(model)
+    here, there = capture(model, prompts, **ASKED), capture(model, prompts, **ASKED, out=tmp_path)
+    xr.testing.assert_identical(there.load(), here)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(
+    "some",
+    [
+        {"layer": 1},
+        {"layer": [1, 0], "role": 1},
+        {"prompt": slice(3, 9)},
+        {"prompt": slice(10, 0, -3)},
+        {"prompt": [10, 2, 2, 7], "layer": 0},
+        {"prompt": 5, "role": 0},
+        {"prompt": slice(4, 4)},
+    ],
+)
+def test_any_selection_is_read(model, tmp_path, some):
+    prompts = prompts_of(model)
+    here, there = capture(model, prompts, **ASKED), capture(model, prompts, **ASKED, out=tmp_path)
+    np.testing.assert_array_equal(there["z"].isel(some).values, here["z"].isel(some).values)
+    np.testing.assert_array_equal(
+        there["z"].isel(head=2, d_head=[0, 5]).isel(some), here["z"].isel(head=2, d_head=[0, 5]).isel(some)
+    )
+
+
+def test_a_stopped_capture_goes_on_where_it_was(model, tmp_path, monkeypatch):
+    prompts, read = prompts_of(model), module._read
+    starts = []
+
+    def killed(*arguments):
+        rows = arguments[-1]
+        if rows.start == 8:
+            raise KeyboardInterrupt
+        starts.append((rows.start, rows.stop))
+        return read(*arguments)
+
+    monkeypatch.setattr(module, "_read", killed)
+    with pytest.raises(KeyboardInterrupt):
+        capture(model, prompts, **ASKED, out=tmp_path)
+    with pytest.raises(PbbError, match="not finished .1 of 3 shards"):
+        open_capture(tmp_path)
+    monkeypatch.setattr(module, "_read", lambda *a: (starts.append((a[-1].start, a[-1].stop)), read(*a))[1])
+    there = capture(model, prompts, **ASKED, out=tmp_path)
+    assert starts == [(0, 4), (4, 8), (0, 1), (8, 12)]  # of the first shard one prompt is read again, to compare
+    xr.testing.assert_identical(there.load(), capture(model, prompts, **ASKED))
+
+
+def test_another_capture_or_model_in_the_folder_is_refused(model, bridge, tmp_path):
+    capture(model, prompts_of(model), **ASKED, out=tmp_path)
+    with pytest.raises(PbbError, match="another capture"):
+        capture(model, prompts_of(model, TEXTS[::-1]), **ASKED, out=tmp_path)
+    with pytest.raises(PbbError, match="another capture"):
+        capture(model, prompts_of(model), **ASKED | {"layers": [1]}, out=tmp_path)
+    with pytest.raises(PbbError, match="another model"):
+        capture(bridge("qwen3"), prompts_of(bridge("qwen3")), **ASKED, out=tmp_path)
+    with pytest.raises(PbbError, match="There is no capture in"):
+        open_capture(tmp_path / "nothing")
+
+
+def test_probes_read_from_disk_what_they_read_from_memory(model, tmp_path):
+    import pandas as pd
+
+    prompts = prompts_of(model)
+    targets = pd.DataFrame({"even": [k % 2 == 0 for k in range(11)]})
+    here, there = (
+        fit_probes(acts, targets, clusters=range(11), folds=3)
+        for acts in (capture(model, prompts, **ASKED), capture(model, prompts, **ASKED, out=tmp_path))
+    )
+    xr.testing.assert_identical(here, there)
