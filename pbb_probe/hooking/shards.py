@@ -74,8 +74,8 @@ def write_shards(
 def open_capture(folder: str | Path) -> "xr.Dataset":
     """What `capture` wrote into a folder, without reading more than its index.
 
-    Selecting (`acts["resid_post"].sel(layer=3, role="answer")`) reads nothing either; `.values` reads what was selected,
-    and `.load()` keeps it.
+    Selecting (`acts["resid_post"].sel(layer=3, role="answer")`) reads nothing either; `.values` reads what was
+    selected, and `.load()` keeps it.
 
     Raises:
         PbbError: there is no capture, or one that is not finished.

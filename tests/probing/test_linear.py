@@ -10,7 +10,8 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.linear import control_task, fit_probes
+from pbb_probe.probing.controls import control_task
+from pbb_probe.probing.linear import fit_probes
 
 CLUSTERS, ROWS = 20, 8
 N = CLUSTERS * ROWS
@@ -241,7 +242,7 @@ def test_targets_of_mixed_kinds_in_one_call():
 def test_places_fitted_together_are_each_alone(limit, monkeypatch):
     acts, targets = planted(layers=3)
     at_once = fit_probes(acts, targets, CLUSTER, controls=("selectivity",))
-    monkeypatch.setattr(f"pbb_probe.probing.linear.{limit}", 1)
+    monkeypatch.setattr(f"pbb_probe.probing.places.{limit}", 1)
     xr.testing.assert_allclose(fit_probes(acts, targets, CLUSTER, controls=("selectivity",)), at_once)
 
 

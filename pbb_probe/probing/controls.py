@@ -1,0 +1,120 @@
+"""What probes are compared with: the same probes where nothing, or something else, is there to be read.
+
+An accuracy means something only beside these. Each control answers one objection:
+
+    selectivity   "the probe learned it by heart": the control task of Hewitt and Liang (2019, 1909.03368)
+    permutation   "it follows from the program alone": values dealt anew among the prompts of each cluster
+    chance        "it guesses": the most common class, or the mean, of the rows that are fitted on
+    relabelled    "the probe evaluates the program itself": states under another meaning of the operators (Jin and
+                  Rinard 2023, 2305.11169); a probe that reads them as well is computing, not reading
+    other models  "any network does that": the same prompts in the untrained and in the base model
+    embedding     "it stands in the tokens": the embeddings of the roles' tokens, before any layer
+"""
+
+import ast
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.program import Program, Trace, try_programs
+from pbb_probe.programs.relabel import relabelled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+
+Control = Literal["selectivity", "permutation", "chance"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+"""The controls of `fit_probes` that need nothing but its own arguments."""
+
+
+def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
+    """Each target with its classes dealt out anew: one class a type, drawn from the target's own distribution."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    codes = pd.factorize(pd.Series(list(types)))[0]
+    dealt = {}
+    for name, values in targets.items():
+        known = values.dropna().to_numpy()
+        dealt[name] = pd.Series(rng.choice(known, codes.max() + 1)[codes]).where(values.notna().to_numpy())
+    return pd.DataFrame(dealt)
+
+
+def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
+    """Each target with its values dealt anew among the rows of each cluster; missing values stay where they are."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(seed)
+    codes = pd.factorize(pd.Series(list(clusters)))[0]
+    dealt = targets.reset_index(drop=True).copy()
+    for name in targets:
+        known = np.flatnonzero(dealt[name].notna())
+        order = np.lexsort([rng.random(len(known)), codes[known]])  # the rows by cluster, in a random order within
+        into = known[np.argsort(codes[known], kind="stable")]
+        dealt.loc[into, name] = dealt[name].to_numpy()[known[order]]
+    return dealt
+
+
+def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int = 0) -> "pd.DataFrame":
+    """Trace variables of each call under another meaning of its program's operators (`programs.relabel`).
+
+    Args:
+        labels: those of `make_prompts`: program, source and call, and the targets.
+        targets: states and the output among them are traced again; others do not depend on what operators mean.
+        seed: of the permutation of operators.
+
+    Returns:
+        A column for each of these targets, a row a call. Missing where the target is, where the relabelled program
+        cannot be run, and where its value is none that the target has, so that both are told among the same classes.
+        A target of which nothing is left, or that is the same under both meanings, has no column.
+
+    Raises:
+        PbbError: labels without program, source or call.
+    """
+    import pandas as pd
+
+    if lacking := {"program", "source", "call"} - set(labels.columns):
+        raise PbbError(f"The labels have no column {min(lacking)!r}: give those of make_prompts.")
+    chosen = [name for name in targets if name == "output" or name.startswith("state_")]
+    calls = labels.reset_index(drop=True).groupby(["program", "source"], sort=False)["call"].unique()
+    others = [Program(name, "", relabelled(source, seed)) for name, source in calls.index]
+    inputs = [[tuple(ast.literal_eval(f"[{call}]")) for call in given] for given in calls]
+    found: dict[tuple[str, str], Trace] = {}
+    for (name, _), given, traces in zip(calls.index, calls, try_programs(others, inputs), strict=True):
+        found |= {(name, call): trace for call, trace in zip(given, traces or [], strict=False)}
+    rows = [
+        trace.variables() if (trace := found.get(run)) else {}
+        for run in zip(labels["program"], labels["call"], strict=True)
+    ]
+    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in chosen}, dtype=object)
+    for name in chosen:
+        own = labels[name].reset_index(drop=True)
+        table[name] = table[name].where(own.notna() & table[name].isin(own.dropna().unique()))
+        known = table[name].notna()
+        if table[name].nunique() < 2 or (table[name] == own)[known].all():
+            table = table.drop(columns=name)
+    return table
+
+
+def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: Sequence[str]) -> "xr.Dataset":
+    """The input embeddings of the roles' last tokens side by side, as activations of one place `all`: `embed`.
+
+    What a linear reader has of them it has without any layer. Positions are in them where a model adds those to its
+    embeddings.
+    """
+    import numpy as np
+    import xarray as xr
+
+    from pbb_probe.hooking.capture import capture
+
+    acts = capture(model, prompts, ("resid_pre",), [0], roles)["resid_pre"].values[0]  # [role, prompt, d_model]
+    together = np.concatenate(list(acts), axis=1)[None, None]
+    return xr.Dataset(
+        {"embed": (("layer", "role", "prompt", "d_model"), together)}, coords={"layer": [0], "role": ["all"]}
+    )

@@ -1,0 +1,45 @@
+"""Another meaning for a program's operators: the same text, read in a language where + multiplies and < is >.
+
+After Jin and Rinard (2023, 2305.11169): a probe that reads a program's states only because it evaluates the program
+itself could as well be taught states under permuted semantics; one that reads what the model computed could not.
+"""
+
+import ast
+import functools
+import random
+
+_KINDS: tuple[tuple[type[ast.AST], ...], ...] = (
+    (ast.Add, ast.Sub, ast.Mult),
+    (ast.Lt, ast.Gt, ast.LtE, ast.GtE),
+    (ast.Eq, ast.NotEq),
+    (ast.And, ast.Or),
+)
+"""Operators that take one another's place. Division and remainder keep their meaning: they bound what comes out."""
+_FUNCTIONS = ("max", "min")
+
+
+@functools.lru_cache(maxsize=4096)
+def relabelled(source: str, seed: int = 0) -> str:
+    """Source text that does what `source` would do if its operators meant others.
+
+    Within each kind (+ - *; comparisons; == and !=; and, or; max and min) every operator takes the place of the next in
+    a circle whose order is drawn by `seed`, so that none keeps its meaning.
+    """
+    tree = _Relabel(random.Random(f"relabel {seed}")).visit(ast.parse(source))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+class _Relabel(ast.NodeTransformer):
+    def __init__(self, rng: random.Random) -> None:
+        circles = [rng.sample(kind, len(kind)) for kind in _KINDS]
+        self.other = {a: b for circle in circles for a, b in zip(circle, circle[1:] + circle[:1], strict=True)}
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if type(node) in self.other:
+            return self.other[type(node)]()
+        return super().generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+            node.func.id = _FUNCTIONS[1 - _FUNCTIONS.index(node.func.id)]
+        return super().generic_visit(node)

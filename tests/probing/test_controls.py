@@ -1,0 +1,162 @@
+"""Each control shows nothing where there is nothing but what it allows, and shows what it allows."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.metrics import r2_score
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.prompts import make_prompts
+from pbb_probe.probing.controls import embeddings, permuted_within, relabelled_targets
+from pbb_probe.probing.linear import fit_probes
+from pbb_probe.programs.program import Program, trace_programs
+from pbb_probe.programs.relabel import relabelled
+
+CLUSTERS, ROWS = 30, 6
+N = CLUSTERS * ROWS
+CLUSTER = np.repeat(np.arange(CLUSTERS), ROWS)
+RNG = np.random.default_rng(0)
+
+
+def written(*columns, noise=0.1, layers=1) -> xr.Dataset:
+    """Activations in which each column of classes has directions of its own."""
+    values = np.concatenate([4 * np.eye(10)[column] for column in columns], axis=1)
+    values = values + noise * RNG.normal(size=(layers, 1, *values.shape))
+    return xr.Dataset(
+        {"resid_post": (("layer", "role", "prompt", "d_model"), values.astype(np.float32))},
+        coords={"layer": range(layers), "role": ["answer"]},
+    )
+
+
+def test_permutation_keeps_what_follows_from_the_cluster_and_nothing_else():
+    of_program = RNG.integers(3, size=CLUSTERS)[CLUSTER]
+    of_input = RNG.integers(3, size=N)
+    targets = pd.DataFrame({"op_1": of_program, "state_1": of_input})
+    probes = fit_probes(written(of_program, of_input), targets, CLUSTER, controls=("permutation", "chance"))
+    own, control = probes["accuracy"].mean("fold").squeeze(), probes["control_accuracy"].mean("fold").squeeze()
+    assert (own > 0.95).all()
+    assert float(control.sel(control="permutation", target="op_1")) > 0.95
+    assert float(control.sel(control="permutation", target="state_1")) < 0.5
+    assert probes["control_correct"].dims == ("control", "target", "site", "layer", "role", "prompt")
+
+
+def test_permutation_deals_each_clusters_own_values():
+    table = pd.DataFrame({"a": pd.Series(RNG.integers(10, size=N)).where(RNG.random(N) < 0.8), "b": np.arange(N)})
+    dealt = permuted_within(table, CLUSTER.tolist(), seed=3)
+    for name in table:
+        assert dealt[name].isna().equals(table[name].isna())
+        for cluster in range(CLUSTERS):
+            mine = cluster == CLUSTER
+            assert Counter(dealt[name][mine].dropna()) == Counter(table[name][mine].dropna())
+    moved = (dealt["b"] != table["b"]).mean()
+    assert 0.7 < moved < 0.95  # of six in a cluster one stays by chance
+    scattered = permuted_within(table.iloc[RNG.permutation(N)], CLUSTER.tolist())
+    assert len(scattered) == N  # clusters need not stand together
+
+
+def test_chance_is_scikit_learns_dummy():
+    values = pd.Series(RNG.choice(3, p=[0.6, 0.3, 0.1], size=N)).where(RNG.random(N) < 0.9)
+    number = RNG.normal(size=N) + 3
+    train = CLUSTER < 22
+    fold = CLUSTER % 4
+    probes = fit_probes(
+        written(RNG.integers(3, size=N)),
+        pd.DataFrame({"class": values, "number": number}),
+        CLUSTER,
+        train=train,
+        folds=fold,
+        kinds={"number": "ridge"},
+        controls=("chance",),
+    ).squeeze(["site", "layer", "role"])
+    known = values.notna().to_numpy()
+    for k in range(4):
+        fitted, held_out = train & (fold != k), train & (fold == k)
+        guess = DummyClassifier().fit(np.zeros((N, 1))[fitted & known], values[fitted & known])
+        expected = guess.score(np.zeros((N, 1))[held_out & known], values[held_out & known])
+        assert probes["control_accuracy"].sel(target="class", fold=k).item() == pytest.approx(expected)
+        mean = DummyRegressor().fit(np.zeros((N, 1))[fitted], number[fitted]).predict(np.zeros((N, 1))[held_out])
+        found = probes["control_r2"].sel(target="number", fold=k).item()
+        assert found == pytest.approx(r2_score(number[held_out], mean), abs=1e-6)
+    others = probes["control_correct"].sel(target="class").values.squeeze()[~train & known]
+    assert set(np.round(others, 6)) <= {0.0, 1.0}
+    assert others.mean() == pytest.approx((values[~train & known] == 0).mean())
+
+
+def test_other_activations_are_read_in_the_same_folds():
+    classes = RNG.integers(3, size=N)
+    targets = pd.DataFrame({"output": classes})
+    empty, full = written(RNG.integers(3, size=N), layers=2), written(classes, layers=2)
+    probes = fit_probes(full, targets, CLUSTER, elsewhere={"untrained": empty, "base": full}, controls=("selectivity",))
+    assert probes["control"].values.tolist() == ["selectivity", "untrained", "base"]
+    assert np.array_equal(probes["control_correct"].sel(control="base"), probes["correct"])
+    alone = fit_probes(empty, targets, CLUSTER)
+    assert np.array_equal(probes["control_accuracy"].sel(control="untrained"), alone["accuracy"])
+    place = full.isel(layer=[0]).rename(resid_post="embed")
+    one = fit_probes(empty, targets, CLUSTER, elsewhere={"embedding": place})["control_correct"].sel(
+        control="embedding"
+    )
+    for layer in (0, 1):
+        assert np.array_equal(one.isel(layer=layer), probes["correct"].isel(layer=0))
+    with pytest.raises(PbbError, match="'base' have other sites, layers or roles"):
+        fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(layer=[1, 0])})
+    with pytest.raises(PbbError, match=r"lengths must be equal to it: \{'base': 5\}"):
+        fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(prompt=slice(5))})
+
+
+def test_a_reader_of_states_does_not_read_relabelled_ones():
+    state, other = RNG.integers(5, size=N), RNG.integers(5, size=N)
+    targets = pd.DataFrame({"input": RNG.integers(5, size=N), "state_1": state})
+    table = pd.DataFrame({"state_1": other})
+    probes = fit_probes(written(state), targets, CLUSTER, relabelled=table)
+    control = probes["control_accuracy"].sel(control="relabelled").mean("fold").squeeze()
+    assert float(probes["accuracy"].sel(target="state_1").mean()) > 0.95
+    assert float(control.sel(target="state_1")) < 0.4
+    assert np.isnan(control.sel(target="input"))
+    both = fit_probes(written(state, other), targets, CLUSTER, relabelled=table)
+    assert float(both["control_accuracy"].sel(target="state_1").mean()) > 0.95  # it can fail
+
+
+def test_relabelled_targets_are_traces_of_relabelled_programs(corpus):
+    labels = corpus.calls()
+    names = ["input", "op_1", "state_1", "output"]
+    table = relabelled_targets(labels, names, seed=1)
+    assert list(table) == ["state_1", "output"]
+    for i in range(0, len(labels), 7):
+        row = labels.iloc[i]
+        program = Program(row["program"], "", relabelled(row["source"], 1))
+        ((trace,),) = trace_programs([program], [[int(row["input"])]])
+        expected = trace.output if trace.output in range(10) else None
+        assert table["output"][i] == expected or (expected is None and pd.isna(table["output"][i]))
+        first = trace.states[0] if trace.states and trace.states[0] in range(10) else None
+        assert table["state_1"][i] == first or (first is None and pd.isna(table["state_1"][i]))
+    assert 0.05 < (table["output"] == labels["output"]).mean() < 0.5
+    with pytest.raises(PbbError, match="no column 'call'"):
+        relabelled_targets(labels.drop(columns="call"), names)
+
+
+def test_embeddings_are_those_of_the_roles_tokens(corpus, bridge, bare):
+    model = bridge("llama")
+    prompts = make_prompts(corpus, model, n=10)
+    acts = embeddings(model, prompts, ("input", "answer"))
+    table = bare("llama").get_input_embeddings().weight.detach()
+    expected = torch.cat([table[prompts.tokens[range(20), prompts.roles[role]]] for role in ("input", "answer")], dim=1)
+    assert acts["embed"].dims == ("layer", "role", "prompt", "d_model")
+    assert np.allclose(acts["embed"].values[0, 0], expected)
+
+
+def test_folds_may_be_given_and_no_cluster_lies_in_two():
+    classes = RNG.integers(3, size=N)
+    acts, targets = written(classes), pd.DataFrame({"output": classes})
+    given = fit_probes(acts, targets, CLUSTER, folds=CLUSTER % 3)
+    assert given.sizes["fold"] == 3
+    assert float(given["accuracy"].min()) > 0.9
+    with pytest.raises(PbbError, match="A cluster has rows in two folds"):
+        fit_probes(acts, targets, CLUSTER, folds=np.arange(N) % 3)
+    for wrong in (CLUSTER % 3 + 1, CLUSTER[:-1] % 3, CLUSTER % 3 / 1):
+        with pytest.raises(PbbError, match="folds must be a number, or each prompt's fold"):
+            fit_probes(acts, targets, CLUSTER, folds=wrong)
