@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
+    from pbb_probe.probing.controls import embeddings, relabelled_targets
+    from pbb_probe.probing.groups import direction_cosines, probe_groups
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.probing.probe import LinearProbe
     from pbb_probe.probing.readers import fit_probe
+    from pbb_probe.probing.subspaces import probe_subspaces
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.study import Study, StudyConfig
     from pbb_probe.views import figures
@@ -62,6 +65,8 @@ _HOME = {
     "carried_table": "comparison.transfer",
     "cluster_bootstrap": "comparison.statistics",
     "compare_groups": "comparison.statistics",
+    "direction_cosines": "probing.groups",
+    "embeddings": "probing.controls",
     "evaluate": "finetuning.behaviour",
     "finetune": "finetuning.train",
     "fit_probe": "probing.readers",
@@ -81,9 +86,12 @@ _HOME = {
     "open_capture": "hooking.shards",
     "patch_sweep": "patching.sweep",
     "probability": "patching.metrics",
+    "probe_groups": "probing.groups",
+    "probe_subspaces": "probing.subspaces",
     "read_pairs": "patching.files",
     "recovery": "patching.metrics",
     "recovery_table": "comparison.recovery",
+    "relabelled_targets": "probing.controls",
     "screen_patches": "patching.attribution",
     "transfer_map": "patching.transfer",
     "untrained_model": "hooking.load",
@@ -110,6 +118,8 @@ __all__ = [
     "carried_table",
     "cluster_bootstrap",
     "compare_groups",
+    "direction_cosines",
+    "embeddings",
     "evaluate",
     "figures",
     "finetune",
@@ -130,9 +140,12 @@ __all__ = [
     "open_capture",
     "patch_sweep",
     "probability",
+    "probe_groups",
+    "probe_subspaces",
     "read_pairs",
     "recovery",
     "recovery_table",
+    "relabelled_targets",
     "screen_patches",
     "transfer_map",
     "untrained_model",

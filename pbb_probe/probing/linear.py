@@ -86,7 +86,7 @@ def fit_probes(
         raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
     if not np.size(C) or min(np.atleast_1d(C)) <= 0:
         raise PbbError(f"C must be above 0, one number or several: it is {C}.")
-    chosen = _check_kinds(kinds or {}, targets)
+    chosen = check_kinds(kinds or {}, targets)
     fold = np.where(train, _folds(codes, folds, train, seed), -1)
     n_folds = int(fold.max()) + 1
 
@@ -191,7 +191,7 @@ def _labelled(
     return xr.Dataset(made, coords=coords | ({"control": controls} if controls else {}))
 
 
-def _check_kinds(kinds: Mapping[str, Kind], targets: "pd.DataFrame") -> dict[str, Kind]:
+def check_kinds(kinds: Mapping[str, Kind], targets: "pd.DataFrame") -> dict[str, Kind]:
     """The kind of each target's probe."""
     if unknown := set(kinds) - set(targets.columns):
         raise PbbError(f"kinds names {min(unknown)!r}, which is no target: {', '.join(map(str, targets.columns))}.")

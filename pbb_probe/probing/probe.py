@@ -80,15 +80,7 @@ class LinearProbe:
 
         Of two classes there is one, towards the second; of a ridge probe one, towards larger numbers.
         """
-        import numpy as np
-
-        rows = self.coefficients
-        if len(rows) == 2:
-            rows = rows[1:] - rows[:1]
-        elif len(rows) > 2:
-            rows = rows - rows.mean(0)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(norms > 0, norms, 1)
+        return unit_directions(self.coefficients)
 
     def to_sklearn(self) -> Any:
         """A fitted scikit-learn estimator that predicts the same: LogisticRegression, or Ridge for numbers."""
@@ -136,3 +128,16 @@ class LinearProbe:
 def _plain(value: Any) -> Any:
     """A numpy scalar as Python's own."""
     return value.item() if hasattr(value, "item") else value
+
+
+def unit_directions(coefficients: "np.ndarray") -> "np.ndarray":
+    """What `LinearProbe.directions` says, of coefficients [class, feature]."""
+    import numpy as np
+
+    rows = coefficients
+    if len(rows) == 2:
+        rows = rows[1:] - rows[:1]
+    elif len(rows) > 2:
+        rows = rows - rows.mean(0)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)
