@@ -1,0 +1,11 @@
+"""Figures of labelled tables. Each function returns a plotly Figure and shows nothing.
+
+The tables are those of `comparison`: `accuracy_table` for behaviour, `compare_groups` for everything by layer.
+"""
+
+from pbb_probe.views.figures.behaviour import behaviour
+from pbb_probe.views.figures.layers import layer_curves
+from pbb_probe.views.figures.patching import patching_heatmap, sweep_heatmap
+from pbb_probe.views.figures.transfer import transfer_map
+
+__all__ = ["behaviour", "layer_curves", "patching_heatmap", "sweep_heatmap", "transfer_map"]

@@ -1,0 +1,105 @@
+"""The transfer map: what each place carries."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.figures.style import LAYOUT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+
+def transfer_map(
+    table: "pd.DataFrame", title: str = "", run: str = "patched", groups: Sequence[str] = GROUPS
+) -> "Figure":
+    """What each place carries: stacked shares of pairs down the layers, the groups side by side at each role.
+
+    Args:
+        table: from `carried_table` by group, of pairs with as many steps.
+        title: of the figure.
+        run: of the table: `patched`, or one of the controls.
+        groups: those that are shown; a group that is not in the table is left out.
+
+    Raises:
+        PbbError: the table lacks a column, or has no rows for this run and these groups.
+    """
+    from plotly.subplots import make_subplots
+
+    if lacking := {"group", "site", "run", "layer", "role", "hypothesis", "proportion"} - set(table.columns):
+        raise PbbError(f"The table has no column {min(lacking)!r}: give carried_table(carried, by=['group']).")
+    table = table[(table["run"] == run) & table["group"].isin(groups)]
+    if table.empty:
+        raise PbbError(f"The table has no rows of the run {run!r} and the groups {', '.join(groups)}.")
+    sites, roles, hypotheses = (list(dict.fromkeys(table[name])) for name in ("site", "role", "hypothesis"))
+    panels = [(role, group) for role in roles for group in groups if group in set(table["group"])]
+    n_pairs = table.groupby("group")["n"].max()
+    figure = make_subplots(
+        len(sites),
+        len(panels),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        row_titles=sites,
+        column_titles=[f"{role}<br><b>{group}</b> ({n_pairs[group]})" for role, group in panels],
+        horizontal_spacing=0.015,
+        vertical_spacing=0.04,
+        x_title="share of pairs (their number above) whose answer follows each hypothesis",
+        y_title="layer",
+    )
+    heads = [name for name in ("head", "kv_head") if name in table]
+    for r, site in enumerate(sites, start=1):
+        for c, (role, group) in enumerate(panels, start=1):
+            panel = table[(table["site"] == site) & (table["role"] == role) & (table["group"] == group)]
+            for hypothesis in hypotheses:
+                cells = panel[panel["hypothesis"] == hypothesis].dropna(axis="columns", how="all")
+                of_heads = [name for name in heads if name in cells]
+                y = [".".join(str(int(v)) for v in row) for row in cells[["layer", *of_heads]].to_numpy()]
+                figure.add_bar(
+                    x=cells["proportion"],
+                    y=y,
+                    orientation="h",
+                    name=hypothesis.replace("_", " "),
+                    marker={"color": _hypothesis_colour(hypothesis), "line_width": 0},
+                    legendgroup=hypothesis,
+                    showlegend=r == c == 1,
+                    customdata=cells[["lower", "upper", "n", "programs"]],
+                    hovertemplate="layer %{y}: %{x:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>"
+                    "%{customdata[2]} pairs of %{customdata[3]} programs<extra>" + hypothesis + "</extra>",
+                    row=r,
+                    col=c,
+                )
+    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "½", "1"])
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_layout(
+        title=title,
+        barmode="stack",
+        bargap=0.08,
+        height=max(200, 26 * table.groupby("site")["layer"].nunique().max()) * len(sites) + 170,
+        legend={"traceorder": "normal"},
+        **LAYOUT,
+    )
+    figure.update_layout(margin_t=110)  # the titles of the columns have two lines
+    return figure
+
+
+_WHOLE_COLOURS = {
+    "nothing": "#E6E6E6",
+    "everything": "#009E73",
+    "program": "#0072B2",
+    "input": "#E69F00",
+    "other": "#7F7F7F",
+}
+_STEP_COLOURS = {
+    "state": ("#D55E00", "#A33F00", "#6E2A00"),
+    "steps_to": ("#CC79A7", "#A64F82", "#7A2F5C"),
+    "steps_after": ("#56B4E9", "#8FD0F5", "#BFE5FA"),
+}
+
+
+def _hypothesis_colour(hypothesis: str) -> str:
+    kind, _, k = hypothesis.rpartition("_")
+    if kind not in _STEP_COLOURS:
+        return _WHOLE_COLOURS[hypothesis]
+    return _STEP_COLOURS[kind][(int(k) - 1) % 3]
