@@ -14,6 +14,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.patch_command import PatchConfig, patch
+from pbb_probe.probe_command import ProbeConfig, probe
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.templates import MODES
 from pbb_probe.store import Run
@@ -110,6 +111,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "run": (StudyConfig, run),
     "finetune": (FinetuneConfig, finetune),
     "evaluate": (EvaluateConfig, evaluate),
+    "probe": (ProbeConfig, probe),
     "patch": (PatchConfig, patch),
 }
 

@@ -14,6 +14,7 @@ import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe import cli
+from pbb_probe.probing.probe import LinearProbe
 from pbb_probe.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -234,3 +235,65 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         assert "Traceback" not in error
     assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={pairs}"]) == 2
     assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Programs in context: which of three constants they have, in two groups, on the inputs 0 to 9."""
+    lines = []
+    for name in ("dolvik", "gaxnol", "zabrutim", "konsem", "flimp", "brask"):
+        for constant in (2, 3, 7):
+            for x in range(0, 10, 3):
+                text = f"define {name} :\ndef {name}(x):\n    return max(x, {constant})\n{name}({x}) ="
+                at = text.index(f", {constant}") + 2
+                label = {"program": f"{name} {constant}", "group": "a" if constant < 7 or x < 6 else "b"}
+                roles = {"constant": [at, at + 1]}
+                known = {"constant": constant, "x": x if x else None, "output": max(x, constant)}
+                lines.append({"text": text, "roles": roles, **label, **known})
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def test_probe_reads_labels_beside_their_controls(labelled, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--targets=[constant,x]", "--kinds={x: ridge}", "--layers=[0,5]", "--folds=3", "--draws=100"]
+    more = ["--group=none", "--save_probes=true", "--on_disk=true", f"--out={out}", "--C=[0.1,1.0]"]
+    assert cli.main(["probe", "--model=nano", f"--prompts={labelled}", *options, *more]) == 0
+    assert "The layer that reads best" in capsys.readouterr().out
+    table = pd.read_csv(out / "accuracy.csv").set_index(["run", "target", "layer", "role"])
+    assert set(table.index.levels[0]) == {"probe", "selectivity", "permutation", "chance", "untrained", "embedding"}
+    assert table.loc[("probe", "constant", 0, "constant"), "score"] == 1.0
+    assert table.loc[("embedding", "constant", 0, "constant"), "score"] == 1.0  # the token is its own
+    assert table.loc[("chance", "constant", 0, "answer"), "score"] < 0.4
+    assert table.loc[("selectivity", "constant", 0, "constant"), "score"] < 0.6
+    assert table.loc[("probe", "x", 5, "answer"), "measure"] == "r2"
+    assert table.loc[("probe", "x", 5, "answer"), "n"] == 54  # the rest has no x
+    probes = xr.load_dataset(out / "probes.nc")
+    assert probes.sizes == {"control": 5, "target": 2, "site": 1, "layer": 2, "role": 2, "prompt": 72, "fold": 3}
+    kept = LinearProbe.load(out / "probes" / "constant" / "resid_post_0_constant.safetensors")
+    assert kept.classes == (2, 3, 7)
+    assert {"probes_resid_post.html", "accuracy.csv", "probes.nc", "probes"} <= {path.name for path in out.iterdir()}
+    assert not (out / "activations").exists()
+
+
+def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsys):
+    for options, said in (
+        (
+            ["--targets=[colour]"],
+            "targets: the prompts have no label 'colour', but program, group, constant, x, output.",
+        ),
+        (["--types=colour"], "types: the prompts have no label 'colour'"),
+        (["--kinds={colour: ridge}"], "kinds: the prompts have no label 'colour'"),
+        (["--train=[c]"], "There is no group 'c': the prompts have a, b."),
+        (["--train=[a]", "--group=none"], "train names groups, and the prompts have no label 'none'"),
+        (["--folds=30"], "30 folds need at least 2 folds and as many clusters to train on; there are 18."),
+        (["--roles=[colour]"], "Unknown role 'colour'"),
+        (["--sites=[colour]"], "Unknown site 'colour'"),
+        (["--prompts=none.jsonl"], "cannot be read"),
+    ):
+        given = ["probe", "--model=nano", f"--prompts={labelled}", f"--out={tmp_path / 'out'}", "--draws=50", *options]
+        assert cli.main(given) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert "Traceback" not in error

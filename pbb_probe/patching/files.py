@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.files import numbered_lines, role_span
 from pbb_probe.hooking.prompts import Prompts, Span
 from pbb_probe.patching.pairs import Pairs
 
@@ -36,17 +37,10 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
     """
     import pandas as pd
 
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PbbError(f"The prompts file {path} cannot be read ({error}): give a JSONL file.") from error
     texts: tuple[list[str], list[str]] = ([], [])
     labels: tuple[list[dict], list[dict]] = ([], [])
     roles: tuple[list[dict[str, Span]], list[dict[str, Span]]] = ([], [])
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
             found = _pair(json.loads(line))
             if roles[0] and set(found[0][1]) != set(roles[0][0]):
@@ -94,7 +88,7 @@ def _pair(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Span], dict[str, 
     return [
         (
             text,
-            {role: _span(role, place[i], text) for role, place in places.items()},
+            {role: role_span(role, place[i], text) for role, place in places.items()},
             {name: value[i] for name, value in others.items()} | {"output": answers[i]},
         )
         for i, text in enumerate(texts)
@@ -105,15 +99,3 @@ def _of_each(place: Any) -> list:
     """The place in the clean and in the corrupted prompt: the same one, unless there are two."""
     both = isinstance(place, list) and len(place) == 2 and not all(isinstance(end, int) for end in place)
     return place if both else [place, place]
-
-
-def _span(role: str, place: Any, text: str) -> Span:
-    match place:
-        case str() if place:
-            if (times := text.count(place)) != 1:
-                raise ValueError(f"role {role!r}: {place!r} stands {times} times in {text!r}; give [start, end]")
-            start = text.index(place)
-            return start, start + len(place)
-        case [int(start), int(end)]:
-            return start, end
-    raise ValueError(f"role {role!r} is neither a text nor [start, end]: {place!r}")

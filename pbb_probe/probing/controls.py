@@ -46,19 +46,28 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
 
 
 def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
-    """Each target with its values dealt anew among the rows of each cluster; missing values stay where they are."""
+    """Each target with its values dealt anew among the rows of each cluster.
+
+    Missing values stay where they are, and a row that is alone in its cluster is missing: there is nothing to permute.
+    A target all of whose rows are alone has no column.
+    """
     import numpy as np
     import pandas as pd
 
     rng = np.random.default_rng(seed)
     codes = pd.factorize(pd.Series(list(clusters)))[0]
-    dealt = targets.reset_index(drop=True).copy()
-    for name in targets:
-        known = np.flatnonzero(dealt[name].notna())
-        order = np.lexsort([rng.random(len(known)), codes[known]])  # the rows by cluster, in a random order within
-        into = known[np.argsort(codes[known], kind="stable")]
-        dealt.loc[into, name] = dealt[name].to_numpy()[known[order]]
-    return dealt
+    dealt = {}
+    for name, column in targets.reset_index(drop=True).items():
+        known = column.notna()
+        known &= known.groupby(codes).transform("sum") > 1
+        if not known.any():
+            continue
+        rows = np.flatnonzero(known)
+        shuffled = rows[np.lexsort([rng.random(len(rows)), codes[rows]])]  # by cluster, in a random order within
+        permuted = column.where(known)
+        permuted.iloc[rows[np.argsort(codes[rows], kind="stable")]] = column.to_numpy()[shuffled]
+        dealt[name] = permuted
+    return pd.DataFrame(dealt, index=range(len(targets)))
 
 
 def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int = 0) -> "pd.DataFrame":

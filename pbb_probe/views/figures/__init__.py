@@ -6,6 +6,7 @@ The tables are those of `comparison`: `accuracy_table` for behaviour, `compare_g
 from pbb_probe.views.figures.behaviour import behaviour
 from pbb_probe.views.figures.layers import layer_curves
 from pbb_probe.views.figures.patching import patching_heatmap, sweep_heatmap
+from pbb_probe.views.figures.probes import probe_curves
 from pbb_probe.views.figures.transfer import transfer_map
 
-__all__ = ["behaviour", "layer_curves", "patching_heatmap", "sweep_heatmap", "transfer_map"]
+__all__ = ["behaviour", "layer_curves", "patching_heatmap", "probe_curves", "sweep_heatmap", "transfer_map"]

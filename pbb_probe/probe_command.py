@@ -1,0 +1,184 @@
+"""The command `probe`: prompts with labels from a file, probed at every place, as tables and figures."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.probing.controls import CONTROLS, Control
+from pbb_probe.probing.probe import Kind
+from pbb_probe.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from pbb_probe.hooking.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Prompts with labels, and what of them is read where."""
+
+    model: str
+    """nano, a Hugging Face model directory, or a hub id."""
+    prompts: str
+    """JSONL file of prompts: text, roles, labels (see `pbb_probe.hooking.files.read_prompts`)."""
+    targets: tuple[str, ...] | None = None
+    """Labels that are read; all but `cluster` and `group` when null."""
+    cluster: str = "program"
+    """Label of what belongs together and is never split over folds; without such a label, each prompt."""
+    group: str = "group"
+    """Label of groups that are reported apart; none where there is no such label."""
+    train: tuple[str, ...] | None = None
+    """Groups that probes are fitted on; they read the others too. All when null."""
+    sites: tuple[str, ...] = ("resid_post",)
+    """TransformerLens sites; heads are read together."""
+    layers: tuple[int, ...] | None = None
+    """All when null."""
+    roles: tuple[str, ...] | None = None
+    """Places in the prompt; those of the file, and answer, when null."""
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    """Of a target's probe: logistic (when not named), mean_difference, or ridge for numbers."""
+    C: tuple[float, ...] = (0.1,)
+    """Inverse regularisation strength; of several, each probe takes the one that does best on inner folds."""
+    folds: int = 5
+    """Folds of clusters; each is held out once."""
+    balanced: bool = False
+    """Weigh rows so that all classes count alike."""
+    controls: tuple[Control, ...] = CONTROLS
+    """selectivity (labels dealt anew by `types`), permutation (labels dealt anew within clusters), chance."""
+    types: str | None = None
+    """Label that the selectivity control deals classes to; the cluster when null."""
+    untrained: bool = True
+    """A further control: the model as initialised before any training."""
+    base: str | None = None
+    """A further control: another model, such as the base of a finetuned one."""
+    embedding: bool = True
+    """A further control: the embeddings of the roles' tokens, before any layer."""
+    save_probes: bool = False
+    """Write the probes too, fitted on all prompts of `train`: probes/<target>/<site>_<layer>_<role>.safetensors."""
+    on_disk: bool = False
+    """Keep activations in shards in out/activations while they are used, for captures larger than memory."""
+    special_tokens: bool = True
+    """Let the tokenizer add those it begins texts with; not where the texts bring them."""
+    batch_size: int = 256
+    """Prompts run together."""
+    draws: int = 10_000
+    """Bootstrap resamples."""
+    seed: int = 0
+    """Of folds, controls and resamples."""
+    out: str = "probing"
+    """Directory for probes.nc, accuracy.csv and the figures."""
+
+
+def probe(config: ProbeConfig) -> None:
+    """Fit linear probes to labels of prompts: what can be read at each place, beside its controls?"""
+    from pbb_probe.comparison.probes import PROBE, probe_table
+    from pbb_probe.finetuning.bases import available_device
+    from pbb_probe.hooking.capture import capture
+    from pbb_probe.hooking.files import read_prompts
+    from pbb_probe.hooking.load import load_model, untrained_model
+    from pbb_probe.probing.controls import embeddings
+    from pbb_probe.probing.linear import fit_probes
+    from pbb_probe.views import figures
+    from pbb_probe.views.images import save_pngs
+
+    device = available_device()
+    model = load_model(config.model, device=device)
+    prompts = read_prompts(config.prompts, model, config.special_tokens)
+    targets, clusters, train = _asked(config, prompts)
+    groups = {config.group: prompts.labels[config.group].tolist()} if config.group in prompts.labels else {}
+    out = Run(config.out).path
+    roles = list(config.roles or prompts.roles)
+
+    def captured(opened, name: str) -> "xr.Dataset":
+        folder = out / "activations" / name if config.on_disk else None
+        return capture(opened, prompts, config.sites, config.layers, roles, config.batch_size, folder)
+
+    acts = captured(model, "model")
+    elsewhere = {"untrained": captured(untrained_model(model, config.seed), "untrained")} if config.untrained else {}
+    if config.base:
+        elsewhere["base"] = captured(load_model(config.base, device=device), "base")
+    if config.embedding:
+        elsewhere["embedding"] = embeddings(model, prompts, roles)
+    probes = fit_probes(
+        acts,
+        targets,
+        clusters,
+        train,
+        C=config.C,
+        folds=config.folds,
+        controls=config.controls,
+        types=None if config.types is None else prompts.labels[config.types].tolist(),
+        elsewhere=elsewhere,
+        kinds=config.kinds,
+        balanced=config.balanced,
+        seed=config.seed,
+    )
+    probes.to_netcdf(out / "probes.nc")
+    table = probe_table(probes, targets, clusters, groups, config.draws, config.seed)
+    table.to_csv(out / "accuracy.csv", index=False)
+    if config.save_probes:
+        _save_probes(config, acts, targets, train, out / "probes")
+    shutil.rmtree(out / "activations", ignore_errors=True)
+    drawn = {
+        f"probes_{site}": figures.probe_curves(cells, f"What a linear probe reads at {site}")
+        for site, cells in table.groupby("site", sort=False)
+    }
+    for name, figure in drawn.items():
+        figure.write_html(out / f"{name}.html")
+    save_pngs(drawn, out)
+    own = table[table["run"] == PROBE]
+    best = own.loc[own.groupby([*groups, "target", "role"], sort=False)["score"].idxmax()]
+    where = [*groups, "target", "site", "layer", "role"]
+    beside = table[table["run"] != PROBE].pivot(index=where, columns="run", values="score")
+    print(f"The layer that reads best, and its controls ({len(prompts)} prompts, {len(set(clusters))} clusters):")
+    print(best.drop(columns="run").join(beside, on=where).to_string(index=False, float_format="%.3f"))
+    print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
+
+
+def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list, Any]":
+    """The targets, the clusters and the rows to train on [prompt].
+
+    Raises:
+        PbbError: a label or group that is not there.
+    """
+    labels = prompts.labels
+    others = {config.cluster, config.group}
+    names = list(config.targets or labels.columns.drop([name for name in others if name in labels]))
+    named = {"targets": names, "types": [config.types] if config.types else [], "kinds": list(config.kinds)}
+    for field_name, given in named.items():
+        if unknown := [name for name in given if name not in labels]:
+            raise PbbError(
+                f"{field_name}: the prompts have no label {unknown[0]!r}, but {', '.join(labels) or 'none'}."
+            )
+    if not names:
+        raise PbbError("There is nothing to read: give the prompts a label, or name one in targets.")
+    clusters: Sequence = labels[config.cluster].tolist() if config.cluster in labels else range(len(prompts))
+    train = None
+    if config.train is not None:
+        if config.group not in labels:
+            raise PbbError(f"train names groups, and the prompts have no label {config.group!r}: name it in group.")
+        groups = labels[config.group].astype(str)
+        if absent := sorted(set(config.train) - set(groups)):
+            raise PbbError(f"There is no group {absent[0]!r}: the prompts have {', '.join(sorted(set(groups)))}.")
+        train = groups.isin(config.train).to_numpy()
+    return labels[names], list(clusters), train
+
+
+def _save_probes(config: ProbeConfig, acts: "xr.Dataset", targets: "pd.DataFrame", train, out: Path) -> None:
+    """One probe a target and place, fitted on all rows that may be fitted on, with the first C."""
+    from pbb_probe.probing.readers import fit_probe
+
+    for name in targets:
+        (out / name).mkdir(parents=True, exist_ok=True)
+        rows = targets[name].notna().to_numpy() & (True if train is None else train)
+        for site, layer, role in (
+            (s, i, r) for s in acts.data_vars for i in acts["layer"].values for r in acts["role"].values
+        ):
+            features = acts[site].sel(layer=layer, role=role).values[rows]
+            made = fit_probe(features, targets[name][rows].tolist(), config.kinds.get(name, "logistic"), config.C[0])
+            made.save(out / name / f"{site}_{layer}_{role}.safetensors")
