@@ -1,35 +1,27 @@
 """The study: from a base model to a layer-by-layer comparison, as ordered steps that are done once and resumed.
 
-corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour -> probing, patching, transfer -> comparison -> report
+corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
+-> probing, patching, transfer, interchange -> comparison -> report
 """
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, get_args
 
+from pbb_probe import measures
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import available_device, base_digest
+from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.patching.transfer import CONTROLS, Control
-from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
+from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.store import Run, file_digest, write
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from transformer_lens import TransformerBridge
-
-    from pbb_probe.hooking.prompts import Prompts
-
-
-TEXTS = ["prompt", "completion", "source"]
-"""Labels of a call that are texts and no facts."""
+ProbingControl = Literal["selectivity", "permutation", "chance", "relabelled", "untrained", "base", "embedding"]
+PROBING_CONTROLS: tuple[ProbingControl, ...] = get_args(ProbingControl)
 
 
 @dataclass(frozen=True)
@@ -72,6 +64,11 @@ class ProbingConfig:
     """Folds of programs; each is held out once."""
     C: float = 0.1
     """Inverse regularisation strength."""
+    controls: tuple[ProbingControl, ...] = PROBING_CONTROLS
+    """What probes are compared with: selectivity (a control task), permutation (within programs), chance, relabelled
+    (states under another meaning of the operators), the untrained and the base model, embedding (before any layer)."""
+    interchange: tuple[str, ...] = ("state_1", "output")
+    """Variables whose probes' subspaces are put from one run into another: does what is read carry them?"""
 
 
 @dataclass(frozen=True)
@@ -204,12 +201,36 @@ class Study:
             draws=config.draws,
             **seed,
         )
-        probing = step("probing", lambda out: self._probe(final, out), *models, probing=asdict(config.probing), **seed)
+        probing = step(
+            "probing",
+            lambda out: measures.probe(config.probing, self._corpus, final, config.base, config.seed, out),
+            *models,
+            probing=asdict(config.probing),
+            base=base,
+            **seed,
+        )
         patching = step(
-            "patching", lambda out: self._patch(final, out), *models, patching=asdict(config.patching), **seed
+            "patching",
+            lambda out: measures.patch(config.patching, self._corpus, final, config.seed, out),
+            *models,
+            patching=asdict(config.patching),
+            **seed,
         )
         transfer = step(
-            "transfer", lambda out: self._transfer(final, out), *models, transfer=asdict(config.transfer), **seed
+            "transfer",
+            lambda out: measures.transfer(config.transfer, self._corpus, final, config.seed, out),
+            *models,
+            transfer=asdict(config.transfer),
+            **seed,
+        )
+        interchange = step(
+            "interchange",
+            lambda out: measures.interchange(
+                config.probing, config.transfer, self._corpus, final, run.path / "probing", config.seed, out
+            ),
+            probing,
+            transfer,
+            **seed,
         )
         compared = step(
             "comparison",
@@ -217,6 +238,7 @@ class Study:
             probing,
             patching,
             transfer,
+            interchange,
             draws=config.draws,
             threshold=config.threshold,
             **seed,
@@ -228,7 +250,8 @@ class Study:
 
     def _make_corpus(self, out: Path) -> None:
         corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
-        _check_targets(self.config.probing.targets, corpus.calls())  # before anything is trained
+        probing = self.config.probing
+        measures.check_targets((*probing.targets, *probing.interchange), corpus.calls())  # before anything is trained
         corpus.save(out)
 
     def _train(self, base: str, stage, out: Path) -> None:
@@ -257,111 +280,20 @@ class Study:
         table = accuracy_table(behaviours, self.config.draws, self.config.seed)
         table.to_csv(out / "behaviour.csv", index=False)
 
-    def _probe(self, final: str, out: Path) -> None:
-        from pbb_probe.hooking.capture import capture
-        from pbb_probe.hooking.load import load_model
-        from pbb_probe.hooking.prompts import make_prompts
-        from pbb_probe.probing.linear import fit_probes
-
-        config, model = self.config.probing, load_model(final, device=available_device())
-        prompts = make_prompts(
-            self._corpus,
-            model,
-            n=config.prompts,
-            seed=self.config.seed,
-            unseen=config.unseen_inputs,
-            answered="output" in config.roles,
-        )
-        labels = prompts.labels
-        _check_targets(config.targets, labels)
-        acts = capture(model, prompts, config.sites, roles=config.roles)
-        table = labels.drop(columns=TEXTS).assign(correct=_answered(model, prompts))
-        table.to_csv(out / "prompts.csv", index=False)
-        acts.to_netcdf(out / "activations.nc")
-        operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
-        unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
-        types = labels.assign(program=unlike).groupby([*operands, "program", "input"], dropna=False).ngroup()
-        probes = fit_probes(
-            acts,
-            labels[list(config.targets)],
-            clusters=labels["program"],
-            train=labels["group"].to_numpy() == "with_io",
-            C=config.C,
-            folds=config.folds,
-            controls=("selectivity",),
-            types=types,
-            seed=self.config.seed,
-        )
-        probes.to_netcdf(out / "probes.nc")
-
-    def _patch(self, final: str, out: Path) -> None:
-        import pandas as pd
-
-        from pbb_probe.hooking.load import load_model
-        from pbb_probe.hooking.prompts import answer_ids
-        from pbb_probe.patching.metrics import answer_difference
-        from pbb_probe.patching.pairs import SWAPS, make_pairs
-        from pbb_probe.patching.sweep import patch_sweep
-
-        config, model = self.config.patching, load_model(final, device=available_device())
-        for swap in SWAPS:
-            for group in GROUPS:
-                pairs = make_pairs(
-                    self._corpus, model, swap, group, config.pairs, self.config.seed, config.unseen_inputs
-                )
-                clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
-                answers = (answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted))
-                effects = patch_sweep(
-                    model,
-                    clean=pairs.clean,
-                    corrupted=pairs.corrupted,
-                    metric=answer_difference(*answers),
-                    sites=config.sites,
-                    positions=config.roles,
-                )
-                effects.to_netcdf(out / f"{swap}_{group}.nc")
-                columns = ["program", "group", "steps", "input", "output"]
-                both_right = _answered(model, pairs.clean) & _answered(model, pairs.corrupted)
-                table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
-                table.assign(correct=both_right).to_csv(out / f"{swap}_{group}.csv", index=False)
-
-    def _transfer(self, final: str, out: Path) -> None:
-        from pbb_probe.hooking.load import load_model
-        from pbb_probe.patching.transfer import transfer_map
-        from pbb_probe.patching.transfer_pairs import make_transfer_pairs
-
-        config, model = self.config.transfer, load_model(final, device=available_device())
-        library = [entry.program for entry in self._corpus.entries]
-        for group in GROUPS:
-            try:
-                pairs = make_transfer_pairs(
-                    self._corpus, model, group, config.pairs, self.config.seed, config.unseen_inputs
-                )
-            except PbbError as reason:  # programs of too many steps, say: the rest of the study stands without
-                print(f"No transfer map of {group}. {reason}", file=sys.stderr)
-                continue
-            carried = transfer_map(
-                model,
-                base=pairs.corrupted,
-                source=pairs.clean,
-                sites=config.sites,
-                roles=config.roles,
-                library=library,
-                controls=config.controls,
-                seed=self.config.seed,
-            )
-            carried.to_netcdf(out / f"{group}.nc")
-
     def _compare(self, out: Path) -> None:
         from pbb_probe.comparison.layers import located_table, patching_table, probing_table
-        from pbb_probe.comparison.transfer import transfer_table
+        from pbb_probe.comparison.probes import across_table, control_table, cosine_table
+        from pbb_probe.comparison.transfer import interchange_table, transfer_table
 
         path = self._path
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
         probing_table(path / "probing", **settings).to_csv(out / "probing.csv", index=False)
-        probing_table(path / "probing", prefix="control_", **settings).to_csv(out / "probing_control.csv", index=False)
+        control_table(path / "probing", **settings).to_csv(out / "probing_controls.csv", index=False)
+        across_table(path / "probing", **settings).to_csv(out / "probing_across.csv", index=False)
+        cosine_table(path / "probing").to_csv(out / "cosines.csv", index=False)
         patching_table(path / "patching", **settings).to_csv(out / "patching.csv", index=False)
         transfer_table(path / "transfer", **settings).to_csv(out / "transfer.csv", index=False)
+        interchange_table(path / "interchange", **settings).to_csv(out / "interchange.csv", index=False)
         located_table(path / "probing", path / "patching", self.config.threshold, **settings).to_csv(
             out / "located.csv", index=False
         )
@@ -378,18 +310,3 @@ class Study:
     @property
     def _corpus(self) -> Corpus:
         return Corpus.load(self._path / "corpus")
-
-
-def _check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
-    if unknown := set(targets) - set(labels.columns.drop(TEXTS)):
-        raise PbbError(
-            f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(labels.columns.drop(TEXTS))}."
-        )
-
-
-def _answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
-    """Does the model answer each prompt correctly? [prompt]"""
-    from pbb_probe.hooking.capture import gives_answers
-    from pbb_probe.hooking.prompts import answer_ids
-
-    return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def probing_table(folder: Path, prefix: str = "", **settings: Any) -> "pd.DataFrame":
+def probing_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     """`compare_groups` of probe correctness by target, site, role and layer, with the column `subset` (all, correct).
 
-    With `prefix="control_"` the probes of the control task. `chance` is the share of the target's most common value.
+    `chance` is the share of the target's most common value.
     """
     import pandas as pd
 
@@ -29,7 +29,7 @@ def probing_table(folder: Path, prefix: str = "", **settings: Any) -> "pd.DataFr
         chosen = prompts[rows]
         if chosen["group"].nunique() < 2:
             continue
-        values = probes[f"{prefix}correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
+        values = probes["correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
         table = compare_groups(values, group=chosen["group"], clusters=chosen["program"], **settings)
         chance = {name: chosen[name].value_counts(normalize=True).max() for name in probes["target"].values}
         tables.append(table.assign(subset=subset, chance=table["target"].map(chance)))

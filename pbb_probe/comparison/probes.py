@@ -1,12 +1,14 @@
 """Probes as a table: how well each place is read, by the target's own probe and by each control."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.statistics import interval_table
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -34,8 +36,10 @@ def probe_table(
 
     Returns:
         A row a run (`probe`, and each control), target, site, layer, role and combination of the values of `by`:
-        `measure` (accuracy or r2), `score` with `lower` and `upper` of its 95 % interval, `n` prompts and `clusters`.
-        R squared is 1 - (squared errors) / (squared deviations from the mean of these prompts), as a ratio of sums.
+        `measure` (accuracy or r2), `score` with `lower` and `upper` of its 95 % interval, `n` prompts and `clusters`;
+        of controls also `gain`, the probe's score minus the control's on the prompts that both read, with `gain_lower`
+        and `gain_upper`. The gain over `selectivity` is Hewitt and Liang's selectivity. R squared is
+        1 - (squared errors) / (squared deviations from the mean of these prompts), as a ratio of sums.
 
     Raises:
         PbbError: lengths that differ.
@@ -45,35 +49,78 @@ def probe_table(
     import xarray as xr
 
     n = probes.sizes["prompt"]
-    labels = pd.DataFrame({name: list(values) for name, values in (by or {}).items()}, index=range(n))
     if len(targets) != n or len(clusters) != n:
         raise PbbError(f"There are {n} prompts, {len(targets)} rows of targets and {len(clusters)} clusters.")
-    kinds = (
-        labels.drop_duplicates().sort_values(list(labels)).to_dict(orient="records") if len(labels.columns) else [{}]
-    )
+    labels = pd.DataFrame({name: list(values) for name, values in (by or {}).items()}, index=range(n))
+    kinds = labels.drop_duplicates().sort_values(list(labels)).to_dict(orient="records") if by else [{}]
     tables = []
     for variable, measure in (("correct", "accuracy"), ("predicted", "r2")):
         if variable not in probes:
             continue
-        own = probes[variable].expand_dims(run=[PROBE])
-        control = f"control_{variable}"
+        own, control = probes[variable].expand_dims(run=[PROBE]), f"control_{variable}"
         every = xr.concat([own, probes[control].rename(control="run")], "run") if control in probes else own
         for kind in kinds:
-            rows = np.flatnonzero(
-                np.logical_and.reduce([labels[name] == v for name, v in kind.items()] or [np.ones(n, bool)])
-            )
+            rows = np.flatnonzero(np.all([np.ones(n, bool), *(labels[name] == v for name, v in kind.items())], axis=0))
             belongs = [list(clusters)[i] for i in rows]
             for target in probes["target"].values:
-                values = every.sel(target=[target]).isel(prompt=rows).transpose(..., "prompt")
+                values, weights = every.sel(target=[target]).isel(prompt=rows).transpose(..., "prompt"), None
                 if not np.isfinite(values).any():
                     continue
-                weights = None
                 if measure == "r2":
                     right = pd.to_numeric(targets[target]).to_numpy(float)[rows]
                     weights = np.nan_to_num((right - np.nanmean(right)) ** 2)
                     values = weights - (values - right) ** 2
-                found = interval_table(values, belongs, weights, draws, seed)
-                tables.append(found.rename(columns={"mean": "score"}).assign(measure=measure, **kind))
+                settings: dict[str, Any] = {"clusters": belongs, "weights": weights, "draws": draws, "seed": seed}
+                found = interval_table(values, **settings).rename(columns={"mean": "score"})
+                above = values.isel(run=0, drop=True) - values.isel(run=slice(1, None))
+                gains = interval_table(above.transpose(*values.dims), **settings).drop(columns=["n", "clusters"])
+                gains = gains.rename(columns={"mean": "gain", "lower": "gain_lower", "upper": "gain_upper"})
+                found = found.merge(gains, how="left") if len(gains) else found
+                tables.append(found.assign(measure=measure, **kind))
     table = pd.concat(tables, ignore_index=True)
     first = [*labels.columns, "run", "target", "site", "layer", "role", "measure"]
-    return table[[*first, "score", "lower", "upper", "n", "clusters"]]
+    last = [name for name in ("gain", "gain_lower", "gain_upper") if name in table]
+    return table[[*first, "score", "lower", "upper", "n", "clusters", *last]]
+
+
+def control_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`probe_table` of a study's probes by group, with the column `subset` (all, correct)."""
+    import xarray as xr
+
+    return _by_subset(folder, lambda rows: [(xr.load_dataset(folder / "probes.nc").isel(prompt=rows), {})], settings)
+
+
+def across_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """The same of the probes that were fitted on either group, which `fitted_on` names."""
+    import xarray as xr
+
+    def parts(rows: "np.ndarray") -> list:
+        found = xr.load_dataset(folder / "groups.nc").isel(prompt=rows)
+        return [(found.sel(fitted_on=name), {"fitted_on": name}) for name in found["fitted_on"].values]
+
+    return _by_subset(folder, parts, settings).drop(columns="run")
+
+
+def cosine_table(folder: Path) -> "pd.DataFrame":
+    """The cosines of a study's probe directions, a row a pair, target, site, layer and role."""
+    import xarray as xr
+
+    return xr.load_dataset(folder / "cosines.nc")["cosine"].to_dataframe().reset_index()
+
+
+def _by_subset(folder: Path, parts: "Callable[[np.ndarray], list]", settings: dict) -> "pd.DataFrame":
+    """The table of each part of all prompts, and of those answered correctly where there are any."""
+    import numpy as np
+    import pandas as pd
+
+    prompts = pd.read_csv(folder / "prompts.csv")
+    right, tables = prompts["correct"].to_numpy(bool), []
+    for subset, rows in (("all", right | True), ("correct", right)):
+        if not rows.any():
+            continue
+        chosen = prompts[rows]
+        for probes, names in parts(np.flatnonzero(rows)):
+            by = {"group": chosen["group"].tolist()}
+            table = probe_table(probes, chosen, chosen["program"].tolist(), by, **settings)
+            tables.append(table.assign(subset=subset, **names))
+    return pd.concat(tables, ignore_index=True)

@@ -71,22 +71,36 @@ def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
     Correct are the pairs in which both unpatched runs give the right answer. A group without a map has no rows.
     """
-    import pandas as pd
+    return _joined([table for group in GROUPS for table in _by_subset(folder / f"{group}.nc", settings)], [])
+
+
+def interchange_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """The same of the maps of probes' subspaces, whose `variable` is what the probes read."""
+    tables = [
+        table.assign(variable=path.parent.name)
+        for group in GROUPS
+        for path in sorted(folder.glob(f"*/{group}.nc"))
+        for table in _by_subset(path, settings)
+    ]
+    return _joined(tables, ["variable"])
+
+
+def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
     import xarray as xr
 
-    tables = []
-    for group in GROUPS:
-        path = folder / f"{group}.nc"
-        if not path.exists():
-            continue
-        carried = xr.load_dataset(path)
-        right = carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
-        for subset, rows in (("all", right | True), ("correct", right)):
-            if rows.any():
-                table = carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings)
-                tables.append(table.assign(subset=subset))
-    if not tables:
-        return pd.DataFrame(
-            columns=["group", "steps", "site", "run", "layer", "role", "hypothesis", *NUMBERS, "subset"]
-        )
-    return pd.concat(tables, ignore_index=True)
+    if not path.exists():
+        return []
+    carried = xr.load_dataset(path)
+    right = carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
+    return [
+        carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
+        for subset, rows in (("all", right | True), ("correct", right))
+        if rows.any()
+    ]
+
+
+def _joined(tables: "list[pd.DataFrame]", further: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    columns = ["group", "steps", "site", "run", "layer", "role", "hypothesis", *NUMBERS, "subset", *further]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.linear import check_kinds, fit_probes
-from pbb_probe.probing.places import deal_folds, place_batches
+from pbb_probe.probing.places import deal_folds, place_batches, places_at_once
 from pbb_probe.probing.probe import Kind, unit_directions
 from pbb_probe.probing.readers import fit_together
 
@@ -99,29 +99,18 @@ def direction_cosines(
     half = np.full(n, -1)
     for name in names:
         half[labels == name] = deal_folds(codes[labels == name], 2, seed)
-    found = []
-    for features in place_batches(acts, 1):
-        of_target = []
-        for target in targets:
-            known = targets[target].notna().to_numpy()
-            values = targets[target].to_numpy()
-            directions = {}
-            for name, k in itertools.product(names, (0, 1)):
-                rows = np.flatnonzero(known & (labels == name) & (half == k))
-                if len(set(values[rows].tolist())) < 2:
-                    raise PbbError(f"Half of the {name} prompts have one value of {target!r}: leave it out.")
-                column = values[rows].astype(float) if kinds[target] == "ridge" else values[rows].astype(str)
-                (reader,) = fit_together(features[:, rows], [column], [kinds[target]], C, balanced)
-                vectors = unit_directions(reader.coefficients[0])
-                of_class = dict(zip(reader.classes.tolist(), vectors, strict=False)) if len(vectors) > 1 else {}
-                directions[name, k] = of_class or {"": vectors[0]}
-            of_target.append([_mean_cosine(directions, *pair) for pair in (*((g, g) for g in names), tuple(names))])
-        found.append(of_target)
+    halves = {(name, k): (labels == name) & (half == k) for name in names for k in (0, 1)}
+    pairs = {name: [((name, 0), (name, 1))] for name in names}
+    pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
+    parts = []
+    for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns))):
+        read = {key: _directions(features, targets, kinds, C, balanced, rows, key[0]) for key, rows in halves.items()}
+        parts.append([[_mean_cosine(read, some, target) for target in targets] for some in pairs.values()])
     shape = (len(acts.data_vars), acts.sizes["layer"], acts.sizes["role"])
-    values = np.transpose(np.array(found), (2, 1, 0)).reshape(3, len(targets.columns), *shape)
+    values = np.concatenate(parts, axis=2).reshape(len(pairs), len(targets.columns), *shape)
     coords = {"target": list(targets), "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     dims = ("pair", "target", "site", "layer", "role")
-    return xr.Dataset({"cosine": (dims, values)}, coords={"pair": [*names, BETWEEN], **coords})
+    return xr.Dataset({"cosine": (dims, values)}, coords={"pair": list(pairs), **coords})
 
 
 def _groups(group: Sequence[Hashable], n: int) -> "tuple[np.ndarray, list]":
@@ -134,17 +123,45 @@ def _groups(group: Sequence[Hashable], n: int) -> "tuple[np.ndarray, list]":
     return labels, names
 
 
-def _mean_cosine(directions: dict, one: Hashable, other: Hashable) -> float:
-    """Over the pairings of different halves and the classes that both halves have."""
+def _directions(
+    features: "np.ndarray",
+    targets: "pd.DataFrame",
+    kinds: Mapping[str, Kind],
+    C: float,  # noqa: N803
+    balanced: bool,
+    rows: "np.ndarray",
+    group: str,
+) -> "dict[str, dict[Hashable, np.ndarray]]":
+    """Unit directions [place, feature] by target and class, of probes fitted on some rows [prompt]."""
     import numpy as np
 
-    pairings = (
-        [((one, 0), (other, 1))] if one == other else itertools.product([(one, 0), (one, 1)], [(other, 0), (other, 1)])
-    )
+    found: dict[str, dict[Hashable, np.ndarray]] = {}
+    together: dict[bytes, list[str]] = {}
+    for target in targets:
+        together.setdefault(targets[target].notna().to_numpy().tobytes(), []).append(target)
+    for known, some in together.items():
+        fitted = np.flatnonzero(rows & np.frombuffer(known, bool))
+        columns = [targets[name].to_numpy()[fitted] for name in some]
+        for name, column in zip(some, columns, strict=True):
+            if len(set(column.tolist())) < 2:
+                raise PbbError(f"Half of the {group} prompts have one value of {name!r}: leave it out.")
+        columns = [c.astype(float if kinds[n] == "ridge" else str) for n, c in zip(some, columns, strict=True)]
+        readers = fit_together(features[:, fitted], columns, [kinds[name] for name in some], C, balanced)
+        for name, reader in zip(some, readers, strict=True):
+            vectors = unit_directions(reader.coefficients).transpose(1, 0, 2)  # [class, place, feature]
+            classes = reader.classes.tolist() if len(vectors) > 1 else [None]
+            found[name] = dict(zip(classes, vectors, strict=True))
+    return found
+
+
+def _mean_cosine(read: dict, pairs: list, target: str) -> "np.ndarray":
+    """[place] over pairs of halves and the classes that both halves have."""
+    import numpy as np
+
     cosines = [
-        directions[a][value] @ directions[b][value]
-        for a, b in pairings
-        for value in directions[a]
-        if value in directions[b]
+        (vectors * read[other][target][value]).sum(1)
+        for one, other in pairs
+        for value, vectors in read[one][target].items()
+        if value in read[other][target]
     ]
-    return float(np.mean(cosines)) if cosines else float("nan")
+    return np.mean(cosines, axis=0) if cosines else np.full(len(next(iter(read[pairs[0][0]][target].values()))), np.nan)

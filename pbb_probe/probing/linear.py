@@ -63,7 +63,7 @@ def fit_probes(
         the share of the folds' probes that were; NaN where the target is missing. Targets read by ridge have instead
         `r2` (target, site, layer, role, fold) and `predicted` (target, site, layer, role, prompt), for rows outside
         `train` the mean over folds. Where C is chosen, `C` (target, site, layer, role, fold). With controls the same
-        with the prefix `control_` and a leading dimension `control`.
+        with the prefix `control_` and a leading dimension `control`, missing where a control leaves nothing to learn.
 
     Raises:
         PbbError: lengths that differ, a target with one class, or numbers that are none, fewer clusters than folds, a
@@ -97,12 +97,15 @@ def fit_probes(
         tables["permutation"] = permuted_within(targets, codes.tolist(), seed)
     if relabelled is not None:
         tables["relabelled"] = relabelled
-    tasks = [
-        Task.of(control, table[name], chosen[name], fold, n_folds)
-        for control, table in tables.items()
-        for name in targets
-        if name in table
-    ]
+    tasks = []
+    for control, table in tables.items():
+        for task in (Task.of(control, table[name], chosen[name]) for name in targets if name in table):
+            if task.can_be_learned(fold):
+                tasks.append(task)
+            elif not control:
+                raise PbbError(
+                    f"The target {task.name!r} has fewer than two classes to learn: leave it out or add prompts."
+                )
     plan = Plan(tasks, fold, n_folds, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed)
     found = read_everywhere(acts, plan)
     own = replace(plan, tasks=[task for task in tasks if not task.control])

@@ -47,11 +47,11 @@ class Task:
         return 1 if self.kind == "ridge" else int(self.values.max()) + 1
 
     @classmethod
-    def of(cls, control: str, column: "pd.Series", kind: Kind, fold: "np.ndarray", folds: int) -> "Task":
+    def of(cls, control: str, column: "pd.Series", kind: Kind) -> "Task":
         """A column of values as a task.
 
         Raises:
-            PbbError: one class, or numbers that are none.
+            PbbError: numbers that are none.
         """
         import numpy as np
         import pandas as pd
@@ -64,15 +64,14 @@ class Task:
                 raise PbbError(
                     f"The target {column.name!r} is read by ridge, and not all its values are finite numbers."
                 )
-            enough = all((known & (fold >= 0) & (fold != k)).sum() >= 2 for k in range(folds))
         else:
             values = pd.factorize(column, sort=True)[0]
-            enough = all(len(set(values[known & (fold >= 0) & (fold != k)])) >= 2 for k in range(folds))
-        if not enough:
-            raise PbbError(
-                f"The target {column.name!r} has fewer than two classes to learn: leave it out or add prompts."
-            )
         return cls(control, str(column.name), kind, known, values)
+
+    def can_be_learned(self, fold: "np.ndarray") -> bool:
+        """Are there two values to learn, whichever fold [prompt] is held out?"""
+        fitted = [self.values[self.known & (fold >= 0) & (fold != k)] for k in range(fold.max() + 1)]
+        return all(len(values) >= 2 if self.kind == "ridge" else len(set(values)) >= 2 for values in fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +103,12 @@ class Read(NamedTuple):
 
 Key: TypeAlias = tuple[str, str]
 """A control (nothing for the target itself) and a target."""
+
+
+def places_at_once(acts: "xr.Dataset", n_values: int) -> int:
+    """How many places are fitted together where each prompt is given so many scores at each."""
+    width = max(variable[0, 0, 0].size for variable in acts.data_vars.values())
+    return max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / acts.sizes["prompt"]))
 
 
 def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
@@ -138,10 +143,7 @@ def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
     for task in plan.tasks:
         distinct.setdefault(task.content, task)
     tasks = list(distinct.values())
-    n = len(plan.fold)
-    width = max(variable[0, 0, 0].size for variable in acts.data_vars.values())
-    n_values = sum(task.n_values for task in tasks) * len(plan.strengths)
-    at_once = max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / n))
+    at_once = places_at_once(acts, sum(task.n_values for task in tasks) * len(plan.strengths))
     n_places = len(acts.data_vars) * acts.sizes["layer"] * acts.sizes["role"]
     found = []
     with tqdm(total=n_places, desc="probes", unit="place", delay=2) as progress:

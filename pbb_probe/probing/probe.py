@@ -131,13 +131,13 @@ def _plain(value: Any) -> Any:
 
 
 def unit_directions(coefficients: "np.ndarray") -> "np.ndarray":
-    """What `LinearProbe.directions` says, of coefficients [class, feature]."""
+    """What `LinearProbe.directions` says, of coefficients [..., class, feature]."""
     import numpy as np
 
     rows = coefficients
-    if len(rows) == 2:
-        rows = rows[1:] - rows[:1]
-    elif len(rows) > 2:
-        rows = rows - rows.mean(0)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    if rows.shape[-2] == 2:
+        rows = rows[..., 1:, :] - rows[..., :1, :]
+    elif rows.shape[-2] > 2:
+        rows = rows - rows.mean(-2, keepdims=True)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1)

@@ -43,8 +43,12 @@ def probe_subspaces(acts: "xr.Dataset", values: "pd.Series", C: float = 1.0) -> 
         raise PbbError(f"Subspaces are of sites of width d_model, and {split[0]} is not: leave it out.")
     known = np.flatnonzero(values.notna())
     column = values.to_numpy()[known].astype(str)
-    if len(set(column.tolist())) < 2:
+    if (n_classes := len(set(column.tolist()))) < 2:
         raise PbbError(f"The values {values.name!r} have fewer than two classes: a probe needs at least two.")
+    if n_classes > (width := min(array.shape[-1] for array in acts.data_vars.values())):
+        raise PbbError(
+            f"The values {values.name!r} have {n_classes} classes and activations {width} features: no subspace."
+        )
     bases = []
     for features in place_batches(acts, 1):
         (reader,) = fit_together(features[:, known], [column], ["logistic"], C)

@@ -6,7 +6,17 @@ The tables are those of `comparison`: `accuracy_table` for behaviour, `compare_g
 from pbb_probe.views.figures.behaviour import behaviour
 from pbb_probe.views.figures.layers import layer_curves
 from pbb_probe.views.figures.patching import patching_heatmap, sweep_heatmap
-from pbb_probe.views.figures.probes import probe_curves
+from pbb_probe.views.figures.probes import across_heatmap, cosine_curves, probe_curves, probe_gains
 from pbb_probe.views.figures.transfer import transfer_map
 
-__all__ = ["behaviour", "layer_curves", "patching_heatmap", "probe_curves", "sweep_heatmap", "transfer_map"]
+__all__ = [
+    "across_heatmap",
+    "behaviour",
+    "cosine_curves",
+    "layer_curves",
+    "patching_heatmap",
+    "probe_curves",
+    "probe_gains",
+    "sweep_heatmap",
+    "transfer_map",
+]

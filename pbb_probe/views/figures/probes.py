@@ -6,6 +6,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from plotly.graph_objects import Figure
 
@@ -29,7 +30,9 @@ _CONTROL_COLOURS = {
 }
 
 
-def probe_curves(table: "pd.DataFrame", title: str = "", group: str = "group") -> "Figure":
+def probe_curves(
+    table: "pd.DataFrame", title: str = "", group: str = "group", differences: "pd.DataFrame | None" = None
+) -> "Figure":
     """What each place reads by layer, a panel a role (rows) and target (columns), with bands, beside the controls.
 
     Args:
@@ -37,6 +40,8 @@ def probe_curves(table: "pd.DataFrame", title: str = "", group: str = "group") -
         title: of the figure.
         group: the column of groups, if the table has one; each has a colour. Controls are thin lines of their own, of
             the first group alone.
+        differences: from `compare_groups` of the same places: a filled marker says that the groups differ there
+            (adjusted p below 0.05). All markers are open without.
 
     Raises:
         PbbError: the table lacks a column, or has several sites.
@@ -110,7 +115,7 @@ def probe_curves(table: "pd.DataFrame", title: str = "", group: str = "group") -
                     y=cells["score"],
                     mode="lines+markers",
                     line={"color": colours[name], "width": 2.5},
-                    marker_size=6,
+                    marker={"size": 7, "symbol": _symbols(cells, differences)},
                     name=str(name),
                     legendgroup=str(name),
                     showlegend=r == c == 1,
@@ -122,3 +127,117 @@ def probe_curves(table: "pd.DataFrame", title: str = "", group: str = "group") -
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
     figure.update_layout(title=title, height=190 * len(roles) + 160, **LAYOUT)
     return figure
+
+
+def _symbols(cells: "pd.DataFrame", differences: "pd.DataFrame | None") -> list[str]:
+    """A filled circle where the groups differ, an open one elsewhere."""
+    if differences is None:
+        return ["circle-open"] * len(cells)
+    where = ["target", "site", "layer", "role"]
+    p = cells[where].merge(differences[[*where, "p_adjusted"]], how="left")["p_adjusted"]
+    return ["circle" if value < 0.05 else "circle-open" for value in p]
+
+
+def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str = "", group: str = "group") -> "Figure":
+    """How much better than a control the probe reads, by layer with bands: zero is no better.
+
+    Args:
+        table: from `probe_table`, of one site.
+        control: of its runs.
+        title: of the figure.
+        group: the column of groups, if the table has one.
+
+    Raises:
+        PbbError: the table has no such control, or lacks a column.
+    """
+    if "gain" not in table or control not in set(table["run"]):
+        raise PbbError(f"The table has no control {control!r}: give it to fit_probes.")
+    gains = table[table["run"] == control].drop(columns=["score", "lower", "upper"])
+    renamed = {"gain": "score", "gain_lower": "lower", "gain_upper": "upper"}
+    figure = probe_curves(gains.rename(columns=renamed).assign(run="probe"), title, group)
+    figure.add_hline(y=0, line_width=1, line_color="#666666")
+    return figure.for_each_annotation(
+        lambda note: note.update(text=f"accuracy minus {control}") if note.text == "accuracy" else note
+    )
+
+
+def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
+    """The transfer matrix by layer: what probes fitted on one group read in each, a panel a role and target.
+
+    Args:
+        table: `probe_table` of what `probe_groups` gives, with a column `fitted_on`, of one site.
+        title: of the figure.
+
+    Raises:
+        PbbError: the table lacks a column.
+    """
+    from plotly.subplots import make_subplots
+
+    if lacking := {"fitted_on", "group", "target", "layer", "role", "score"} - set(table.columns):
+        raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probes fitted on either group.")
+    roles, targets = (list(dict.fromkeys(table[name])) for name in ("role", "target"))
+    table = table.assign(pair=table["fitted_on"] + " → " + table["group"])
+    pairs = sorted(
+        set(table["pair"]), key=lambda pair: (pair.split(" → ")[1], pair.split(" → ")[0] != pair.split(" → ")[1])
+    )
+    figure = make_subplots(
+        len(roles),
+        len(targets),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        column_titles=[str(target) for target in targets],
+        row_titles=[str(role) for role in roles],
+        horizontal_spacing=0.02,
+        vertical_spacing=0.05,
+        x_title="layer",
+    )
+    for r, role in enumerate(roles, start=1):
+        for c, target in enumerate(targets, start=1):
+            cells = table[(table["role"] == role) & (table["target"] == target)]
+            grids = [
+                cells.pivot(index="pair", columns="layer", values=v).loc[pairs] for v in ("score", "lower", "upper")
+            ]
+            figure.add_heatmap(
+                z=grids[0].to_numpy(),
+                x=list(grids[0].columns),
+                y=pairs,
+                text=grids[0].map("{:.2f}".format).to_numpy(),
+                texttemplate="%{text}",
+                textfont_size=10,
+                customdata=_stacked(grids[1:]),
+                coloraxis="coloraxis",
+                hovertemplate="layer %{x}, %{y}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
+                row=r,
+                col=c,
+            )
+    figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(
+        title=title,
+        height=150 * len(roles) + 160,
+        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar_title": "accuracy"},
+        **LAYOUT,
+    )
+    figure.update_layout(margin_l=190)
+    return figure
+
+
+def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
+    """Cosines of probe directions by layer: within each group (halves of its programs) and between the groups.
+
+    Args:
+        table: the cosines of `direction_cosines` as a table, of one site.
+        title: of the figure.
+    """
+    renamed = table.rename(columns={"cosine": "score", "pair": "group"})
+    renamed = renamed.assign(
+        run="probe", measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters=""
+    )
+    figure = probe_curves(renamed, title)
+    return figure.update_traces(hovertemplate="layer %{x}: %{y:.3f}", selector={"mode": "lines+markers"})
+
+
+def _stacked(grids: list) -> "np.ndarray":
+    import numpy as np
+
+    return np.stack([grid.to_numpy() for grid in grids], axis=-1)

@@ -1,0 +1,199 @@
+"""What a study measures in the finetuned model: what is read, what patching restores, what each place carries.
+
+Each function draws its prompts from the corpus, opens the model, and writes labelled arrays and tables into a folder.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import available_device
+from pbb_probe.programs.corpus import GROUPS, Corpus
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.patching.pairs import Pairs
+    from pbb_probe.study import PatchingConfig, ProbingConfig, TransferConfig
+
+TEXTS = ["prompt", "completion", "source"]
+"""Labels of a call that are texts and no facts."""
+
+
+def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: int, out: Path) -> None:
+    """Probes of every target beside their controls, across groups, and the cosines of their directions."""
+    from pbb_probe.hooking.capture import capture
+    from pbb_probe.hooking.load import load_model, untrained_model
+    from pbb_probe.hooking.prompts import make_prompts
+    from pbb_probe.probing.controls import CONTROLS, embeddings, relabelled_targets
+    from pbb_probe.probing.groups import direction_cosines, probe_groups
+    from pbb_probe.probing.linear import fit_probes
+
+    model = load_model(final, device=available_device())
+    answered = "output" in config.roles
+    prompts = make_prompts(corpus, model, n=config.prompts, seed=seed, unseen=config.unseen_inputs, answered=answered)
+    labels, names = prompts.labels, list(config.targets)
+    check_targets(names, labels)
+    table = labels.drop(columns=TEXTS).assign(correct=is_answered(model, prompts))
+    table.to_csv(out / "prompts.csv", index=False)
+    acts = capture(model, prompts, config.sites, roles=config.roles)
+    acts.to_netcdf(out / "activations.nc")
+    others = {
+        "untrained": lambda: capture(untrained_model(model, seed), prompts, config.sites, roles=config.roles),
+        "base": lambda: capture(load_model(base, device=available_device()), prompts, config.sites, roles=config.roles),
+        "embedding": lambda: embeddings(model, prompts, config.roles),
+    }
+    operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
+    unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
+    settings: dict[str, Any] = {"clusters": labels["program"], "C": config.C, "seed": seed}
+    fit_probes(
+        acts,
+        labels[names],
+        train=labels["group"].to_numpy() == "with_io",
+        folds=config.folds,
+        controls=[control for control in config.controls if control in CONTROLS],
+        types=labels.assign(program=unlike).groupby([*operands, "program", "input"], dropna=False).ngroup(),
+        relabelled=relabelled_targets(labels, names, seed) if "relabelled" in config.controls else None,
+        elsewhere={name: make() for name, make in others.items() if name in config.controls},
+        **settings,
+    ).to_netcdf(out / "probes.nc")
+    across = {"acts": acts, "targets": labels[names], "group": labels["group"], **settings}
+    probe_groups(folds=config.folds, **across).to_netcdf(out / "groups.nc")
+    direction_cosines(**across).to_netcdf(out / "cosines.nc")
+
+
+def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
+    """Recovery with the input and with the program swapped, in both groups."""
+    import pandas as pd
+
+    from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.prompts import answer_ids
+    from pbb_probe.patching.metrics import answer_difference
+    from pbb_probe.patching.pairs import SWAPS, make_pairs
+    from pbb_probe.patching.sweep import patch_sweep
+
+    model = load_model(final, device=available_device())
+    for swap in SWAPS:
+        for group in GROUPS:
+            pairs = make_pairs(corpus, model, swap, group, config.pairs, seed, config.unseen_inputs)
+            clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
+            answers = (answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted))
+            effects = patch_sweep(
+                model,
+                clean=pairs.clean,
+                corrupted=pairs.corrupted,
+                metric=answer_difference(*answers),
+                sites=config.sites,
+                positions=config.roles,
+            )
+            effects.to_netcdf(out / f"{swap}_{group}.nc")
+            columns = ["program", "group", "steps", "input", "output"]
+            both_right = is_answered(model, pairs.clean) & is_answered(model, pairs.corrupted)
+            table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
+            table.assign(correct=both_right).to_csv(out / f"{swap}_{group}.csv", index=False)
+
+
+def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
+    """The transfer map of each group with its controls."""
+    from pbb_probe.hooking.load import load_model
+    from pbb_probe.patching.transfer import transfer_map
+
+    model = load_model(final, device=available_device())
+    for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
+        transfer_map(
+            model,
+            base=pairs.corrupted,
+            source=pairs.clean,
+            sites=config.sites,
+            roles=config.roles,
+            library=[entry.program for entry in corpus.entries],
+            controls=config.controls,
+            seed=seed,
+        ).to_netcdf(out / f"{group}.nc")
+
+
+def interchange(
+    probing: "ProbingConfig",
+    config: "TransferConfig",
+    corpus: Corpus,
+    final: str,
+    probed: Path,
+    seed: int,
+    out: Path,
+) -> None:
+    """Transfer maps of nothing but what a probe reads: the subspace of each variable, at the sites that were probed.
+
+    The probes are fitted on the with_io prompts of the probing step, whose folder is `probed`.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    from pbb_probe.hooking.load import load_model
+    from pbb_probe.patching.transfer import transfer_map
+    from pbb_probe.probing.subspaces import probe_subspaces
+
+    labels = pd.read_csv(probed / "prompts.csv")
+    acts = xr.load_dataset(probed / "activations.nc").isel(prompt=(labels["group"] == "with_io").to_numpy())
+    whole = [str(site) for site, array in acts.data_vars.items() if array.dims[3:] == ("d_model",)]
+    roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
+    acts = acts[whole].sel(role=roles)
+    subspaces = {}
+    for variable in probing.interchange:
+        try:
+            subspaces[variable] = probe_subspaces(acts, labels[variable][labels["group"] == "with_io"], probing.C)
+        except PbbError as reason:  # more values than the model is wide, say
+            print(f"No interchange of {variable}. {reason}", file=sys.stderr)
+    model = load_model(final, device=available_device())
+    for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
+        for variable, bases in subspaces.items():
+            (out / variable).mkdir(exist_ok=True)
+            transfer_map(
+                model,
+                base=pairs.corrupted,
+                source=pairs.clean,
+                sites=whole,
+                roles=roles,
+                library=[entry.program for entry in corpus.entries],
+                subspaces=bases,
+                controls=("random",),
+                seed=seed,
+            ).to_netcdf(out / variable / f"{group}.nc")
+
+
+def check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
+    """Refuse variables that the calls do not have.
+
+    Raises:
+        PbbError: an unknown one.
+    """
+    known = labels.columns.drop(TEXTS, errors="ignore")
+    if unknown := set(targets) - set(known):
+        raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(known)}.")
+
+
+def is_answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
+    """Does the model answer each prompt correctly? [prompt]"""
+    from pbb_probe.hooking.capture import gives_answers
+    from pbb_probe.hooking.prompts import answer_ids
+
+    return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()
+
+
+def _transfer_pairs(
+    config: "TransferConfig", corpus: Corpus, model: "TransformerBridge", seed: int
+) -> "dict[str, Pairs]":
+    """The pairs of each group; one in which no hypotheses can be told apart is left out, and the rest stands."""
+    from pbb_probe.patching.transfer_pairs import make_transfer_pairs
+
+    found: dict[str, Pairs] = {}
+    for group in GROUPS:
+        try:
+            found[group] = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
+        except PbbError as reason:  # programs of too many steps, say
+            print(f"No transfer map of {group}. {reason}", file=sys.stderr)
+    return found
