@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pbb_probe.comparison.behaviour import accuracy_table
+    from pbb_probe.comparison.brewing import brewing_measures, brewing_table
     from pbb_probe.comparison.locate import locate
+    from pbb_probe.comparison.probes import probe_table
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
     from pbb_probe.comparison.transfer import carried_table
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
+    from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
     from pbb_probe.hooking.shards import open_capture
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
-    from pbb_probe.probing.controls import embeddings, relabelled_targets
+    from pbb_probe.probing.brewing import brewing
+    from pbb_probe.probing.controls import embeddings, relabelled_targets, shuffled_values
     from pbb_probe.probing.groups import direction_cosines, probe_groups
+    from pbb_probe.probing.lens import lens
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.probing.probe import LinearProbe
     from pbb_probe.probing.readers import fit_probe
@@ -61,6 +66,9 @@ _HOME = {
     "answer_tokens": "hooking.prompts",
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
+    "brewing": "probing.brewing",
+    "brewing_measures": "comparison.brewing",
+    "brewing_table": "comparison.brewing",
     "capture": "hooking.capture",
     "carried_table": "comparison.transfer",
     "cluster_bootstrap": "comparison.statistics",
@@ -73,6 +81,7 @@ _HOME = {
     "fit_probes": "probing.linear",
     "gives_answers": "hooking.capture",
     "greedy_match": "patching.metrics",
+    "lens": "probing.lens",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
     "log_prob": "patching.metrics",
@@ -88,11 +97,14 @@ _HOME = {
     "probability": "patching.metrics",
     "probe_groups": "probing.groups",
     "probe_subspaces": "probing.subspaces",
+    "probe_table": "comparison.probes",
     "read_pairs": "patching.files",
+    "read_prompts": "hooking.files",
     "recovery": "patching.metrics",
     "recovery_table": "comparison.recovery",
     "relabelled_targets": "probing.controls",
     "screen_patches": "patching.attribution",
+    "shuffled_values": "probing.controls",
     "transfer_map": "patching.transfer",
     "untrained_model": "hooking.load",
 }
@@ -114,6 +126,9 @@ __all__ = [
     "answer_tokens",
     "attribution_scores",
     "back_patch",
+    "brewing",
+    "brewing_measures",
+    "brewing_table",
     "capture",
     "carried_table",
     "cluster_bootstrap",
@@ -127,6 +142,7 @@ __all__ = [
     "fit_probes",
     "gives_answers",
     "greedy_match",
+    "lens",
     "load_model",
     "locate",
     "log_prob",
@@ -142,11 +158,14 @@ __all__ = [
     "probability",
     "probe_groups",
     "probe_subspaces",
+    "probe_table",
     "read_pairs",
+    "read_prompts",
     "recovery",
     "recovery_table",
     "relabelled_targets",
     "screen_patches",
+    "shuffled_values",
     "transfer_map",
     "untrained_model",
 ]

@@ -2,6 +2,7 @@
 
 An accuracy means something only beside these. Each control answers one objection:
 
+    shuffled      "some are right by luck": the same probes, judged by the values of other prompts
     selectivity   "the probe learned it by heart": the control task of Hewitt and Liang (2019, 1909.03368)
     permutation   "it follows from the program alone": values dealt anew among the prompts of each cluster
     chance        "it guesses": the most common class, or the mean, of the rows that are fitted on
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pbb_probe.hooking.prompts import Prompts
 
-Control = Literal["selectivity", "permutation", "chance"]
+Control = Literal["selectivity", "permutation", "chance", "shuffled"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 """The controls of `fit_probes` that need nothing but its own arguments."""
 
@@ -68,6 +69,22 @@ def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed:
         permuted.iloc[rows[np.argsort(codes[rows], kind="stable")]] = column.to_numpy()[shuffled]
         dealt[name] = permuted
     return pd.DataFrame(dealt, index=range(len(targets)))
+
+
+def shuffled_values(targets: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":
+    """Each target's values dealt out anew to the prompts that have one: a control for whatever is scored against them.
+
+    Columns that have values in the same prompts are dealt out alike, in whatever table they stand.
+    """
+    import numpy as np
+    import pandas as pd
+
+    dealt = {}
+    for name, column in targets.items():
+        rows, known = np.arange(len(column)), np.flatnonzero(column.notna())
+        rows[known] = np.random.default_rng(seed).permutation(known)
+        dealt[name] = column.iloc[rows].set_axis(column.index)
+    return pd.DataFrame(dealt)
 
 
 def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int = 0) -> "pd.DataFrame":

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.controls import CONTROLS, Control, control_task, permuted_within
+from pbb_probe.probing.controls import CONTROLS, Control, control_task, permuted_within, shuffled_values
 from pbb_probe.probing.places import Key, Plan, Read, Task, deal_folds, guessed, read_everywhere
 from pbb_probe.probing.probe import KINDS, Kind
 
@@ -46,7 +46,7 @@ def fit_probes(
             probe takes the one that does best on clusters held out of its own training rows, in as many inner folds.
         folds: how many; each is held out once. Or the fold of each prompt [prompt], from 0 on.
         controls: what `probing.controls` says of `selectivity` (each type gets a class at random, drawn from the
-            target's own distribution), `permutation` and `chance`.
+            target's own distribution), `permutation`, `chance` and `shuffled`.
         types: what the control task assigns classes to [prompt]; the clusters when None.
         relabelled: the control `relabelled`: other values for some of the targets, as of `relabelled_targets`.
         elsewhere: a control a name: activations of the same prompts in another model, at the same sites, layers and
@@ -97,7 +97,8 @@ def fit_probes(
         tables["permutation"] = permuted_within(targets, codes.tolist(), seed)
     if relabelled is not None:
         tables["relabelled"] = relabelled
-    tasks = []
+    dealt = shuffled_values(targets, seed) if "shuffled" in controls else {}
+    tasks = [Task.of("shuffled", targets[name], chosen[name], dealt[name]) for name in dealt]
     for control, table in tables.items():
         for task in (Task.of(control, table[name], chosen[name]) for name in targets if name in table):
             if task.can_be_learned(fold):

@@ -34,12 +34,19 @@ class Task:
     known: "np.ndarray"
     """[prompt]"""
     values: "np.ndarray"
-    """Class numbers, or for ridge numbers [prompt]; anything where unknown."""
+    """What is fitted: class numbers, or for ridge numbers [prompt]; anything where unknown."""
+    right: "np.ndarray"
+    """What the probe is judged by, in the same way [prompt]."""
+
+    @property
+    def fitted(self) -> tuple:
+        """The same for tasks that are fitted to the same."""
+        return self.kind, self.known.tobytes(), self.values.tobytes()
 
     @property
     def content(self) -> tuple:
-        """The same for tasks that ask for the same."""
-        return self.kind, self.known.tobytes(), self.values.tobytes()
+        """The same for tasks that are judged by the same too."""
+        return *self.fitted, self.right.tobytes()
 
     @property
     def n_values(self) -> int:
@@ -47,8 +54,8 @@ class Task:
         return 1 if self.kind == "ridge" else int(self.values.max()) + 1
 
     @classmethod
-    def of(cls, control: str, column: "pd.Series", kind: Kind) -> "Task":
-        """A column of values as a task.
+    def of(cls, control: str, column: "pd.Series", kind: Kind, judge: "pd.Series | None" = None) -> "Task":
+        """A column of values as a task, judged by another column of the same prompts, or by itself.
 
         Raises:
             PbbError: numbers that are none.
@@ -57,16 +64,18 @@ class Task:
         import pandas as pd
 
         column = column.reset_index(drop=True)
+        judge = column if judge is None else judge
         known = column.notna().to_numpy()
         if kind == "ridge":
-            values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+            values, right = (pd.to_numeric(each, errors="coerce").to_numpy(float) for each in (column, judge))
             if not np.isfinite(values[known]).all():
                 raise PbbError(
                     f"The target {column.name!r} is read by ridge, and not all its values are finite numbers."
                 )
         else:
-            values = pd.factorize(column, sort=True)[0]
-        return cls(control, str(column.name), kind, known, values)
+            values, classes = pd.factorize(column, sort=True)
+            right = pd.Index(classes).get_indexer(pd.Index(judge))
+        return cls(control, str(column.name), kind, known, values, right)
 
     def can_be_learned(self, fold: "np.ndarray") -> bool:
         """Are there two values to learn, whichever fold [prompt] is held out?"""
@@ -189,28 +198,29 @@ def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> "tupl
     scores = np.full((len(features), len(tasks), folds), np.nan)
     said = np.full((len(features), len(tasks), len(fold)), np.nan, np.float32)
     used = np.full_like(scores, plan.strengths[0])
-    groups: dict[bytes, list[int]] = {}
+    groups: dict[bytes, dict[tuple, list[int]]] = {}
     for i, task in enumerate(tasks):
         said[:, i, task.known & ~train] = 0.0
-        groups.setdefault(task.known.tobytes(), []).append(i)
-    for together in groups.values():
-        known = tasks[together[0]].known
+        groups.setdefault(task.known.tobytes(), {}).setdefault(task.fitted, []).append(i)
+    for group in groups.values():
+        mine = [tasks[some[0]] for some in group.values()]  # a task a fit; others are judged differently
+        known, firsts = mine[0].known, [some[0] for some in group.values()]
         others = np.flatnonzero(known & ~train)
-        mine = [tasks[i] for i in together]
         for k in range(folds):
             rows, held_out = np.flatnonzero(known & train & (fold != k)), np.flatnonzero(known & (fold == k))
             if len(plan.strengths) > 1:
-                used[:, together, k] = _chosen_strengths(features, mine, rows, plan)
+                used[:, firsts, k] = _chosen_strengths(features, mine, rows, plan)
             columns, kinds = [task.values[rows] for task in mine], [task.kind for task in mine]
-            fitted = fit_together(features[:, rows], columns, kinds, used[:, together, k], plan.balanced)
-            for where in (held_out, others):
-                new = features[:, where]
-                for i, reader in zip(together, fitted, strict=True):
-                    found = reader.read(new)
-                    found = found if tasks[i].kind == "ridge" else found == tasks[i].values[where]
-                    said[:, i, where] = found if where is held_out else said[:, i, where] + found / folds
-            for i in together if len(held_out) else ():
-                scores[:, i, k] = _scored(tasks[i], said[:, i, held_out], held_out)
+            readers = fit_together(features[:, rows], columns, kinds, used[:, firsts, k], plan.balanced)
+            for some, reader in zip(group.values(), readers, strict=True):
+                used[:, some, k] = used[:, some[:1], k]
+                for where in (held_out, others):
+                    found = reader.read(features[:, where])
+                    for i in some:
+                        told = found if tasks[i].kind == "ridge" else found == tasks[i].right[where]
+                        said[:, i, where] = told if where is held_out else said[:, i, where] + told / folds
+                for i in some if len(held_out) else ():
+                    scores[:, i, k] = _scored(tasks[i], said[:, i, held_out], held_out)
     return scores, said, used
 
 
@@ -244,7 +254,7 @@ def _scored(task: Task, said: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
 
     if task.kind != "ridge":
         return said.mean(1, dtype=float)
-    values = task.values[rows]
+    values = task.right[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         return 1 - ((values - said) ** 2).sum(1) / ((values - values.mean()) ** 2).sum()
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.controls import control_task
+from pbb_probe.probing.controls import control_task, shuffled_values
 from pbb_probe.probing.linear import fit_probes
 
 CLUSTERS, ROWS = 20, 8
@@ -178,6 +178,43 @@ def test_the_control_task_deals_one_class_a_type_from_the_targets_own():
     assert (known.groupby("type")["dealt"].nunique() == 1).all()
     assert 0.7 < (known.groupby("type")["dealt"].first() == "often").mean() < 0.9
     assert not table.equals(values)
+
+
+def test_shuffled_values_are_scored_and_not_fitted():
+    """As a plain loop does it: the same probes, told right where they say another prompt's value."""
+    acts, targets = planted(classes=3, width=8)
+    missing = np.arange(N) % 5 == 0
+    targets = targets.assign(
+        output=targets["output"].where(~missing), number=acts["resid_post"].values[0, 0].sum(1), whole=CLUSTER % 3
+    )
+    train = CLUSTER < 15
+    options = {"train": train, "folds": 3, "kinds": {"number": "ridge"}, "seed": 4}
+    probes = fit(acts, targets, controls=("shuffled",), **options)
+    xr.testing.assert_allclose(probes[["accuracy", "correct", "r2", "predicted"]], fit(acts, targets, **options))
+    dealt = shuffled_values(targets, seed=4)
+    pd.testing.assert_frame_equal(dealt[["output"]], shuffled_values(targets[["output"]], seed=4))
+    for name in targets:
+        assert sorted(dealt[name].dropna()) == sorted(targets[name].dropna())
+    assert (dealt["output"].isna() == missing).all()
+    assert (dealt["output"] == targets["output"])[~missing].mean() < 0.6
+    x, fold = acts["resid_post"].values[0, 0].astype(float), np.full(N, -1)
+    fold[train] = fold_of(CLUSTER[train], 4, 3)
+    shares, r2 = np.zeros(N), []
+    for k in range(3):
+        fitted, held_out = train & (fold != k) & ~missing, fold == k
+        scaler = StandardScaler().fit(x[fitted])
+        probe = LogisticRegression(max_iter=5000, tol=1e-6).fit(scaler.transform(x[fitted]), targets["output"][fitted])
+        said = probe.predict(scaler.transform(x)) == dealt["output"]
+        shares[held_out] = said[held_out]
+        shares[~train] += said[~train] / 3
+        scaler = StandardScaler().fit(x[train & (fold != k)])
+        ridge = Ridge(alpha=1.0).fit(scaler.transform(x[train & (fold != k)]), targets["number"][train & (fold != k)])
+        r2.append(r2_score(dealt["number"][held_out], ridge.predict(scaler.transform(x[held_out]))))
+    cell = {"site": "resid_post", "layer": 0, "role": "answer"}
+    found = probes["control_correct"].sel(control="shuffled", target="output", **cell).values
+    assert (np.isnan(found) == missing).all()
+    assert np.allclose(found[~missing], shares[~missing])
+    assert np.allclose(probes["control_r2"].sel(control="shuffled", target="number", **cell), r2)
 
 
 @pytest.mark.parametrize(

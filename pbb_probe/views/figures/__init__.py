@@ -5,6 +5,7 @@ The tables are those of `comparison`: `accuracy_table` for behaviour, `compare_g
 
 from pbb_probe.views.figures.behaviour import behaviour
 from pbb_probe.views.figures.layers import layer_curves
+from pbb_probe.views.figures.lens import outcomes
 from pbb_probe.views.figures.patching import patching_heatmap, sweep_heatmap
 from pbb_probe.views.figures.probes import across_heatmap, cosine_curves, probe_curves, probe_gains
 from pbb_probe.views.figures.transfer import transfer_map
@@ -14,6 +15,7 @@ __all__ = [
     "behaviour",
     "cosine_curves",
     "layer_curves",
+    "outcomes",
     "patching_heatmap",
     "probe_curves",
     "probe_gains",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+_MEASURES = ("accuracy", "r2", "accuracy / r2")
 _DASHES = {
     "chance": "dot",
     "selectivity": "dash",
@@ -21,6 +22,7 @@ _DASHES = {
 }
 _CONTROL_COLOURS = {
     "chance": "#999999",
+    "shuffled": "#BBBBBB",
     "selectivity": "#E69F00",
     "permutation": "#CC79A7",
     "relabelled": "#009E73",
@@ -56,6 +58,7 @@ def probe_curves(
         table = table.assign(**{group: "all prompts"})
     roles, targets, groups = (list(dict.fromkeys(table[name])) for name in ("role", "target", group))
     controls = [run for run in dict.fromkeys(table["run"]) if run != "probe"]
+    unnamed = set(controls)  # not in the legend yet: a control may be missing in the first panels
     figure = make_subplots(
         len(roles),
         len(targets),
@@ -76,6 +79,8 @@ def probe_curves(
             place = {"row": r, "col": c}
             for run in controls:
                 cells = panel[(panel["run"] == run) & (panel[group] == groups[0])]
+                if cells.empty:
+                    continue
                 figure.add_scatter(
                     x=cells["layer"],
                     y=cells["score"],
@@ -87,13 +92,14 @@ def probe_curves(
                     },
                     name=f"{run} ({groups[0]})",
                     legendgroup=run,
-                    showlegend=r == c == 1,
+                    showlegend=run in unnamed,
                     customdata=cells[["lower", "upper"]],
                     hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>"
                     + run
                     + "</extra>",
                     **place,
                 )
+                unnamed.discard(run)
             for name in groups:
                 cells = panel[(panel["run"] == "probe") & (panel[group] == name)]
                 layers = list(cells["layer"])

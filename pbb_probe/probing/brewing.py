@@ -1,0 +1,138 @@
+"""Brewing: from the layer at which a value can be read to the layer at which the model itself could say it.
+
+The measures and outcomes of "From Brewing to Resolution" (arXiv 2606.17648), there for code in the prompt, here for any
+variable and for code held in the weights. A probe says whether a value is available, the lens whether it is ready.
+"""
+
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+OUTCOMES = ("resolved", "overprocessed", "misresolved", "unresolved", "no_brewing")
+LAYERS = (
+    "first_decodable",
+    "first_self_decodable",
+    "first_joint",
+    "brewing",
+    "brewing_share",
+    "stable_decodable",
+    "stable_self_decodable",
+)
+
+
+def brewing(
+    decodable: "xr.DataArray",
+    self_decodable: "xr.DataArray",
+    answered: "np.ndarray",
+    confidence: "xr.DataArray",
+    tail: float = 0.75,
+    threshold: float = 0.5,
+) -> "pd.DataFrame":
+    """When each prompt's value is first read by a probe, first said by the lens, and what becomes of it.
+
+    Args:
+        decodable: (layer, prompt), was the probe right? From `fit_probes` at resid_post and one role:
+            `probes["correct"].sel(target="output", site="resid_post", role="answer")`. For prompts outside `train` it
+            is the share of the folds' probes that were; more than half counts as right.
+        self_decodable: (layer, prompt), `correct` of `lens(..., decode="stripped")` at the same role.
+        answered: does the model answer right? [prompt], such as `gives_answers`.
+        confidence: (layer, value, prompt), `candidates` of the same lens.
+        tail: the share of depth behind which confidence counts; the top layer given is taken to be the model's last.
+        threshold: on the confidence.
+
+    Returns:
+        A row a prompt, layers counted from 0 and missing where there is none:
+        `first_decodable`, the first layer whose probe is right (the paper's FPCL);
+        `first_self_decodable`, the first at which the lens is right, whatever the probe says;
+        `first_joint`, the first at which both are right (FJC); `brewing`, the layers from first_decodable to it, and
+        `brewing_share`, these as a share of the depth;
+        `stable_decodable` and `stable_self_decodable`, the first from which it stays right up to the top;
+        `tail_confidence`, the largest over the candidates of their mean probability in the tail;
+        `outcome`, one of `OUTCOMES`: `no_brewing` where no probe is right; where there is a first_joint, `resolved` if
+        the model answers right and `overprocessed` if not; where there is none, `misresolved` if the tail is confident
+        and `unresolved` if not. Prompts without the value have none.
+
+        The first of many layers is soon right by chance: of ten equally common values one in ten is right at a layer
+        that knows nothing, and of six such layers, were they independent, one in every second prompt (1 - 0.9^6). The
+        outcomes stand on first layers all the same, as in the paper: what is right from some layer up to the top is
+        hardly ever answered wrong, so that stable layers know no `overprocessed`. So read onsets from the stable
+        layers, and outcomes beside those of the control that `brewing_table` takes. Both compare readings and no
+        causes: a value may be decodable and never used, and what is misresolved or unresolved may be answered right.
+
+    Raises:
+        PbbError: arrays without these dimensions, with other layers or numbers of prompts, or tail not within 0 and 1.
+    """
+    import numpy as np
+    import pandas as pd
+
+    arrays = {"decodable": decodable, "self_decodable": self_decodable, "confidence": confidence}
+    read, said, shares = _lined_up(arrays)
+    right = np.asarray(answered, dtype=bool)
+    if len(right) != read.shape[1]:
+        raise PbbError(f"There are {read.shape[1]} prompts and {len(right)} answers: give an answer a prompt.")
+    if not 0 <= tail < 1:
+        raise PbbError(f"tail is a share of the depth from 0 to below 1, not {tail}.")
+    layers = np.sort(decodable["layer"].values).astype(float)
+    known = np.isfinite(read).all(0) & np.isfinite(said).all(0)  # [prompt]
+    read, said = (read > 0.5) & known, (said > 0.5) & known
+    firsts = {
+        "first_decodable": _first(read, layers),
+        "first_self_decodable": _first(said, layers),
+        "first_joint": _first(read & said, layers),
+    }
+    depth = layers[-1] + 1
+    firsts["brewing"] = firsts["first_joint"] - firsts["first_decodable"]
+    firsts["brewing_share"] = firsts["brewing"] / depth
+    late = layers >= int(tail * depth)
+    sure = np.where(known, shares[late].mean(0).max(0), np.nan)  # of the mean over layers [value, prompt]
+    joint = np.isfinite(firsts["first_joint"])
+    outcome = np.select(
+        [~read.any(0), joint & right, joint, sure >= threshold],
+        ["no_brewing", "resolved", "overprocessed", "misresolved"],
+        default="unresolved",
+    )
+    return pd.DataFrame(
+        firsts
+        | {"stable_decodable": _stable(read, layers), "stable_self_decodable": _stable(said, layers)}
+        | {"tail_confidence": sure, "outcome": pd.Series(outcome).where(known)}
+    )
+
+
+def _lined_up(arrays: "dict[str, xr.DataArray]") -> "list[np.ndarray]":
+    """[layer, (value,) prompt] each, the layers in order."""
+    import numpy as np
+
+    dims = {name: ("layer", "prompt") if name != "confidence" else ("layer", "value", "prompt") for name in arrays}
+    for name, array in arrays.items():
+        if set(array.dims) != set(dims[name]):
+            raise PbbError(
+                f"{name} has the dimensions {', '.join(map(str, array.dims))} and needs {', '.join(dims[name])}: "
+                "select one variable, site and role."
+            )
+    ordered = [array.sortby("layer").transpose(*dims[name]) for name, array in arrays.items()]
+    layers, sizes = [array["layer"].values.tolist() for array in ordered], [array.sizes["prompt"] for array in ordered]
+    if layers.count(layers[0]) < len(layers) or len(set(sizes)) > 1:
+        raise PbbError(
+            f"decodable, self_decodable and confidence must have the same layers and prompts: these have the layers "
+            f"{layers} and {sizes} prompts."
+        )
+    return [np.asarray(array, dtype=float) for array in ordered]
+
+
+def _first(right: "np.ndarray", layers: "np.ndarray") -> "np.ndarray":
+    """The first layer [prompt] at which [layer, prompt] is true, NaN where it never is."""
+    import numpy as np
+
+    return np.where(right.any(0), layers[right.argmax(0)], np.nan)
+
+
+def _stable(right: "np.ndarray", layers: "np.ndarray") -> "np.ndarray":
+    """The first layer [prompt] from which [layer, prompt] is true up to the top, NaN where it is not there."""
+    import numpy as np
+
+    return _first(np.logical_and.accumulate(right[::-1])[::-1], layers)

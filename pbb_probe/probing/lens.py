@@ -1,0 +1,230 @@
+"""The lens: what would the model say at each layer, of each state and of the output? Two readings, neither trained.
+
+`logit`, the logit lens (nostalgebraist 2020): the residual h after block l goes straight to the model's own final norm
+and unembedding, logits = unembed(norm(h)), as if the blocks above were not there. TransformerLens computes it.
+
+`stripped`, Context-Stripped Decoding (arXiv 2606.17648), a Patchscope (Ghandeharioun et al. 2024, 2401.06102): h takes
+the place of the last position's residual after block l in a target prompt without the program, and the blocks above
+run there. What they would have fetched from the prompt they cannot fetch: only what h holds already is said.
+
+A value that is said at layer l need not be what the model goes on to use there, and one that is not said may be held
+in a form that neither reading understands: early layers need not write in the unembedding's directions, and blocks may
+fail in a context that they never met. Probes (`probing.linear`) and patching say more of both.
+"""
+
+import itertools
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import capture, check_eval, check_layers, check_roles, hook_name
+from pbb_probe.hooking.prompts import Prompts, answer_ids
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+Decoding = Literal["logit", "stripped"]
+DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
+MEASURES = ("log_prob", "rank", "probability", "correct")
+
+
+def lens(
+    model: "TransformerBridge",
+    prompts: Prompts,
+    variables: "pd.DataFrame",
+    values: Sequence[Hashable] | None = None,
+    roles: Sequence[str] = ("answer",),
+    layers: Sequence[int] | None = None,
+    decode: Decoding = "logit",
+    target: str | None = None,
+    subtract: bool = False,
+    batch_size: int = 256,
+) -> "xr.Dataset":
+    """The trajectory of each variable's value over the layers of the residual stream (resid_post, as in `capture`).
+
+    Args:
+        model: an opened model in eval mode.
+        prompts: what it reads.
+        variables: a column a variable, such as state_1 and output, a row a prompt; missing values are left out. Each
+            value must be one token as it follows the prompts. Whole numbers that stand as floats beside missing
+            values, as 7.0, are read as integers.
+        values: the candidates that are compared; all that the variables take when None.
+        roles: the places read.
+        layers: all when None.
+        decode: one of `DECODINGS`, see above.
+        target: of `stripped`, the text of the target prompt, at whose end the residual is put; it should name neither
+            program nor input. When None it is the shortest there is: the token of the role `answer` alone, behind BOS
+            where the prompts begin with it, so that the blocks above attend to that and to the residual.
+        subtract: in `stripped`, take the candidates' logits in the target prompt alone from theirs, as the paper does,
+            so that what the target makes likely does not count. What it takes away is not there to be taken behind the
+            last block, where the residual is all there is: without it the top layer says what the model answers,
+            whatever the target, and with it as much else as the target alone has opinions.
+        batch_size: prompts run together.
+
+    Returns:
+        For each (variable, layer, role, prompt), NaN where the value is missing: `log_prob` of the value's token, in
+        nats, and `rank`, the number of tokens that are likelier, both over the whole vocabulary and before any
+        subtraction; `probability`, the softmax over the candidates, and `correct`, 1 where the value is the likeliest
+        of them, else 0, both after it. And `candidates` (value, layer, role, prompt), that softmax for all of them,
+        the values as text. By chance one in as many as there are candidates is correct at every layer, and more where
+        one value is common: `shuffled_values` shows how many. Variables that agree in many prompts, such as a state
+        that the last step left alone and the output, are read together: select prompts in which they differ.
+
+    Raises:
+        PbbError: no variable or another number of rows than prompts, a value that is several tokens, unknown to the
+            tokenizer or not among the candidates, an unknown role, layer or decoding, a target for the logit lens,
+            or a model in train mode.
+    """
+    import numpy as np
+    import torch
+    import xarray as xr
+    from transformer_lens.tools.analysis.logit_lens import logit_readout
+
+    check_eval(model)
+    layers, roles = check_layers(model, layers), check_roles(prompts, roles)
+    if decode not in DECODINGS:
+        raise PbbError(f"Unknown decoding {decode!r}: choose from {', '.join(DECODINGS)}.")
+    if target is not None and decode != "stripped":
+        raise PbbError('A target is what decode="stripped" runs: the logit lens has none.')
+    names, wanted = _candidates(prompts, variables, values)
+    tokens = _candidate_tokens(model, prompts, names)
+    targets = _targets(model, prompts, target) if decode == "stripped" else None
+    whole = (len(names), len(layers), len(roles), len(prompts))
+    found = {name: np.empty((len(wanted), *whole[1:]), np.float32) for name in MEASURES}
+    shares = np.empty(whole, np.float32)
+    for start in range(0, len(prompts), batch_size):
+        rows = slice(start, start + batch_size)
+        some = prompts.select(range(len(prompts))[rows])
+        acts = capture(model, some, layers=layers, roles=roles, batch_size=batch_size)
+        baseline = torch.zeros(1)
+        if targets is not None and subtract:
+            baseline = _at_the_end(model, targets[rows])[:, tokens]  # [row, candidate]
+        for (i, layer), j in itertools.product(enumerate(layers), range(len(roles))):
+            resid = torch.from_numpy(acts["resid_post"].values[i, j])  # [row, d_model]
+            if targets is None:
+                logits = logit_readout(model, resid, chunk_size=batch_size).values.float()
+            else:
+                logits = _at_the_end(model, targets[rows], (layer, resid))
+            measured, softmax = _measures(logits, baseline.to(logits), tokens, wanted[:, rows])
+            shares[:, i, j, rows] = softmax
+            for name, array in measured.items():
+                found[name][:, i, j, rows] = array
+    return xr.Dataset(
+        {name: (("variable", "layer", "role", "prompt"), array) for name, array in found.items()}
+        | {"candidates": (("value", "layer", "role", "prompt"), shares)},
+        coords={"variable": list(variables.columns), "layer": layers, "role": roles, "value": names},
+        attrs={"decode": decode} if targets is None else {"decode": decode, "subtract": int(subtract)},
+    )
+
+
+def _candidates(
+    prompts: Prompts, variables: "pd.DataFrame", given: Sequence[Hashable] | None
+) -> "tuple[list[str], torch.Tensor]":
+    """The candidates as text, and which of them each variable has in each prompt [variable, prompt]; -1 for none."""
+    import torch
+
+    if len(variables) != len(prompts):
+        raise PbbError(f"There are {len(prompts)} prompts and {len(variables)} rows of variables: give a row a prompt.")
+    typed = variables.convert_dtypes()  # integers again where missing values had made floats of them
+    if not typed.notna().any(axis=None):
+        raise PbbError("There is no value to look for: give at least one variable with a value.")
+    names = list(dict.fromkeys(map(str, _taken(typed) if given is None else given)))
+    place = {name: i for i, name in enumerate(names)}
+    rows = []
+    for variable, column in typed.items():
+        known = column.notna().to_numpy()
+        if strange := set(map(str, column[known])) - set(names):
+            raise PbbError(f"The value {min(strange)!r} of {variable!r} is not among the candidates: add it to values.")
+        rows.append([place[str(value)] if there else -1 for value, there in zip(column, known, strict=True)])
+    return names, torch.tensor(rows)
+
+
+def _taken(variables: "pd.DataFrame") -> list:
+    """All values there are, in order."""
+    values = {value for _, column in variables.items() for value in column.dropna()}
+    try:
+        return sorted(values)
+    except TypeError:  # of several kinds
+        return sorted(values, key=str)
+
+
+def _candidate_tokens(model: "TransformerBridge", prompts: Prompts, names: Sequence[str]) -> "torch.Tensor":
+    """The token [candidate] of each as it follows the first prompt, and so any other: a space or a turn is between."""
+    ids = answer_ids(model, prompts.select([0] * len(names)), names)
+    if bool((several := (ids >= 0).sum(1) > 1).any()):
+        raise PbbError(
+            f"The tokenizer splits the value {names[int(several.long().argmax())]!r} into several tokens: the lens "
+            "reads one position, so leave such variables out."
+        )
+    return ids[:, 0]
+
+
+def _targets(model: "TransformerBridge", prompts: Prompts, target: str | None) -> "torch.Tensor":
+    """Token ids [prompt, position] of what each prompt's residuals are put at the end of."""
+    import torch
+
+    if target is not None:
+        told = Prompts.from_texts(model, [target], special_tokens=prompts.special_tokens)
+        return told.tokens.expand(len(prompts), -1)
+    rows = torch.arange(len(prompts))
+    first = prompts.tokens[rows, prompts.attention_mask.argmax(1)]
+    last = prompts.tokens[rows, prompts.roles["answer"]]
+    bos = model.tokenizer.bos_token_id
+    return torch.stack([last] if bos is None or bool((first != bos).any()) else [first, last], dim=1)
+
+
+def _at_the_end(
+    model: "TransformerBridge", targets: "torch.Tensor", put: "tuple[int, torch.Tensor] | None" = None
+) -> "torch.Tensor":
+    """Logits [row, d_vocab] at the end of targets [row, position].
+
+    `put` is a layer and the residuals [row, d_model] that take the place of the target's own at its end, behind the
+    layer's block. The blocks up to it run for nothing: targets are so short that starting above them is not worth it.
+    """
+    import torch
+
+    fired = []
+
+    def replace(activation: "torch.Tensor", hook, resid: "torch.Tensor") -> "torch.Tensor":
+        fired.append(hook)
+        changed = activation.clone()
+        changed[:, -1] = resid.to(activation)
+        return changed
+
+    hooks = []
+    if put is not None:
+        layer, resid = put
+        hooks = [(hook_name(model, "resid_post", layer), partial(replace, resid=resid))]
+    with torch.inference_mode():
+        logits = model.run_with_hooks(targets.to(model.cfg.device), fwd_hooks=hooks)
+    if len(fired) != len(hooks):
+        raise PbbError(f"The hook {hooks[0][0]} never fired: this model cannot be read this way.")
+    return logits[:, -1].float()
+
+
+def _measures(
+    logits: "torch.Tensor", baseline: "torch.Tensor", tokens: "torch.Tensor", places: "torch.Tensor"
+) -> "tuple[dict[str, np.ndarray], np.ndarray]":
+    """The `MEASURES` [variable, row] of candidates at `places` [variable, row], and the softmax [candidate, row].
+
+    Logits are [row, d_vocab], the baseline [row, candidate] or [1], and the candidates' tokens [candidate].
+    """
+    import torch
+
+    tokens, places = tokens.to(logits.device), places.to(logits.device)
+    scores = logits[:, tokens] - baseline
+    softmax, some = scores.softmax(-1), places.clamp(min=0)
+    own = logits.gather(1, tokens[some].T).T
+    values = (
+        own - logits.logsumexp(-1),
+        torch.stack([(logits > one[:, None]).sum(1) for one in own]),
+        softmax.gather(1, some.T).T,
+        scores.argmax(1) == places,
+    )
+    known = [value.float().where(places >= 0, torch.nan).cpu().numpy() for value in values]
+    return dict(zip(MEASURES, known, strict=True)), softmax.T.cpu().numpy()
