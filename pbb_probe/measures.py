@@ -15,12 +15,15 @@ from pbb_probe.programs.corpus import GROUPS, Corpus
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import xarray as xr
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.pairs import Pairs
     from pbb_probe.study import PatchingConfig, ProbingConfig, TransferConfig
 
+SHUFFLED = "shuffled_"
+"""Before the name of a variable: judged by the values of other prompts."""
 TEXTS = ["prompt", "completion", "source"]
 """Labels of a call that are texts and no facts."""
 
@@ -51,7 +54,7 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
     operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
     unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
     settings: dict[str, Any] = {"clusters": labels["program"], "C": config.C, "seed": seed}
-    fit_probes(
+    probes = fit_probes(
         acts,
         labels[names],
         train=labels["group"].to_numpy() == "with_io",
@@ -61,10 +64,60 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
         relabelled=relabelled_targets(labels, names, seed) if "relabelled" in config.controls else None,
         elsewhere={name: make() for name, make in others.items() if name in config.controls},
         **settings,
-    ).to_netcdf(out / "probes.nc")
+    )
+    probes.to_netcdf(out / "probes.nc")
     across = {"acts": acts, "targets": labels[names], "group": labels["group"], **settings}
     probe_groups(folds=config.folds, **across).to_netcdf(out / "groups.nc")
     direction_cosines(**across).to_netcdf(out / "cosines.nc")
+    _look(config, model, prompts, probes, table["correct"].to_numpy(), seed, out)
+
+
+def _look(
+    config: "ProbingConfig",
+    model: "TransformerBridge",
+    prompts: "Prompts",
+    probes: "xr.Dataset",
+    answered: "np.ndarray",
+    seed: int,
+    out: Path,
+) -> None:
+    """The lens on each variable and on values of other prompts, and what becomes of those that were probed too."""
+    import pandas as pd
+    import xarray as xr
+
+    from pbb_probe.probing.brewing import brewing
+    from pbb_probe.probing.controls import shuffled_values
+    from pbb_probe.probing.lens import DECODINGS, lens
+
+    values = prompts.labels[list(config.lens)]
+    both = pd.concat([values, shuffled_values(values, seed).add_prefix(SHUFFLED)], axis=1)
+    if both.empty:
+        return
+    try:
+        looks = [lens(model, prompts, both, decode=decode) for decode in DECODINGS]
+    except PbbError as reason:  # values of several tokens, say: the rest of the study stands without
+        print(f"No lens. {reason}", file=sys.stderr)
+        return
+    xr.concat(looks, "decode").assign_coords(decode=list(DECODINGS)).to_netcdf(out / "lens.nc")
+    if "resid_post" not in probes["site"] or "answer" not in probes["role"] or "shuffled" not in config.controls:
+        return
+    stripped = looks[DECODINGS.index("stripped")].sel(role="answer")
+    place = {"site": "resid_post", "role": "answer"}
+    tables = []
+    for name in (name for name in config.lens if name in config.targets):
+        for prefix, array in (
+            ("", probes["correct"]),
+            (SHUFFLED, probes["control_correct"].sel(control="shuffled")),
+        ):
+            found = brewing(
+                array.sel({"target": name, **place}),
+                stripped["correct"].sel(variable=prefix + name),
+                answered,
+                stripped["candidates"],
+            )
+            tables.append(found.assign(variable=name, control=bool(prefix)))
+    if tables:
+        pd.concat(tables).to_csv(out / "brewing.csv", index=False)
 
 
 def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
@@ -143,7 +196,7 @@ def interchange(
     roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
     acts = acts[whole].sel(role=roles)
     subspaces = {}
-    for variable in probing.interchange:
+    for variable in probing.interchange if whole and roles else ():
         try:
             subspaces[variable] = probe_subspaces(acts, labels[variable][labels["group"] == "with_io"], probing.C)
         except PbbError as reason:  # more values than the model is wide, say

@@ -20,7 +20,9 @@ from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.store import Run, file_digest, write
 
-ProbingControl = Literal["selectivity", "permutation", "chance", "relabelled", "untrained", "base", "embedding"]
+ProbingControl = Literal[
+    "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"
+]
 PROBING_CONTROLS: tuple[ProbingControl, ...] = get_args(ProbingControl)
 
 
@@ -65,10 +67,13 @@ class ProbingConfig:
     C: float = 0.1
     """Inverse regularisation strength."""
     controls: tuple[ProbingControl, ...] = PROBING_CONTROLS
-    """What probes are compared with: selectivity (a control task), permutation (within programs), chance, relabelled
-    (states under another meaning of the operators), the untrained and the base model, embedding (before any layer)."""
+    """What probes are compared with: selectivity (a control task), permutation (within programs), chance, shuffled
+    (judged by other prompts' values), relabelled (states under another meaning of the operators), the untrained and the
+    base model, embedding (before any layer)."""
     interchange: tuple[str, ...] = ("state_1", "output")
     """Variables whose probes' subspaces are put from one run into another: does what is read carry them?"""
+    lens: tuple[str, ...] = ("state_1", "output")
+    """Variables, of one token each, that are looked for at the answer position with the model's own unembedding."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,9 @@ class Study:
     def _make_corpus(self, out: Path) -> None:
         corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
         probing = self.config.probing
-        measures.check_targets((*probing.targets, *probing.interchange), corpus.calls())  # before anything is trained
+        measures.check_targets(
+            (*probing.targets, *probing.interchange, *probing.lens), corpus.calls()
+        )  # before anything is trained
         corpus.save(out)
 
     def _train(self, base: str, stage, out: Path) -> None:
@@ -281,6 +288,7 @@ class Study:
         table.to_csv(out / "behaviour.csv", index=False)
 
     def _compare(self, out: Path) -> None:
+        from pbb_probe.comparison.brewing import lens_table, outcome_table
         from pbb_probe.comparison.layers import located_table, patching_table, probing_table
         from pbb_probe.comparison.probes import across_table, control_table, cosine_table
         from pbb_probe.comparison.transfer import interchange_table, transfer_table
@@ -290,6 +298,8 @@ class Study:
         probing_table(path / "probing", **settings).to_csv(out / "probing.csv", index=False)
         control_table(path / "probing", **settings).to_csv(out / "probing_controls.csv", index=False)
         across_table(path / "probing", **settings).to_csv(out / "probing_across.csv", index=False)
+        lens_table(path / "probing", **settings).to_csv(out / "lens.csv", index=False)
+        outcome_table(path / "probing", **settings).to_csv(out / "outcomes.csv", index=False)
         cosine_table(path / "probing").to_csv(out / "cosines.csv", index=False)
         patching_table(path / "patching", **settings).to_csv(out / "patching.csv", index=False)
         transfer_table(path / "transfer", **settings).to_csv(out / "transfer.csv", index=False)

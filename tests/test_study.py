@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from pbb_probe import measures
 from pbb_probe.comparison.transfer import transfer_table
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.programs.corpus import Corpus
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
 
 STEPS = (
@@ -22,6 +24,7 @@ STEPS = (
     "probing",
     "patching",
     "transfer",
+    "interchange",
     "comparison",
     "report",
 )
@@ -34,7 +37,7 @@ def config(tmp_path_factory):
         corpus=CorpusConfig(with_io=20, without_io=10),
         train=TrainConfig(exposures=0.3),
         calls=40,
-        probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1"), folds=2),
+        probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1", "output"), folds=2),
         patching=PatchingConfig(pairs=20, sites=("resid_pre",), roles=("name", "answer")),
         transfer=TransferConfig(pairs=30, sites=("resid_pre",), roles=("answer",), controls=("self", "random")),
         draws=200,
@@ -57,7 +60,7 @@ def test_everything_is_there_and_readable(run):
     assert all(step["seconds"] >= 0 and step["key"] for step in manifest["steps"].values())
     assert xr.load_dataset(run.path / "behaviour" / "finetuned.nc").sizes["call"] == 2 * 80
     probes = xr.load_dataset(run.path / "probing" / "probes.nc")
-    assert dict(probes["accuracy"].sizes) == {"target": 2, "site": 1, "layer": 6, "role": 2, "fold": 2}
+    assert dict(probes["accuracy"].sizes) == {"target": 3, "site": 1, "layer": 6, "role": 2, "fold": 2}
     effects = xr.load_dataset(run.path / "patching" / "program_without_io.nc")
     assert effects["resid_pre"].dims == ("layer", "role", "pair")
     table = pd.read_csv(run.path / "behaviour" / "behaviour.csv")
@@ -93,7 +96,9 @@ def test_the_transfer_table_follows_from_its_arrays(run):
 
 def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("pbb_probe.patching.transfer_pairs.ROUNDS", 0)  # no candidate is drawn
-    Study(config)._transfer(str(run.path / "stage2" / "model"), tmp_path)
+    measures.transfer(
+        config.transfer, Corpus.load(run.path / "corpus"), str(run.path / "stage2" / "model"), 0, tmp_path
+    )
     assert "No transfer map of with_io. No pair of with_io calls" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     table = transfer_table(tmp_path)

@@ -1,9 +1,10 @@
 """Brewing by group: how often each outcome and how late each layer, with intervals over programs, beside a control."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.statistics import interval_table
+from pbb_probe.comparison.statistics import compare_groups, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import LAYERS, OUTCOMES
 
@@ -83,3 +84,44 @@ def brewing_measures(outcomes: "pd.DataFrame") -> "xr.DataArray":
     return xr.DataArray(
         np.stack(rows).astype(float), dims=("measure", "prompt"), coords={"measure": [*OUTCOMES, *LAYERS]}
     )
+
+
+def lens_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of a study's lens by decode, variable, role and layer, with the column `subset` (all, correct).
+
+    `shuffled` is the share right when prompts are judged by the values of others. No lens, no rows.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if not (folder / "lens.nc").exists():
+        return pd.DataFrame(columns=["decode", "variable", "role", "layer", "subset"])
+    looked, prompts = xr.load_dataset(folder / "lens.nc")["correct"], pd.read_csv(folder / "prompts.csv")
+    names = [name for name in looked["variable"].values if not name.startswith("shuffled_")]
+    tables = []
+    for subset, rows in (("all", prompts["correct"] | True), ("correct", prompts["correct"])):
+        chosen = prompts[rows.to_numpy()]
+        if chosen["group"].nunique() < 2:
+            continue
+        some = looked.isel(prompt=rows.to_numpy()).transpose("decode", "variable", "role", "layer", "prompt")
+        table = compare_groups(some.sel(variable=names), group=chosen["group"], clusters=chosen["program"], **settings)
+        control = some.sel(variable=[f"shuffled_{name}" for name in names]).mean("prompt").assign_coords(variable=names)
+        luck = control.rename("shuffled").to_dataframe().reset_index()
+        tables.append(table.merge(luck, how="left").assign(subset=subset))
+    return pd.concat(tables, ignore_index=True)
+
+
+def outcome_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`brewing_table` of each variable of a study by group and steps, beside its control. No brewing, no rows."""
+    import pandas as pd
+
+    if not (folder / "brewing.csv").exists():
+        return pd.DataFrame(columns=["variable", "group", "steps", "measure", "mean"])
+    brewed, prompts = pd.read_csv(folder / "brewing.csv"), pd.read_csv(folder / "prompts.csv")
+    tables = []
+    for variable, found in brewed.groupby("variable", sort=False):
+        own, control = (found[found["control"] == is_control].reset_index(drop=True) for is_control in (False, True))
+        known = own["outcome"].notna().to_numpy()
+        table = brewing_table(own[known], prompts[known], by=("group", "steps"), control=control[known], **settings)
+        tables.append(table.assign(variable=variable))
+    return pd.concat(tables, ignore_index=True)

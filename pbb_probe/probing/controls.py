@@ -118,7 +118,7 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int
         trace.variables() if (trace := found.get(run)) else {}
         for run in zip(labels["program"], labels["call"], strict=True)
     ]
-    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in chosen}, dtype=object)
+    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in chosen}, range(len(labels)), dtype=object)
     for name in chosen:
         own = labels[name].reset_index(drop=True)
         table[name] = table[name].where(own.notna() & table[name].isin(own.dropna().unique()))

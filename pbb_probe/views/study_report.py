@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.comparison.verdict import describe
+from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views import figures
 from pbb_probe.views.images import save_pngs
 from pbb_probe.views.report import Section, write_report
@@ -22,21 +23,10 @@ def study_figures(run: Path) -> "dict[str, Figure]":
 
     behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv")
     probing = pd.read_csv(run / "comparison" / "probing.csv")
-    control = pd.read_csv(run / "comparison" / "probing_control.csv")
     patching = pd.read_csv(run / "comparison" / "patching.csv")
     transfer = pd.read_csv(run / "comparison" / "transfer.csv")
-    made = {"behaviour": figures.behaviour(behaviour)}
+    made = {"behaviour": figures.behaviour(behaviour), **_probe_figures(run, probing), **_lens_figures(run)}
     for subset, words in _SUBSETS.items():
-        chosen = probing[(probing["subset"] == subset) & (probing["site"] == probing["site"].iloc[0])]
-        if len(chosen):
-            made[f"probes_{subset}"] = figures.layer_curves(
-                chosen,
-                rows="role",
-                columns="target",
-                title=f"What a linear probe reads after each block ({chosen['site'].iloc[0]}), {words}",
-                y_title="accuracy",
-                reference=control[(control["subset"] == subset) & (control["site"] == chosen["site"].iloc[0])],
-            )
         chosen = patching[(patching["subset"] == subset) & (patching["site"] == patching["site"].iloc[0])]
         if len(chosen):
             made[f"recovery_{subset}"] = figures.layer_curves(
@@ -56,6 +46,67 @@ def study_figures(run: Path) -> "dict[str, Figure]":
             made[f"transfer_{steps}_{subset}"] = figures.transfer_map(
                 chosen, title=f"What each place carries: programs of {steps} step{'s' * (steps != 1)}, {words}"
             )
+    interchange = pd.read_csv(run / "comparison" / "interchange.csv")
+    some = interchange[interchange["subset"] == "correct"]
+    for (variable, steps), chosen in some.groupby(["variable", "steps"]):
+        made[f"interchange_{variable}_{steps}"] = figures.transfer_map(
+            chosen,
+            title=f"What the subspace that a probe of {variable} reads carries: programs of {steps} "
+            f"step{'s' * (steps != 1)}, {_SUBSETS['correct']}",
+        )
+    return made
+
+
+def _probe_figures(run: Path, probing: "pd.DataFrame") -> "dict[str, Figure]":
+    """Of the first site that was probed."""
+    import pandas as pd
+
+    controls = pd.read_csv(run / "comparison" / "probing_controls.csv")
+    across = pd.read_csv(run / "comparison" / "probing_across.csv")
+    cosines = pd.read_csv(run / "comparison" / "cosines.csv")
+    site, made = controls["site"].iloc[0], {}
+    for subset, words in _SUBSETS.items():
+        chosen = controls[(controls["subset"] == subset) & (controls["site"] == site)]
+        if chosen.empty:
+            continue
+        made[f"probes_{subset}"] = figures.probe_curves(
+            chosen,
+            f"What a linear probe reads after each block ({site}), {words}",
+            differences=probing[probing["subset"] == subset],
+        )
+        if "selectivity" in set(chosen["run"]):
+            made[f"selectivity_{subset}"] = figures.probe_gains(chosen, title=f"Selectivity ({site}), {words}")
+        made[f"across_{subset}"] = figures.across_heatmap(
+            across[(across["subset"] == subset) & (across["site"] == site)],
+            f"Probes fitted on one group (before the arrow) that read one (behind it; {site}), {words}",
+        )
+    made["cosines"] = figures.cosine_curves(
+        cosines[cosines["site"] == site], f"Cosines of probe directions, of halves of the programs ({site})"
+    )
+    return made
+
+
+def _lens_figures(run: Path) -> "dict[str, Figure]":
+    import pandas as pd
+
+    looked, brewed = (pd.read_csv(run / "comparison" / f"{name}.csv") for name in ("lens", "outcomes"))
+    made = {}
+    for subset, words in _SUBSETS.items():
+        chosen = looked[(looked["subset"] == subset) & (looked["role"] == "answer")]
+        if len(chosen):
+            luck = {f"mean_{group}": chosen["shuffled"] for group in GROUPS}
+            made[f"lens_{subset}"] = figures.layer_curves(
+                chosen,
+                rows="decode",
+                columns="variable",
+                title=f"What the model itself could say after each block at the answer position, {words}",
+                y_title="share right",
+                reference=chosen.assign(**luck),
+            )
+    for variable, chosen in brewed.groupby("variable", sort=False):
+        made[f"outcomes_{variable}"] = figures.outcomes(
+            chosen, columns="steps", title=f"What becomes of {variable} at the answer position"
+        )
     return made
 
 
@@ -118,9 +169,37 @@ def write_study_report(run: Path, out: Path) -> None:
             Section(
                 "What can be read: linear probes",
                 "Probes are fitted on with_io programs and read held-out with_io programs and without_io programs; "
-                "no program is on both sides. Dotted: the same probes on the control task. That something can be "
-                "read does not say it is used.",
+                "no program is on both sides. Thin lines are controls on with_io prompts: a control task "
+                "(selectivity), values dealt anew among the prompts of a program (permutation) or among all of them "
+                "(shuffled), the most common value (chance), states under another meaning of the operators "
+                "(relabelled), the untrained and the base model, and the embeddings of the roles' tokens alone. That "
+                "something can be read does not say it is used.",
                 {caption: made[name] for name, caption in _probe_captions().items() if name in made},
+            ),
+            Section(
+                "Is it read because it is used? Probes' subspaces put from one run into another",
+                "Only what a probe reads is taken from a run of another program on another input, as in the transfer "
+                "map. Where the answer keeps to its own run (nothing), the probe reads what does not decide the "
+                "answer.",
+                {
+                    f"{figure.layout.title.text}. Layers from top to bottom.": figure
+                    for name, figure in made.items()
+                    if name.startswith("interchange_")
+                },
+            ),
+            Section(
+                "What the model itself could say: the lens",
+                "logit: the residual stream after a block goes straight to the final norm and unembedding. stripped: "
+                "the blocks above run too, behind nothing but the residual's own token (context-stripped decoding, "
+                "arXiv 2606.17648). Resolved: probe and stripped decoding are both right at some layer, and so is the "
+                "answer; overprocessed: the answer is not; misresolved and unresolved: they never are both right, and "
+                "the last quarter of the layers is sure of some value or is not; no brewing: no probe is ever right. "
+                "The paler bars are the same with values of other prompts: what comes by luck.",
+                {
+                    figure.layout.title.text + ".": figure
+                    for name, figure in made.items()
+                    if name[:4] in ("lens", "outc")
+                },
             ),
             Section(
                 "Located layers",
@@ -158,7 +237,19 @@ def _controls(transfer: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _probe_captions() -> dict[str, str]:
-    return {
-        f"probes_{subset}": f"Accuracy of the probes by layer for each place (rows) and target (columns), {words}."
-        for subset, words in _SUBSETS.items()
-    }
+    captions = {}
+    for subset, words in _SUBSETS.items():
+        captions[f"probes_{subset}"] = (
+            f"Accuracy of the probes by layer for each place (rows) and target (columns), {words}. A filled marker: "
+            "the groups differ there."
+        )
+        captions[f"selectivity_{subset}"] = f"Accuracy minus that on the control task (Hewitt and Liang 2019), {words}."
+        captions[f"across_{subset}"] = (
+            f"The transfer matrix by layer, {words}: if both groups use the same code in the same place, probes of "
+            "either read the other as well as its own."
+        )
+    captions["cosines"] = (
+        "Cosines between probe directions fitted on halves of a group's programs, and on halves of different groups. "
+        "Between the groups they can be no higher than within."
+    )
+    return captions
