@@ -4,7 +4,7 @@ Of activations only what is asked for is kept, and nothing above the last layer 
 right tokens stand behind the prompt, and each is predicted from those before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts, put_behind
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import xarray as xr
-    from transformer_lens import TransformerBridge
+    from transformer_lens import ActivationCache, TransformerBridge
 
 SITES = {
     "resid_pre": ("d_model",),
@@ -115,32 +116,47 @@ def capture(
     stored: dict[str, list] = {site: [] for site in sites}
     for start in range(0, len(prompts), batch_size):
         rows = slice(start, start + batch_size)
-        tokens, inputs = model_inputs(model, prompts, rows)
-        with torch.inference_mode():
-            _, cache = model.run_with_cache(
-                tokens, names_filter=lambda name: name in wanted, stop_at_layer=max(layers) + 1, **inputs
-            )
-        if missing := wanted - set(cache.keys()):
-            raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
-        batch = torch.arange(len(tokens))
+        cache = run_to(model, prompts, rows, wanted, max(layers))
+        batch = torch.arange(len(places[0, rows]))
         for site in sites:
             at_roles = [cache[names[site, layer]][batch, places[:, rows]] for layer in layers]  # [role, prompt, ...]
             stored[site].append(torch.stack(at_roles).float().cpu().numpy())
     variables = {}
     for site in sites:
         values = np.concatenate(stored[site], axis=2)
-        _refuse_nan(site, values, layers)
+        refuse_nan(site, values, layers, range(len(prompts)))
         variables[site] = (("layer", "role", "prompt", *SITES[site]), values)
     return xr.Dataset(variables, coords={"layer": layers, "role": roles})
 
 
-def _refuse_nan(site: str, values, layers: list[int]) -> None:
+def run_to(
+    model: "TransformerBridge", prompts: Prompts, rows: slice, names: Collection[str], layer: int
+) -> "ActivationCache":
+    """The activations [prompt, position, ...] of the hooks named, from a run of some prompts that ends after a layer.
+
+    Raises:
+        PbbError: a hook never fired.
+    """
+    import torch
+
+    tokens, inputs = model_inputs(model, prompts, rows)
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1, **inputs
+        )
+    if missing := set(names) - set(cache.keys()):
+        raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
+    return cache
+
+
+def refuse_nan(site: str, values: "np.ndarray", layers: list[int], prompts: Sequence[int]) -> None:
+    """Refuse values [layer, role, row, ...] that are no numbers; `prompts` says which prompt each row is of."""
     import numpy as np
 
     if not (finite := np.isfinite(values)).all():
-        layer, _, prompt = np.argwhere(~finite)[0][:3]
+        layer, _, row = np.argwhere(~finite)[0][:3]
         raise PbbError(
-            f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {prompt}: "
+            f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {prompts[row]}: "
             "look for NaN in the weights, or load the model in float32."
         )
 
