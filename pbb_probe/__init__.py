@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pbb_probe.comparison.behaviour import accuracy_table
     from pbb_probe.comparison.locate import locate
+    from pbb_probe.comparison.nodes import by_node
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
     from pbb_probe.comparison.transfer import carried_table
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
+    from pbb_probe.hooking.code import code_prompts, code_tokens
     from pbb_probe.hooking.load import load_model, untrained_model
+    from pbb_probe.hooking.positions import capture_tokens
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
     from pbb_probe.patching.attribution import attribution_scores, screen_patches
     from pbb_probe.patching.backward import back_patch
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pbb_probe.probing.probe import LinearProbe
     from pbb_probe.probing.readers import fit_probe
     from pbb_probe.programs.corpus import Corpus, make_corpus
+    from pbb_probe.programs.targets import line_targets
     from pbb_probe.study import Study, StudyConfig
     from pbb_probe.views import figures
 
@@ -57,9 +61,13 @@ _HOME = {
     "answer_tokens": "hooking.prompts",
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
+    "by_node": "comparison.nodes",
     "capture": "hooking.capture",
+    "capture_tokens": "hooking.positions",
     "carried_table": "comparison.transfer",
     "cluster_bootstrap": "comparison.statistics",
+    "code_prompts": "hooking.code",
+    "code_tokens": "hooking.code",
     "compare_groups": "comparison.statistics",
     "evaluate": "finetuning.behaviour",
     "finetune": "finetuning.train",
@@ -67,6 +75,7 @@ _HOME = {
     "fit_probes": "probing.linear",
     "gives_answers": "hooking.capture",
     "greedy_match": "patching.metrics",
+    "line_targets": "programs.targets",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
     "log_prob": "patching.metrics",
@@ -104,9 +113,13 @@ __all__ = [
     "answer_tokens",
     "attribution_scores",
     "back_patch",
+    "by_node",
     "capture",
+    "capture_tokens",
     "carried_table",
     "cluster_bootstrap",
+    "code_prompts",
+    "code_tokens",
     "compare_groups",
     "evaluate",
     "figures",
@@ -115,6 +128,7 @@ __all__ = [
     "fit_probes",
     "gives_answers",
     "greedy_match",
+    "line_targets",
     "load_model",
     "locate",
     "log_prob",
