@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pbb_probe.comparison.behaviour import accuracy_table
     from pbb_probe.comparison.brewing import brewing_measures, brewing_table
     from pbb_probe.comparison.locate import locate
+    from pbb_probe.comparison.nodes import by_node
     from pbb_probe.comparison.probes import probe_table
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
+    from pbb_probe.hooking.code import code_prompts, code_tokens
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
+    from pbb_probe.hooking.positions import capture_tokens
     from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
     from pbb_probe.hooking.shards import open_capture
     from pbb_probe.patching.attribution import attribution_scores, screen_patches
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from pbb_probe.probing.readers import fit_probe
     from pbb_probe.probing.subspaces import probe_subspaces
     from pbb_probe.programs.corpus import Corpus, make_corpus
+    from pbb_probe.programs.targets import line_targets
     from pbb_probe.study import Study, StudyConfig
     from pbb_probe.views import figures
 
@@ -69,9 +73,13 @@ _HOME = {
     "brewing": "probing.brewing",
     "brewing_measures": "comparison.brewing",
     "brewing_table": "comparison.brewing",
+    "by_node": "comparison.nodes",
     "capture": "hooking.capture",
+    "capture_tokens": "hooking.positions",
     "carried_table": "comparison.transfer",
     "cluster_bootstrap": "comparison.statistics",
+    "code_prompts": "hooking.code",
+    "code_tokens": "hooking.code",
     "compare_groups": "comparison.statistics",
     "direction_cosines": "probing.groups",
     "embeddings": "probing.controls",
@@ -82,6 +90,7 @@ _HOME = {
     "gives_answers": "hooking.capture",
     "greedy_match": "patching.metrics",
     "lens": "probing.lens",
+    "line_targets": "programs.targets",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
     "log_prob": "patching.metrics",
@@ -129,9 +138,13 @@ __all__ = [
     "brewing",
     "brewing_measures",
     "brewing_table",
+    "by_node",
     "capture",
+    "capture_tokens",
     "carried_table",
     "cluster_bootstrap",
+    "code_prompts",
+    "code_tokens",
     "compare_groups",
     "direction_cosines",
     "embeddings",
@@ -143,6 +156,7 @@ __all__ = [
     "gives_answers",
     "greedy_match",
     "lens",
+    "line_targets",
     "load_model",
     "locate",
     "log_prob",

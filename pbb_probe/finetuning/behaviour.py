@@ -10,7 +10,7 @@ from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import available_device, load_base
 from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids, stop_ids
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.documents import program_document
+from pbb_probe.programs.documents import program_document, with_code
 from pbb_probe.programs.templates import Mode
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def evaluate(
         prompts = list(calls["prompt"])
         if in_context:
             prompts = [
-                program_document(programs[name], "code", rng).text + "\n" + prompt
+                with_code(program_document(programs[name], "code", rng), prompt)
                 for name, prompt in zip(calls["program"], prompts, strict=True)
             ]
         longest = longest_answer(tokenizer, prompts, calls["completion"])

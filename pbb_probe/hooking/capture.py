@@ -4,7 +4,7 @@ Of activations only what is asked for is kept, and nothing above the last layer 
 right tokens stand behind the prompt, and each is predicted from those before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     import xarray as xr
-    from transformer_lens import TransformerBridge
+    from transformer_lens import ActivationCache, TransformerBridge
 
 SITES = {
     "resid_pre": ("d_model",),
@@ -143,31 +143,50 @@ def _read(
     model: "TransformerBridge", prompts: Prompts, names: dict[tuple[str, int], str], roles: Sequence[str], rows: slice
 ) -> "dict[str, np.ndarray]":
     """Activations [layer, role, prompt, ...] by site of some prompts; `names` are the hooks of site and layer."""
-    import numpy as np
     import torch
 
-    wanted = set(names.values())
     sites, layers = (list(dict.fromkeys(part)) for part in zip(*names, strict=True))
-    tokens, inputs = model_inputs(model, prompts, rows)
-    with torch.inference_mode():
-        _, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name in wanted, stop_at_layer=max(layers) + 1, **inputs
-        )
-    if missing := wanted - set(cache.keys()):
-        raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
-    batch = torch.arange(len(tokens))
+    cache = run_to(model, prompts, rows, set(names.values()), max(layers))
     places = torch.stack([prompts.roles[role] for role in roles])[:, rows]
+    batch = torch.arange(places.shape[1])
     read = {}
     for site in sites:
         at_roles = [cache[names[site, layer]][batch, places] for layer in layers]  # [role, prompt, ...]
-        read[site] = values = torch.stack(at_roles).float().cpu().numpy()
-        if not (finite := np.isfinite(values)).all():
-            layer, _, prompt = np.argwhere(~finite)[0][:3]
-            raise PbbError(
-                f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {rows.start + prompt}: "
-                "look for NaN in the weights, or load the model in float32."
-            )
+        read[site] = torch.stack(at_roles).float().cpu().numpy()
+        refuse_nan(site, read[site], layers, range(rows.start, rows.start + len(batch)))
     return read
+
+
+def run_to(
+    model: "TransformerBridge", prompts: Prompts, rows: slice, names: Collection[str], layer: int
+) -> "ActivationCache":
+    """The activations [prompt, position, ...] of the hooks named, from a run of some prompts that ends after a layer.
+
+    Raises:
+        PbbError: a hook never fired.
+    """
+    import torch
+
+    tokens, inputs = model_inputs(model, prompts, rows)
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1, **inputs
+        )
+    if missing := set(names) - set(cache.keys()):
+        raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
+    return cache
+
+
+def refuse_nan(site: str, values: "np.ndarray", layers: list[int], prompts: Sequence[int]) -> None:
+    """Refuse values [layer, role, row, ...] that are no numbers; `prompts` says which prompt each row is of."""
+    import numpy as np
+
+    if not (finite := np.isfinite(values)).all():
+        layer, _, row = np.argwhere(~finite)[0][:3]
+        raise PbbError(
+            f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {prompts[row]}: "
+            "look for NaN in the weights, or load the model in float32."
+        )
 
 
 def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int = 256) -> "torch.Tensor":

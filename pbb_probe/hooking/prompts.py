@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.tokens import as_answered, as_asked, following_ids, refuse_unknown
 from pbb_probe.programs.corpus import Corpus, Group
+from pbb_probe.programs.documents import Document, with_code
 from pbb_probe.programs.templates import Mode
 
 if TYPE_CHECKING:
@@ -143,8 +144,12 @@ def make_prompts(
     return prompts_of_calls(model, corpus.calls(mode, group, n, seed, unseen), answered)
 
 
-def prompts_of_calls(model: "TransformerBridge", calls: "pd.DataFrame", answered: bool = False) -> Prompts:
+def prompts_of_calls(
+    model: "TransformerBridge", calls: "pd.DataFrame", answered: bool = False, code: Sequence[Document] = ()
+) -> Prompts:
     """Prompts for rows of `Corpus.calls`, token by token as trained; see `make_prompts`.
+
+    Given a document of `code` for each row, that stands before the call, and the role `code` covers its completion.
 
     Raises:
         PbbError: a chat model and calls of both modes: their answers follow in different ways.
@@ -153,9 +158,11 @@ def prompts_of_calls(model: "TransformerBridge", calls: "pd.DataFrame", answered
 
     tokenizer = _tokenizer(model)
     asked, begun, gaps = [], [], set()
-    roles: dict[str, list[Span]] = {"name": [], "input": []}
-    for row in calls.to_dict(orient="records"):
+    roles: dict[str, list[Span]] = {role: [] for role in (("code",) if code else ()) + ("name", "input")}
+    for i, row in enumerate(calls.to_dict(orient="records")):
         prompt, spans = fill(row["template"], name=row["program"], input=row["call"])
+        if code:
+            prompt, spans = _behind_code(code[i], prompt, spans)
         asked.append(as_asked(tokenizer, prompt))
         start = asked[-1].index(prompt)
         for role, found in roles.items():
@@ -187,6 +194,14 @@ def fill(template: str, **values: Any) -> tuple[str, dict[str, Span]]:
             text += str(values[field])
             spans[field] = (start, len(text))
     return text, spans
+
+
+def _behind_code(code: Document, prompt: str, spans: dict[str, Span]) -> tuple[str, dict[str, Span]]:
+    """A call with code before it, and its spans moved accordingly."""
+    whole = with_code(code, prompt)
+    by = len(whole) - len(prompt)
+    moved = {role: (start + by, end + by) for role, (start, end) in spans.items()}
+    return whole, moved | {"code": (len(code.prompt) + 1, len(code.text))}
 
 
 def answer_tokens(model: "TransformerBridge", answers: Sequence[Any]) -> "torch.Tensor":

@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import sys
+import unicodedata  # noqa: F401 (for the parser, which asks for it at names beyond ASCII, when no file can be opened)
 
 MEMORY = 1 << 29  # bytes
 FRAMES = 200

@@ -20,6 +20,7 @@ from pbb_probe.programs.documents import call_document
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 from pbb_probe.programs.own import Own, load_programs, renamed
 from pbb_probe.programs.program import Program, Trace, Value, label, trace_programs
+from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import MODES, Mode, templates
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Entry:
             "seen": place in self.shown,
             **self.program.facts,
             **trace.variables(),
+            **call_targets(self.program.source, trace),
         }
 
 
@@ -104,7 +106,8 @@ class Corpus:
         Returns:
             A row a call: prompt, completion, template, call (the arguments as they stand in the prompt), place (of the
             input in its natural order), program, source (the program's text), family, group, steps and the program's
-            other facts, seen (was the answer shown in training), input, state_1, ..., output.
+            other facts, seen (was the answer shown in training), input, state_1, ..., output, and branch_1, ...,
+            iterations_1, ... of `targets.call_targets`, missing where a program has none.
 
         Raises:
             PbbError: an unknown mode or group, a group without programs, or one without unseen inputs.

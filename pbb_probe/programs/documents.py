@@ -46,6 +46,17 @@ def program_document(program: Program, kind: Literal["code", "description"], rng
     return Document(kind, program.name, prompt, "\n" + (describe(text) if kind == "description" else text))
 
 
+def source_document(program: Program, rng: random.Random) -> Document:
+    """The program's source as it is, line by line, behind one of its family's pointers."""
+    prompt = rng.choice(pointers(program.family, "code")).format(name=program.name)
+    return Document("code", program.name, prompt, "\n" + program.source)
+
+
+def with_code(code: Document, prompt: str) -> str:
+    """A call with the code of its program before it, in context."""
+    return f"{code.text}\n{prompt}"
+
+
 def call_document(program: Program, trace: Trace, mode: Mode, template: str) -> Document:
     """A call, by one of its family's templates, answered at once (`direct`, kind `io`) or in worked steps (`trace`)."""
     prompt = template.format(name=program.name, input=trace.call_text)

@@ -138,6 +138,10 @@ def test_strings_and_truth_values_are_values():
     assert run == Trace(("abc", True), (2, 3, 4), ({"t": "ABC"}, {"b": False}, {}), ["ABC", False, None])
 
 
+def test_names_may_go_beyond_ascii():
+    assert trace("def f(größe):\n    ä = größe + 1\n    return ä", 3) == Trace((3,), (2, 3), ({"ä": 4}, {}), 4)
+
+
 def test_tuples_and_sets_are_kept_as_lists_and_the_rest_is_left_out():
     lines = [
         "def f(n):",

@@ -1,0 +1,84 @@
+"""Activations at any tokens of prompts, such as those of code: a row a token, ready for `fit_probes`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import SITES, check_layers, hook_name, refuse_nan, run_to
+from pbb_probe.hooking.prompts import Prompts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+
+def capture_tokens(
+    model: "TransformerBridge",
+    prompts: Prompts,
+    tokens: "pd.DataFrame",
+    sites: Sequence[str] = ("resid_post",),
+    layers: Sequence[int] | None = None,
+    batch_size: int = 256,
+) -> "xr.Dataset":
+    """The activations of each site at the tokens asked for; prompts without any are not run.
+
+    Args:
+        model: an opened model.
+        prompts: what it reads.
+        tokens: a row a token, with the columns `prompt` and `position`, in any order: from `code_tokens`, say.
+        sites: keys of `SITES`; each becomes a variable.
+        layers: all when None.
+        batch_size: prompts run together.
+
+    Returns:
+        `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, as `capture` has them: the
+        one role is `token`, and the dimension `prompt` runs over the rows of `tokens`.
+
+    Raises:
+        PbbError: no tokens, or one that no prompt has; unknown site or layer, or an activation that is NaN or infinite.
+    """
+    import numpy as np
+    import torch
+    import xarray as xr
+
+    layers = check_layers(model, layers)
+    names = {(site, layer): hook_name(model, site, layer) for site in sites for layer in layers}
+    of_prompt, position = _checked(prompts, tokens)
+    used = np.unique(of_prompt)
+    read, row = prompts.select(used.tolist()), np.searchsorted(used, of_prompt)
+    stored: dict[str, np.ndarray] = {}
+    for start in range(0, len(read), batch_size):
+        batch = slice(start, start + batch_size)
+        cache = run_to(model, read, batch, set(names.values()), max(layers))
+        mine = np.flatnonzero((row >= start) & (row < start + batch_size))
+        places = torch.as_tensor(row[mine] - start), torch.as_tensor(position[mine])
+        for site in sites:
+            found = torch.stack([cache[names[site, layer]][places] for layer in layers]).float().cpu().numpy()
+            if site not in stored:
+                stored[site] = np.empty((len(layers), 1, len(row), *found.shape[2:]), dtype=np.float32)
+            stored[site][:, 0, mine] = found  # [layer, token, ...]
+    for site, values in stored.items():
+        refuse_nan(site, values, layers, of_prompt.tolist())
+    variables = {site: (("layer", "role", "prompt", *SITES[site]), values) for site, values in stored.items()}
+    return xr.Dataset(variables, coords={"layer": layers, "role": ["token"]})
+
+
+def _checked(prompts: Prompts, tokens: "pd.DataFrame") -> "tuple[np.ndarray, np.ndarray]":
+    """Prompt and position [token]."""
+    if missing := {"prompt", "position"} - set(tokens.columns):
+        raise PbbError(f"The tokens have no column {min(missing)!r}: give a row a token with prompt and position.")
+    if not len(tokens):
+        raise PbbError("There are no tokens: give at least one row with prompt and position.")
+    rows, positions = tokens["prompt"].to_numpy(int), tokens["position"].to_numpy(int)
+    mask = prompts.attention_mask.cpu().numpy()
+    inside = (rows >= 0) & (rows < mask.shape[0]) & (positions >= 0) & (positions < mask.shape[1])
+    there = inside.copy()
+    there[inside] = mask[rows[inside], positions[inside]] > 0
+    if not there.all():
+        odd = int((~there).argmax())
+        raise PbbError(
+            f"There is no token at position {positions[odd]} of prompt {rows[odd]} (row {odd} of the tokens)."
+        )
+    return rows, positions
