@@ -1,0 +1,84 @@
+"""Is the direction that decodes a state the one that carries it? nano with two-step programs in its prompt.
+
+    python experiments/read_and_use.py --out results/in_context
+
+Probes are fitted after each block at the answer position, on calls of programs of their own, beside their controls.
+Then the subspace that a probe reads is put from one run of `experiments/pairs.jsonl` into the other, and nothing else;
+beside it a random subspace of the same rank, moved as far. With three strengths of regularisation, since that matters.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+import pbb_probe as pbb
+from pbb_probe.views.images import save_pngs
+
+VARIABLES = ("state_1", "output")
+STRENGTHS = (0.001, 0.01, 0.1)
+FOLLOWED = ("state_1", "everything")  # what is expected of the state's subspace, and of the output's
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--pairs", type=Path, default=Path(__file__).with_name("pairs.jsonl"))
+    parser.add_argument("--programs", type=int, default=300)
+    parser.add_argument("--calls", type=int, default=900)
+    parser.add_argument("--out", type=Path, default=Path("results/in_context"))
+    options = parser.parse_args()
+
+    model = pbb.load_model(options.model)
+    corpus = pbb.make_corpus(with_io=options.programs, without_io=0, shapes=("two_steps",), seed=5)
+    prompts = pbb.code_prompts(corpus, model, n=options.calls)
+    labels, names = prompts.labels, ["input", "op_1", *VARIABLES]
+    acts = pbb.capture(model, prompts, roles=["answer"])
+    probes = pbb.fit_probes(
+        acts,
+        labels[names],
+        labels["program"],
+        C=0.01,
+        controls=("selectivity", "permutation", "chance"),
+        relabelled=pbb.relabelled_targets(labels, names),
+        elsewhere={
+            "untrained": pbb.capture(pbb.untrained_model(model), prompts, roles=["answer"]),
+            "embedding": pbb.embeddings(model, prompts, ["name", "input", "answer"]),
+        },
+    )
+    table = pbb.probe_table(probes, labels[names], labels["program"])
+    options.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out / "probes.csv", index=False, float_format="%.4g")
+
+    pairs = pbb.read_pairs(options.pairs, model)
+    places = {"sites": ["resid_post"], "roles": ["answer"]}
+    moved = []
+    for variable in VARIABLES:
+        for strength in STRENGTHS:
+            carried = pbb.transfer_map(
+                model,
+                base=pairs.corrupted,
+                source=pairs.clean,
+                subspaces=pbb.probe_subspaces(acts, labels[variable], C=strength),
+                controls=["random"],
+                **places,  # type: ignore[arg-type]
+            )
+            moved.append(pbb.carried_table(carried).assign(variable=variable, C=strength))
+    whole = pbb.transfer_map(model, base=pairs.corrupted, source=pairs.clean, **places)  # type: ignore[arg-type]
+    moved.append(pbb.carried_table(whole).assign(variable="everything", run="patched"))
+    interchange = pd.concat(moved, ignore_index=True)
+    interchange.to_csv(options.out / "interchange.csv", index=False, float_format="%.4g")
+    drawn = {"probes": pbb.figures.probe_curves(table, "nano, programs in the prompt: what a linear probe reads")}
+    save_pngs(drawn, options.out)
+    shown = interchange[interchange["hypothesis"].isin(FOLLOWED)]
+    grid = shown.pivot_table(index=["variable", "C", "run", "hypothesis"], columns="layer", values="proportion")
+    print(
+        table[table["run"] == "probe"]
+        .pivot(index="target", columns="layer", values="score")
+        .to_string(float_format="%.2f")
+    )
+    print(grid.to_string(float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    main()
