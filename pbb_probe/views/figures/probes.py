@@ -25,7 +25,7 @@ _CONTROL_COLOURS = {
     "shuffled": "#BBBBBB",
     "selectivity": "#E69F00",
     "permutation": "#CC79A7",
-    "relabelled": "#009E73",
+    "relabelled": "#8C564B",
     "untrained": "#56B4E9",
     "base": "#F0E442",
     "embedding": "#000000",
@@ -163,7 +163,7 @@ def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str 
     figure = probe_curves(gains.rename(columns=renamed).assign(run="probe"), title, group)
     figure.add_hline(y=0, line_width=1, line_color="#666666")
     return figure.for_each_annotation(
-        lambda note: note.update(text=f"accuracy minus {control}") if note.text == "accuracy" else note
+        lambda note: note.update(text=f"{note.text} minus that of {control}") if note.text in _MEASURES else None
     )
 
 
@@ -182,10 +182,8 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     if lacking := {"fitted_on", "group", "target", "layer", "role", "score"} - set(table.columns):
         raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probes fitted on either group.")
     roles, targets = (list(dict.fromkeys(table[name])) for name in ("role", "target"))
-    table = table.assign(pair=table["fitted_on"] + " → " + table["group"])
-    pairs = sorted(
-        set(table["pair"]), key=lambda pair: (pair.split(" → ")[1], pair.split(" → ")[0] != pair.split(" → ")[1])
-    )
+    table = table.assign(pair=table["fitted_on"] + " → " + table["group"], other=table["fitted_on"] != table["group"])
+    pairs = list(dict.fromkeys(table.sort_values(["group", "other"])["pair"]))  # what a group's own probes read first
     figure = make_subplots(
         len(roles),
         len(targets),
