@@ -1,6 +1,8 @@
-"""Write pairs.jsonl, an example for `pbb-probe patch`: two-step programs that stand in the prompt, called.
+"""Write pairs.jsonl and prompts.jsonl, examples for `pbb-probe patch` and `pbb-probe probe`.
 
-    python experiments/example_pairs.py
+    python experiments/examples.py
+
+Both are of two-step programs that stand in the prompt and are called.
 
 nano evaluates programs that it has before it, so that this needs no finetuning.
 """
@@ -14,6 +16,8 @@ from pbb_probe.patching.pairs import token_counter
 from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 
 N_PAIRS = 128
+N_PROMPTS = 400
+LABELS = ("program", "input", "op_1", "constant_1", "state_1", "op_2", "constant_2", "output")
 
 
 def prompt(call: dict) -> tuple[str, dict[str, list[int]]]:
@@ -30,13 +34,20 @@ def prompt(call: dict) -> tuple[str, dict[str, list[int]]]:
     }
 
 
-def main() -> None:
+def write(name: str, lines: list[dict[str, Any]]) -> None:
+    out = Path(__file__).with_name(name)
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    print(f"{len(lines)} lines: {out}")
+
+
+def pairs() -> list[dict[str, Any]]:
+    """Pairs of runs in which all hypotheses of the transfer map predict different answers."""
     model = pbb.load_model("nano")
     corpus = pbb.make_corpus(with_io=600, without_io=1)
-    pairs = make_transfer_pairs(corpus, model, "with_io", n=20 * N_PAIRS)
+    drawn = make_transfer_pairs(corpus, model, "with_io", n=20 * N_PAIRS)
     n_tokens = token_counter(model)
     lines = []
-    rows = (run.labels[run.labels["steps"] == 2].to_dict("records") for run in (pairs.clean, pairs.corrupted))
+    rows = (run.labels[run.labels["steps"] == 2].to_dict("records") for run in (drawn.clean, drawn.corrupted))
     for clean, corrupted in zip(*rows, strict=True):
         first, second = prompt(clean), prompt(corrupted)
         if len({tuple(n_tokens(text[:end]) for _, end in roles.values()) for text, roles in (first, second)}) > 1:
@@ -48,11 +59,20 @@ def main() -> None:
         }
         line["roles"] = {role: [first[1][role], second[1][role]] for role in first[1]}
         line |= {name: [clean[name], corrupted[name]] for name in ("program", "source", "call", "steps")}
-        lines.append(json.dumps(line))
-    out = Path(__file__).with_name("pairs.jsonl")
-    out.write_text("\n".join(lines[:N_PAIRS]) + "\n")
-    print(f"{min(len(lines), N_PAIRS)} pairs: {out}")
+        lines.append(line)
+    return lines[:N_PAIRS]
+
+
+def prompts() -> list[dict[str, Any]]:
+    """Calls of other programs, with what the programs do on the way as labels."""
+    corpus = pbb.make_corpus(with_io=N_PROMPTS // 2, without_io=1, shapes=("two_steps",), seed=1)
+    lines = []
+    for call in corpus.calls(group="with_io", n=N_PROMPTS).to_dict("records"):
+        text, roles = prompt(call)
+        lines.append({"text": text, "roles": roles, **{name: call[name] for name in LABELS}})
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    write("pairs.jsonl", pairs())
+    write("prompts.jsonl", prompts())
