@@ -136,7 +136,11 @@ def probe(config: ProbeConfig) -> None:
     where = [*groups, "target", "site", "layer", "role"]
     beside = table[table["run"] != PROBE].pivot(index=where, columns="run", values="score")
     print(f"The layer that reads best, and its controls ({len(prompts)} prompts, {len(set(clusters))} clusters):")
-    print(best.drop(columns="run").join(beside, on=where).to_string(index=False, float_format="%.3f"))
+    print(
+        best.drop(columns=["run", *best.filter(like="gain")])
+        .join(beside, on=where)
+        .to_string(index=False, float_format="%.3f")
+    )
     print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 

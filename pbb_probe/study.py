@@ -52,8 +52,8 @@ class CorpusConfig:
 class ProbingConfig:
     """What is read off the activations."""
 
-    prompts: int = 600
-    """Prompts a group."""
+    prompts: int = 1000
+    """Prompts a group. Above the number of its programs, so that some have several, which can be permuted."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
     sites: tuple[str, ...] = ("resid_post",)
