@@ -55,7 +55,7 @@ def fit(folder: Path, budget: float) -> None:
     n = acts.sizes["prompt"]
     targets = pd.DataFrame({"output": np.arange(n) * 7 % 10, "op_1": np.arange(n) * 5 % 6})
     started = time.perf_counter()
-    fit_probes(acts, targets, np.arange(n) // 4, C=0.001, folds=2, memory_gib=budget)
+    fit_probes(acts, targets, (np.arange(n) // 4).tolist(), C=0.001, folds=2, memory_gib=budget)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(json.dumps({"peak": peak / 2**20, "seconds": time.perf_counter() - started}))
 

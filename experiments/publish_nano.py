@@ -62,6 +62,11 @@ def main() -> None:
     transfer = collect(paths, "comparison/transfer.csv")
     followed = transfer[transfer["proportion"] > 0]
     followed.to_csv(options.out / "transfer.csv", index=False, float_format="%.4g")
+    for name in ("probing_controls", "probing_across", "cosines", "lens", "outcomes", "interchange"):
+        table = collect(paths, f"comparison/{name}.csv")
+        if name == "interchange":
+            table = table[table["proportion"] > 0]
+        table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.4g")
     words = []
     for seed, path in paths.items():
         tables = {name: pd.read_csv(path / "comparison" / f"{name}.csv") for name in ("patching", "probing")}
@@ -82,8 +87,8 @@ def main() -> None:
     (options.out / "summary.md").write_text(
         f"# The default study on nano, {len(paths)} seeds\n\n"
         f"Made by `python experiments/publish_nano.py --seeds {' '.join(map(str, options.seeds))}`. Figures are of "
-        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`. `transfer.csv` leaves out "
-        f"what no pair follows.\n\n{markdown(summary)}\n\n" + "\n\n".join(words) + "\n"
+        f"seed {options.seeds[0]}.\n\nAccuracy by seed; intervals are in `behaviour.csv`. `transfer.csv` and "
+        f"`interchange.csv` leave out what no pair follows.\n\n{markdown(summary)}\n\n" + "\n\n".join(words) + "\n"
     )
     print(summary[summary["model"] == "finetuned"].to_string(index=False))
 

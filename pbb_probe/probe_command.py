@@ -66,6 +66,8 @@ class ProbeConfig:
     """Let the tokenizer add those it begins texts with; not where the texts bring them."""
     batch_size: int = 256
     """Prompts run together."""
+    memory_gib: float = 2.0
+    """What the activations that are fitted together may take."""
     draws: int = 10_000
     """Bootstrap resamples."""
     seed: int = 0
@@ -117,6 +119,7 @@ def probe(config: ProbeConfig) -> None:
         kinds=config.kinds,
         balanced=config.balanced,
         seed=config.seed,
+        memory_gib=config.memory_gib,
     )
     probes.to_netcdf(out / "probes.nc")
     table = probe_table(probes, targets, clusters, groups, config.draws, config.seed)

@@ -32,6 +32,7 @@ def probe_groups(
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
     seed: int = 0,
+    memory_gib: float = 2.0,
 ) -> "xr.Dataset":
     """Fit on each group in turn and read every group's prompts.
 
@@ -45,6 +46,7 @@ def probe_groups(
         kinds: as in `fit_probes`.
         balanced: as in `fit_probes`.
         seed: of the folds.
+        memory_gib: as in `fit_probes`.
 
     Returns:
         What `fit_probes` says of each prompt, `correct` or `predicted`, with a leading dimension `fitted_on`: of the
@@ -60,6 +62,7 @@ def probe_groups(
     parts = []
     for name in names:
         options: dict[str, Any] = {"C": C, "folds": folds, "kinds": kinds, "balanced": balanced, "seed": seed}
+        options["memory_gib"] = memory_gib
         found = fit_probes(acts, targets, clusters, train=labels == name, **options)
         parts.append(found[[variable for variable in ("correct", "predicted") if variable in found]])
     joined = xr.concat(parts, dim="fitted_on").assign_coords(fitted_on=names)
@@ -75,6 +78,7 @@ def direction_cosines(
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
     seed: int = 0,
+    memory_gib: float = 2.0,
 ) -> "xr.Dataset":
     """The cosine between probe directions that were fitted on two halves of a group, and between those of two groups.
 
@@ -103,7 +107,7 @@ def direction_cosines(
     pairs = {name: [((name, 0), (name, 1))] for name in names}
     pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
     parts = []
-    for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns))):
+    for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns), memory_gib)):
         read = {key: _directions(features, targets, kinds, C, balanced, rows, key[0]) for key, rows in halves.items()}
         parts.append([[_mean_cosine(read, some, target) for target in targets] for some in pairs.values()])
     shape = (len(acts.data_vars), acts.sizes["layer"], acts.sizes["role"])

@@ -34,6 +34,7 @@ def fit_probes(
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
     seed: int = 0,
+    memory_gib: float = 2.0,
 ) -> "xr.Dataset":
     """Fit a probe for each target at each site, layer and role.
 
@@ -56,6 +57,8 @@ def fit_probes(
             scikit-learn's Ridge with alpha = 1 / C.
         balanced: weigh a logistic probe's rows so that all classes count alike, as scikit-learn's class_weight does.
         seed: of the folds and of the controls.
+        memory_gib: what the activations that are fitted together may take, beside `acts` itself and what is returned.
+            Those on disk are read place by place.
 
     Returns:
         `accuracy` (target, site, layer, role, fold) on held-out training rows, and `correct` (target, site, layer,
@@ -67,8 +70,8 @@ def fit_probes(
 
     Raises:
         PbbError: lengths that differ, a target with one class, or numbers that are none, fewer clusters than folds, a
-            cluster in two folds, an unknown control or kind, or activations that are NaN or infinite (the message says
-            where).
+            cluster in two folds, an unknown control or kind, too little memory for one place, or activations that are
+            NaN or infinite (the message says where).
     """
     import numpy as np
     import pandas as pd
@@ -107,7 +110,7 @@ def fit_probes(
                 raise PbbError(
                     f"The target {task.name!r} has fewer than two classes to learn: leave it out or add prompts."
                 )
-    plan = Plan(tasks, fold, n_folds, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed)
+    plan = Plan(tasks, fold, n_folds, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed, memory_gib)
     found = read_everywhere(acts, plan)
     own = replace(plan, tasks=[task for task in tasks if not task.control])
     if "chance" in controls:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-FEATURES_AT_ONCE = 20_000_000
-"""Activations (prompts x features) of the places that are fitted together: a few copies of them are held in float64."""
+BYTES_A_FEATURE = 64
+"""What an activation takes while it is fitted, all copies together (`experiments/benchmark_streaming.py` measures)."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
@@ -97,6 +97,7 @@ class Plan:
     """Of C, to choose from."""
     balanced: bool
     seed: int
+    memory_gib: float
 
 
 class Read(NamedTuple):
@@ -114,10 +115,20 @@ Key: TypeAlias = tuple[str, str]
 """A control (nothing for the target itself) and a target."""
 
 
-def places_at_once(acts: "xr.Dataset", n_values: int) -> int:
-    """How many places are fitted together where each prompt is given so many scores at each."""
-    width = max(variable[0, 0, 0].size for variable in acts.data_vars.values())
-    return max(1, int(min(VALUES_AT_ONCE / n_values, FEATURES_AT_ONCE / width) / acts.sizes["prompt"]))
+def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
+    """How many places are fitted together where each prompt is given so many scores at each.
+
+    Raises:
+        PbbError: not one fits into the memory.
+    """
+    n, width = acts.sizes["prompt"], max(variable[0, 0, 0].size for variable in acts.data_vars.values())
+    one = n * width * BYTES_A_FEATURE / 2**30
+    if one > memory_gib:
+        raise PbbError(
+            f"One place of {n} prompts and {width} features takes {one:.3g} GiB while it is fitted, and memory_gib is "
+            f"{memory_gib:g}: raise it, or give fewer prompts."
+        )
+    return max(1, int(min(VALUES_AT_ONCE / n_values / n, memory_gib / one)))
 
 
 def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
@@ -152,7 +163,7 @@ def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
     for task in plan.tasks:
         distinct.setdefault(task.content, task)
     tasks = list(distinct.values())
-    at_once = places_at_once(acts, sum(task.n_values for task in tasks) * len(plan.strengths))
+    at_once = places_at_once(acts, sum(task.n_values for task in tasks) * len(plan.strengths), plan.memory_gib)
     n_places = len(acts.data_vars) * acts.sizes["layer"] * acts.sizes["role"]
     found = []
     with tqdm(total=n_places, desc="probes", unit="place", delay=2) as progress:

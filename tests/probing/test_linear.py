@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import control_task, shuffled_values
 from pbb_probe.probing.linear import fit_probes
+from pbb_probe.probing.places import BYTES_A_FEATURE
 
 CLUSTERS, ROWS = 20, 8
 N = CLUSTERS * ROWS
@@ -275,12 +276,16 @@ def test_targets_of_mixed_kinds_in_one_call():
     assert np.allclose(read["correct"].sel(target="nearest", layer=0), nearest)
 
 
-@pytest.mark.parametrize("limit", ["VALUES_AT_ONCE", "FEATURES_AT_ONCE"])
-def test_places_fitted_together_are_each_alone(limit, monkeypatch):
+def test_places_fitted_together_are_each_alone(monkeypatch):
     acts, targets = planted(layers=3)
     at_once = fit_probes(acts, targets, CLUSTER, controls=("selectivity",))
-    monkeypatch.setattr(f"pbb_probe.probing.places.{limit}", 1)
+    one = N * acts.sizes["d_model"] * BYTES_A_FEATURE / 2**30
+    little = fit_probes(acts, targets, CLUSTER, controls=("selectivity",), memory_gib=1.5 * one)
+    xr.testing.assert_allclose(little, at_once)
+    monkeypatch.setattr("pbb_probe.probing.places.VALUES_AT_ONCE", 1)
     xr.testing.assert_allclose(fit_probes(acts, targets, CLUSTER, controls=("selectivity",)), at_once)
+    with pytest.raises(PbbError, match="One place of 160 prompts and 6 features takes"):
+        fit_probes(acts, targets, CLUSTER, memory_gib=0.9 * one)
 
 
 def test_the_strength_that_does_best_on_held_out_clusters_is_chosen():
