@@ -118,12 +118,12 @@ def _logistic(
     fitted = fit_logistic(
         torch.from_numpy(standard).to(device),
         codes.expand(n, -1, -1),
-        torch.tensor(sizes).expand(n, -1),
+        sizes,
         torch.from_numpy(np.array(strengths, dtype=float)),
         torch.from_numpy(weights).expand(n, -1, -1) if balanced else None,
     )
-    for column, size in enumerate(sizes):
-        yield fitted.coefficients[:, column, :size].cpu().numpy(), fitted.intercepts[:, column, :size].cpu().numpy()
+    for of_column in fitted:
+        yield of_column.coefficients.cpu().numpy(), of_column.intercepts.cpu().numpy()
 
 
 def _ridge(features: "np.ndarray", alpha: float, numbers: "np.ndarray") -> "np.ndarray":

@@ -31,11 +31,11 @@ def ours(features, columns, strengths, weights=None):
     fitted = fit_logistic(
         torch.from_numpy(features)[None],
         torch.from_numpy(np.stack(columns, axis=1))[None],
-        torch.tensor([[len(set(column.tolist())) for column in columns]]),
+        [len(set(column.tolist())) for column in columns],
         torch.tensor([strengths]),
         None if weights is None else torch.from_numpy(np.stack(weights, axis=1))[None],
     )
-    return Fitted(*(part[0] for part in fitted))
+    return [Fitted(*(part[0] for part in of_column)) for of_column in fitted]
 
 
 def objective(features, column, strength, coefficients, intercepts, weight=None):
@@ -58,14 +58,13 @@ def sklearns(features, column, strength, weight=None):
 def check(features, columns, strengths, weights=None, held_out=None):
     fitted = ours(features, columns, strengths, weights)
     for i, (column, strength) in enumerate(zip(columns, strengths, strict=True)):
-        n = len(set(column.tolist()))
         weight = None if weights is None else weights[i]
-        mine = fitted.coefficients[i, :n].numpy(), fitted.intercepts[i, :n].numpy()
+        mine = fitted[i].coefficients.numpy(), fitted[i].intercepts.numpy()
         best = sklearns(features, column, strength, weight)
         reference = objective(features, column, strength, *best, weight)
         value = objective(features, column, strength, *mine, weight)
         assert (value - reference) / reference < 1e-6
-        assert float(fitted.objectives[i]) == pytest.approx(value, rel=1e-6)
+        assert float(fitted[i].objectives) == pytest.approx(value, rel=1e-6)
         if held_out is not None:
             answers = [(held_out @ w.T + b).argmax(1) for w, b in (mine, best)]
             assert (answers[0] == answers[1]).mean() >= 0.999
@@ -126,13 +125,26 @@ def test_a_batch_of_features_with_rows_of_padding():
         classes[i, : len(own)] = torch.from_numpy(np.stack(columns[i], axis=1))
         weights[i, : len(own)] = 1
         features[i, len(own) :] = 77  # what padding holds does not matter
-    sizes = torch.tensor([[len(set(column.tolist())) for column in some] for some in columns])
     strengths = torch.tensor([[1.0, 2.0], [0.01, 100.0], [5.0, 0.3]])
-    fitted = fit_logistic(features.double(), classes, sizes, strengths, weights)
+    fitted = fit_logistic(features.double(), classes, [2, 5], strengths, weights)
     for i, own in enumerate(several):
         alone = ours(own, columns[i], strengths[i].tolist())
-        assert torch.allclose(fitted.objectives[i], alone.objectives, rtol=1e-6)
         for j, column in enumerate(columns[i]):
-            mine = fitted.coefficients[i, j, : sizes[i, j]].numpy(), fitted.intercepts[i, j, : sizes[i, j]].numpy()
+            assert float(fitted[j].objectives[i]) == pytest.approx(float(alone[j].objectives), rel=1e-6)
+            mine = fitted[j].coefficients[i].numpy(), fitted[j].intercepts[i].numpy()
             value = objective(own, column, float(strengths[i, j]), *mine)
-            assert value == pytest.approx(float(alone.objectives[j]), rel=1e-6)
+            assert value == pytest.approx(float(alone[j].objectives), rel=1e-6)
+
+
+def test_parts_that_cores_work_on_apart_are_each_alone(monkeypatch):
+    features = torch.from_numpy(np.stack([ill_conditioned(60, 12) for _ in range(5)]))
+    classes = torch.from_numpy(np.stack([classes_of(features[0].numpy(), n) for n in (4, 2)], axis=1)).expand(5, -1, -1)
+    strengths = torch.tensor([[1.0, 0.3]]).expand(5, -1)
+    at_once = fit_logistic(features, classes, [4, 2], strengths)
+    monkeypatch.setattr("pbb_probe.probing.logistic.VALUES_AT_ONCE", 1)
+    threads = torch.get_num_threads()
+    apart = fit_logistic(features, classes, [4, 2], strengths)
+    assert torch.get_num_threads() == threads
+    for one, other in zip(at_once, apart, strict=True):
+        assert torch.allclose(one.objectives, other.objectives, rtol=1e-6)
+        assert torch.allclose(one.coefficients, other.coefficients, atol=5e-3)

@@ -1,0 +1,169 @@
+"""The objective of many multinomial logistic regressions on the same features, and about its second derivatives."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+LEADING = 39
+"""Directions in which the curvature is measured."""
+
+
+@dataclass
+class Problems:
+    """What is minimised: problems on the same features, each with a score for each of its classes.
+
+    What there is one of for each problem is repeated for each of its scores.
+    """
+
+    features: "torch.Tensor"
+    """[batch, row, feature + 1]; the last one is 1, and its coefficients are the intercepts."""
+    sizes: list[int]
+    """The classes of each problem: equal ones follow each other."""
+    strengths: "torch.Tensor"
+    """[score]"""
+    weights: "torch.Tensor"
+    """What a row's loss counts, C times its weight [batch, score, row], or where rows are alike [1, score, 1]."""
+    goals: "torch.Tensor"
+    """The weights where the row is of the score's class, else 0 [batch, score, row]."""
+    penalties: "torch.Tensor"
+    """1, and 0 of the intercept [feature + 1]."""
+    together: "torch.Tensor"
+    """1 where two scores are of the same problem, else 0 [score, score]."""
+
+    @classmethod
+    def of(cls, features, classes, sizes: list[int], strengths, weights) -> "Problems":
+        """As `fit_logistic` takes them, but problems with equally many classes follow each other; C [problem]."""
+        import torch
+
+        owner = torch.repeat_interleave(torch.tensor(sizes)).to(features.device)
+        number = torch.cat([torch.arange(size) for size in sizes]).to(features.device)
+        strengths = strengths.to(features)[owner]
+        counts = strengths[None, :, None]
+        if weights is not None:
+            counts = counts * weights.to(features).transpose(1, 2)[:, owner]
+        penalties = torch.ones_like(features[0, 0]).repeat(2)[: features.shape[2] + 1]
+        penalties[-1] = 0
+        return cls(
+            torch.cat([features, torch.ones_like(features[..., :1])], dim=2),
+            sizes,
+            strengths,
+            counts,
+            (classes.transpose(1, 2)[:, owner] == number[:, None]) * counts,
+            penalties,
+            (owner[:, None] == owner).to(features),
+        )
+
+    def to(self, dtype: "torch.dtype") -> "Problems":
+        """In another precision."""
+        parts: list[Any] = [x if isinstance(x, list) else x.to(dtype) for x in vars(self).values()]
+        return Problems(*parts)
+
+    def take(self, batch: "torch.Tensor", scores: "torch.Tensor") -> "Problems":
+        """Some of the batch, and some of the problems by all their scores."""
+        owner = [i for i, size in enumerate(self.sizes) for _ in range(size)]
+        return Problems(
+            self.features[batch],
+            [self.sizes[i] for i in dict.fromkeys(owner[k] for k in scores.tolist())],
+            self.strengths[scores],
+            self.weights[:, scores] if len(self.weights) == 1 else self.weights[batch][:, scores],
+            self.goals[batch][:, scores],
+            self.penalties,
+            self.together[scores][:, scores],
+        )
+
+    def total(self, of_scores: "torch.Tensor") -> "torch.Tensor":
+        """Sums over the scores of each problem [batch, score]."""
+        return of_scores @ self.together.to(of_scores.dtype)
+
+    def dot(self, one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
+        """[batch, score] of what has [batch, score, feature + 1]."""
+        return self.total((one * other).sum(2))
+
+    def evaluate(self, points: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        """The objectives [batch, score], summed in float64, their gradients, and the predictions' probabilities."""
+        import torch
+
+        runs = {size: size * self.sizes.count(size) for size in self.sizes}
+        logits = (points @ self.features.mT).split(list(runs.values()), 1)
+        by_size = zip(runs, logits, strict=True)
+        logs = torch.cat([torch.log_softmax(x.unflatten(1, (-1, k)), 2).flatten(1, 2) for k, x in by_size], 1)
+        penalised = points * self.penalties
+        values = (penalised * points).sum(2).double() / 2 - (self.goals * logs).sum(2).double()
+        predicted = logs.exp_()
+        errors = (predicted * self.weights).sub_(self.goals)
+        return self.total(values), torch.baddbmm(penalised, errors, self.features), predicted
+
+
+@dataclass
+class Curvature:
+    """About the inverse of the second derivatives, M^-1 + U (B^-1 - (U'M U)^-1) U'.
+
+    M is C G / K + 1, U are leading directions, and B what was measured in them.
+    """
+
+    kinds: list[int]
+    """The M of each score: equal ones follow each other."""
+    inverses: "list[torch.Tensor]"
+    """M^-1 [batch, feature + 1, feature + 1] of each kind."""
+    axes: "torch.Tensor"
+    """U, with the intercept as the last one [batch, feature + 1, axis]."""
+    replaced: "torch.Tensor"
+    """(U'M U)^-1 [batch, kind, axis, axis]"""
+    corrections: "torch.Tensor | None" = None
+    """B^-1 - (U'M U)^-1 [batch, score, axis, axis]"""
+
+    @classmethod
+    def of(cls, problems: Problems) -> "Curvature":
+        """Where all classes are equally likely."""
+        import torch
+
+        weights = (problems.weights / problems.strengths[:, None]).mean(1)[:, :, None]
+        gram = (problems.features * weights).mT @ problems.features
+        n = min(LEADING, gram.shape[1] - 1)
+        axes = torch.zeros_like(gram[:, :, : n + 1])
+        axes[:, :-1, :-1] = torch.linalg.qr(gram[:, :-1, :-1] @ gram[:, :-1, :n])[0]  # one turn of power iteration
+        axes[:, -1, -1] = 1
+        scales = (problems.strengths / problems.together.sum(1)).tolist()
+        each = list(dict.fromkeys(scales))
+        bends = [scale * gram + torch.diag(problems.penalties) for scale in each]
+        replaced = torch.stack([_inverse(axes.mT @ bend @ axes) for bend in bends], 1)
+        return cls([each.index(scale) for scale in scales], [_inverse(bend) for bend in bends], axes, replaced)
+
+    def measure(self, problems: Problems, predicted: "torch.Tensor") -> None:
+        """B, where the predictions are [batch, score, row]."""
+        along = problems.features @ self.axes
+        products = (along[..., None] * along[:, :, None]).flatten(2)
+        bends = ((predicted * (1 - predicted) * problems.weights) @ products).unflatten(2, self.replaced.shape[2:])
+        bends.diagonal(dim1=2, dim2=3)[..., :-1].add_(1)
+        bends.diagonal(dim1=2, dim2=3)[..., -1].add_(1e-6)  # where all rows are certain
+        self.corrections = _inverse(bends) - self.replaced[:, self.kinds]
+
+    def divide(self, gradients: "torch.Tensor", problems: Problems) -> "torch.Tensor":
+        """Gradients [batch, score, feature + 1] by the second derivatives."""
+        import torch
+
+        runs = {kind: self.kinds.count(kind) for kind in self.kinds}
+        by_kind = zip(runs, gradients.split(list(runs.values()), 1), strict=True)
+        out = torch.cat([some @ self.inverses[kind] for kind, some in by_kind], 1)
+        if self.corrections is not None:
+            along = gradients @ self.axes
+            out.baddbmm_((self.corrections * along[:, :, None]).sum(3), self.axes.mT)
+        return out - (problems.together / problems.together.sum(1, keepdim=True)) @ out
+
+    def take(self, batch: "torch.Tensor", scores: "torch.Tensor") -> "Curvature":
+        """Some of the batch and of the scores."""
+        return Curvature(
+            [self.kinds[k] for k in scores.tolist()],
+            [inverse[batch] for inverse in self.inverses],
+            self.axes[batch],
+            self.replaced[batch],
+            None if self.corrections is None else self.corrections[batch][:, scores],
+        )
+
+
+def _inverse(matrices: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrices))
