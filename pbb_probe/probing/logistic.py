@@ -11,7 +11,8 @@ a hundred steps and more on them. Here it starts from second derivatives that ar
 which is exact where all classes are equally likely, so that the first step is Newton's; and from the fourth step on, in
 the leading directions of G, where nearly all of the curvature is, those of each class by itself, whose rows count
 p (1 - p). Neither knows that the classes of a problem compete, so that each step is taken without its mean over them,
-which changes no prediction.
+which changes no prediction. It ends with a certificate: the objective is strongly convex in the coefficients, so that
+half the squared gradient bounds what is left to gain.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +23,8 @@ from pbb_probe.probing.softmax import Curvature, Problems
 if TYPE_CHECKING:
     import torch
 
-CERTAIN = 2.5e-7
-"""Of the objective: it is strongly convex in the coefficients, so that half the squared gradient bounds what is left to
-gain, and this may be left."""
-LIKELY = 1e-6
-"""Of the objective: what is left by an estimate that is mostly too high, and this may be left. L-BFGS expects half the
-slope from its next step. It does not know directions in which it has not moved yet, and of these there are more the
-more steps it needed: half the slope times all steps so far."""
+TOLERANCE = 5e-7
+"""Of the objective: what may be left to gain."""
 STEPS = {"float32": 100, "float64": 3000}
 """At most, in each precision."""
 MEMORY = 4
@@ -126,21 +122,20 @@ def _fit(features, classes, sizes: list[int], strengths, weights) -> "tuple[torc
     batch, scores = (torch.arange(n, device=features.device) for n in (len(features), sum(sizes)))
     found = features.new_zeros(len(batch), len(scores), features.shape[2] + 1, dtype=torch.float64)
     objectives = found.new_zeros(found.shape[:2])
-    spent = 0
     for precision, steps in STEPS.items():
         where = batch[:, None], scores
         dtype = getattr(torch, precision)
-        points, objectives[where], converged = _minimise(problems.to(dtype), found[where].to(dtype), steps, spent)
+        points, objectives[where], converged = _minimise(problems.to(dtype), found[where].to(dtype), steps)
         found[where] = points.double()
         if converged.all():
             break
         left = [torch.nonzero(~converged.all(axis))[:, 0] for axis in (1, 0)]
-        problems, batch, scores, spent = problems.take(*left), batch[left[0]], scores[left[1]], spent + steps
+        problems, batch, scores = problems.take(*left), batch[left[0]], scores[left[1]]
     return found, objectives
 
 
 def _minimise(
-    problems: Problems, points: "torch.Tensor", steps: int, spent: int
+    problems: Problems, points: "torch.Tensor", steps: int
 ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """Points [batch, score, feature + 1], objectives [batch, score], and which have converged."""
     import torch
@@ -158,8 +153,7 @@ def _minimise(
             curvature.measure(problems, predicted)
         direction = _direction(gradients, history, curvature, problems).neg_()
         slopes = problems.dot(direction, gradients)
-        converged = converged | (-slopes / 2 * (spent + step + 1) <= LIKELY * values)
-        converged = converged | (problems.dot(gradients, gradients) / 2 <= CERTAIN * values)
+        converged = converged | (problems.left_to_gain(gradients, predicted) <= TOLERANCE * values)
         done = converged | stalled
         going, wanted = (torch.nonzero(~done.all(axis))[:, 0] for axis in (1, 0))
         if len(going) * len(wanted) <= KEPT * done.numel() or step == steps - 1:

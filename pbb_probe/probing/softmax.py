@@ -95,6 +95,12 @@ class Problems:
         errors = (predicted * self.weights).sub_(self.goals)
         return self.total(values), torch.baddbmm(penalised, errors, self.features), predicted
 
+    def left_to_gain(self, gradients: "torch.Tensor", predicted: "torch.Tensor") -> "torch.Tensor":
+        """At most, but for the intercepts: these are not penalised, and count by their own curvature here."""
+        squares = gradients.square()
+        squares[..., -1] /= (predicted * (1 - predicted) * self.weights).sum(2).clamp(min=1e-6)
+        return self.total(squares.sum(2)) / 2
+
 
 @dataclass
 class Curvature:
