@@ -12,6 +12,7 @@ from pbb_probe import measures
 from pbb_probe.comparison.transfer import transfer_table
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
 
@@ -92,6 +93,52 @@ def test_the_transfer_table_follows_from_its_arrays(run):
     assert last.loc[("patched", "everything"), "proportion"] == pytest.approx(float(cell.mean()))
     assert last.loc[("patched", "everything"), "n"] == two.sizes["pair"] > 0
     assert last.loc[("self", "everything"), "proportion"] == 0
+
+
+def test_probes_stand_beside_every_control(run):
+    """One cell of each table, computed here from the NetCDF files alone."""
+    table = pd.read_csv(run.path / "comparison" / "probing_controls.csv")
+    controls = {"selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"}
+    assert set(table["run"]) == {"probe", *controls}
+    prompts = pd.read_csv(run.path / "probing" / "prompts.csv")
+    mine = (prompts["group"] == "without_io").to_numpy()
+    probes = xr.load_dataset(run.path / "probing" / "probes.nc")
+    place = {"target": "output", "site": "resid_post", "layer": 4, "role": "answer"}
+    own = probes["correct"].sel(place).values[mine]
+    base = probes["control_correct"].sel(place, control="base").values[mine]
+    rows = table[(table["subset"] == "all") & (table["group"] == "without_io")]
+    for name, value in place.items():
+        rows = rows[rows[name] == value]
+    row = rows.set_index("run").loc["base"]
+    assert (row["score"], row["gain"]) == pytest.approx((base.mean(), (own - base).mean()), abs=1e-6)
+    across = pd.read_csv(run.path / "comparison" / "probing_across.csv")
+    assert set(across["fitted_on"]) == set(across["group"]) == {"with_io", "without_io"}
+    assert set(pd.read_csv(run.path / "comparison" / "cosines.csv")["pair"]) == {"with_io", "without_io", "between"}
+
+
+def test_the_lens_ends_at_what_the_model_answers(run):
+    table = pd.read_csv(run.path / "comparison" / "lens.csv")
+    prompts = pd.read_csv(run.path / "probing" / "prompts.csv")
+    last = table[(table["layer"] == 5) & (table["variable"] == "output") & (table["subset"] == "all")]
+    for group, chosen in prompts.groupby("group"):
+        said = last.set_index("decode")[f"mean_{group}"]
+        assert said["logit"] == pytest.approx(said["stripped"])  # behind the last block nothing is stripped
+        assert said["logit"] >= chosen["correct"].mean()  # the likeliest of all tokens is that of the candidates too
+    outcomes = pd.read_csv(run.path / "comparison" / "outcomes.csv")
+    shares = outcomes[outcomes["measure"].isin(OUTCOMES)].groupby(["variable", "group", "steps"])["mean"].sum()
+    assert shares.to_numpy() == pytest.approx(1)
+
+
+def test_probes_subspaces_are_interchanged(run):
+    table = pd.read_csv(run.path / "comparison" / "interchange.csv")
+    assert set(table["variable"]) == {"state_1", "output"}
+    assert set(table["run"]) == {"patched", "random"}
+    carried = xr.load_dataset(run.path / "interchange" / "output" / "with_io.nc")
+    cell = carried["resid_post"].sel(run="patched", layer=5, role="answer", hypothesis="everything")
+    two = float(cell[carried["steps"].values == 2].mean())
+    rows = table[(table["variable"] == "output") & (table["run"] == "patched") & (table["hypothesis"] == "everything")]
+    rows = rows[(rows["layer"] == 5) & (rows["role"] == "answer") & (rows["group"] == "with_io")]
+    assert rows[(rows["steps"] == 2) & (rows["subset"] == "all")]["proportion"].item() == pytest.approx(two)
 
 
 def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, monkeypatch, capsys, tmp_path):

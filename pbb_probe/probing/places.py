@@ -121,6 +121,8 @@ def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
     Raises:
         PbbError: not one fits into the memory.
     """
+    import torch
+
     n, width = acts.sizes["prompt"], max(variable[0, 0, 0].size for variable in acts.data_vars.values())
     one = n * width * BYTES_A_FEATURE / 2**30
     if one > memory_gib:
@@ -128,7 +130,9 @@ def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
             f"One place of {n} prompts and {width} features takes {one:.3g} GiB while it is fitted, and memory_gib is "
             f"{memory_gib:g}: raise it, or give fewer prompts."
         )
-    return max(1, int(min(VALUES_AT_ONCE / n_values / n, memory_gib / one)))
+    at_once = max(1, int(min(VALUES_AT_ONCE / n_values / n, memory_gib / one)))
+    cores = torch.get_num_threads()  # each fits places of its own
+    return at_once - at_once % cores if at_once > cores else at_once
 
 
 def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
