@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 LEADING = 39
 """Directions in which the curvature is measured."""
+ROWS_AT_ONCE = 512
+"""Whose products of all pairs of these directions are held."""
 
 
 @dataclass
@@ -139,9 +141,13 @@ class Curvature:
 
     def measure(self, problems: Problems, predicted: "torch.Tensor") -> None:
         """B, where the predictions are [batch, score, row]."""
-        along = problems.features @ self.axes
-        products = (along[..., None] * along[:, :, None]).flatten(2)
-        bends = ((predicted * (1 - predicted) * problems.weights) @ products).unflatten(2, self.replaced.shape[2:])
+        import torch
+
+        along, counts = problems.features @ self.axes, predicted * (1 - predicted) * problems.weights
+        bends = torch.zeros_like(self.replaced[:, :1]).repeat(1, counts.shape[1], 1, 1)
+        for rows, some in zip(along.split(ROWS_AT_ONCE, 1), counts.split(ROWS_AT_ONCE, 2), strict=True):
+            products = (rows[..., None] * rows[:, :, None]).flatten(2)
+            bends += (some @ products).unflatten(2, bends.shape[2:])
         bends.diagonal(dim1=2, dim2=3)[..., :-1].add_(1)
         bends.diagonal(dim1=2, dim2=3)[..., -1].add_(1e-6)  # where all rows are certain
         self.corrections = _inverse(bends) - self.replaced[:, self.kinds]
