@@ -14,6 +14,7 @@ import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe import cli
+from pbb_probe.probing.controls import CONTROLS
 from pbb_probe.probing.probe import LinearProbe
 from pbb_probe.study import Study
 
@@ -262,7 +263,7 @@ def test_probe_reads_labels_beside_their_controls(labelled, tmp_path, capsys):
     assert cli.main(["probe", "--model=nano", f"--prompts={labelled}", *options, *more]) == 0
     assert "The layer that reads best" in capsys.readouterr().out
     table = pd.read_csv(out / "accuracy.csv").set_index(["run", "target", "layer", "role"])
-    assert set(table.index.levels[0]) == {"probe", "selectivity", "permutation", "chance", "untrained", "embedding"}
+    assert set(table.index.levels[0]) == {"probe", *CONTROLS, "untrained", "embedding"}
     assert table.loc[("probe", "constant", 0, "constant"), "score"] == 1.0
     assert table.loc[("embedding", "constant", 0, "constant"), "score"] == 1.0  # the token is its own
     assert table.loc[("chance", "constant", 0, "answer"), "score"] < 0.4
@@ -270,7 +271,7 @@ def test_probe_reads_labels_beside_their_controls(labelled, tmp_path, capsys):
     assert table.loc[("probe", "x", 5, "answer"), "measure"] == "r2"
     assert table.loc[("probe", "x", 5, "answer"), "n"] == 54  # the rest has no x
     probes = xr.load_dataset(out / "probes.nc")
-    assert probes.sizes == {"control": 5, "target": 2, "site": 1, "layer": 2, "role": 2, "prompt": 72, "fold": 3}
+    assert probes.sizes == {"control": 6, "target": 2, "site": 1, "layer": 2, "role": 2, "prompt": 72, "fold": 3}
     kept = LinearProbe.load(out / "probes" / "constant" / "resid_post_0_constant.safetensors")
     assert kept.classes == (2, 3, 7)
     assert {"probes_resid_post.html", "accuracy.csv", "probes.nc", "probes"} <= {path.name for path in out.iterdir()}

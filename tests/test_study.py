@@ -105,7 +105,7 @@ def test_probes_stand_beside_every_control(run):
     probes = xr.load_dataset(run.path / "probing" / "probes.nc")
     place = {"target": "output", "site": "resid_post", "layer": 4, "role": "answer"}
     own = probes["correct"].sel(place).values[mine]
-    base = probes["control_correct"].sel(place, control="base").values[mine]
+    base = probes["control_correct"].sel({"control": "base", **place}).values[mine]
     rows = table[(table["subset"] == "all") & (table["group"] == "without_io")]
     for name, value in place.items():
         rows = rows[rows[name] == value]
