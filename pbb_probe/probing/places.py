@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-BYTES_A_FEATURE = 64
-"""What an activation takes while it is fitted, all copies together (`experiments/benchmark_streaming.py` measures)."""
-BYTES_A_PAIR = 64
-"""What a pair of features takes, as in their Gram matrix."""
+BYTES_A_FEATURE, BYTES_A_ROW, BYTES_A_PAIR = 40, 8192, 64
+"""What an activation, a prompt beside them, and a pair of features (as in the Gram matrix) take while a place is fitted,
+all copies together: `experiments/benchmark_streaming.py` measures."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
@@ -126,7 +125,7 @@ def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
     import torch
 
     n, width = acts.sizes["prompt"], max(variable[0, 0, 0].size for variable in acts.data_vars.values())
-    one = (n * width * BYTES_A_FEATURE + width**2 * BYTES_A_PAIR) / 2**30
+    one = (n * (width * BYTES_A_FEATURE + BYTES_A_ROW) + width**2 * BYTES_A_PAIR) / 2**30
     if one > memory_gib:
         raise PbbError(
             f"One place of {n} prompts and {width} features takes {one:.3g} GiB while it is fitted, and memory_gib is "

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import control_task, shuffled_values
 from pbb_probe.probing.linear import fit_probes
-from pbb_probe.probing.places import BYTES_A_FEATURE, BYTES_A_PAIR
+from pbb_probe.probing.places import BYTES_A_FEATURE, BYTES_A_PAIR, BYTES_A_ROW
 
 CLUSTERS, ROWS = 20, 8
 N = CLUSTERS * ROWS
@@ -279,7 +279,7 @@ def test_targets_of_mixed_kinds_in_one_call():
 def test_places_fitted_together_are_each_alone(monkeypatch):
     acts, targets = planted(layers=3)
     at_once = fit_probes(acts, targets, CLUSTER, controls=("selectivity",))
-    one = (N * 6 * BYTES_A_FEATURE + 6 * 6 * BYTES_A_PAIR) / 2**30
+    one = (N * (6 * BYTES_A_FEATURE + BYTES_A_ROW) + 6 * 6 * BYTES_A_PAIR) / 2**30
     little = fit_probes(acts, targets, CLUSTER, controls=("selectivity",), memory_gib=1.5 * one)
     xr.testing.assert_allclose(little, at_once)
     monkeypatch.setattr("pbb_probe.probing.places.VALUES_AT_ONCE", 1)
