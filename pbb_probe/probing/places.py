@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 BYTES_A_FEATURE, BYTES_A_ROW, BYTES_A_PAIR = 40, 8192, 64
-"""What an activation, a prompt beside them, and a pair of features (as in the Gram matrix) take while a place is fitted,
-all copies together: `experiments/benchmark_streaming.py` measures."""
+"""What an activation, a prompt beside them, and a pair of features (as in the Gram matrix) take while a place is
+fitted, all copies together: `experiments/benchmark_streaming.py` measures."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
