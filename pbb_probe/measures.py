@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pbb_probe.patching.pairs import Pairs
     from pbb_probe.study import PatchingConfig, ProbingConfig, TransferConfig
 
-SHUFFLED = "shuffled_"
-"""Before the name of a variable: judged by the values of other prompts."""
 TEXTS = ["prompt", "completion", "source"]
 """Labels of a call that are texts and no facts."""
 
@@ -86,7 +84,7 @@ def _look(
     import xarray as xr
 
     from pbb_probe.probing.brewing import brewing
-    from pbb_probe.probing.controls import shuffled_values
+    from pbb_probe.probing.controls import SHUFFLED, shuffled_values
     from pbb_probe.probing.lens import DECODINGS, lens
 
     values = prompts.labels[list(config.lens)]

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.statistics import compare_groups, interval_table
+from pbb_probe.comparison.layers import subsets
+from pbb_probe.comparison.statistics import compare_groups, each_kind, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import LAYERS, OUTCOMES
+from pbb_probe.probing.controls import SHUFFLED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +46,6 @@ def brewing_table(
     Raises:
         PbbError: lengths that differ, or a column that the labels do not have.
     """
-    import numpy as np
     import pandas as pd
 
     if lacking := [name for name in (*by, cluster) if name not in labels]:
@@ -53,12 +54,8 @@ def brewing_table(
     if wrong := [len(table) for table in tables if len(table) != len(labels)]:
         raise PbbError(f"There are {wrong[0]} outcomes and {len(labels)} rows of labels: give a row a prompt to both.")
     measured = [brewing_measures(table) for table in tables]
-    kinds = labels[list(by)].drop_duplicates().sort_values(list(by)).to_dict(orient="records") if by else [{}]
     parts = []
-    for kind in kinds:
-        rows = np.logical_and.reduce(
-            [np.ones(len(labels), bool), *((labels[name] == value).to_numpy() for name, value in kind.items())]
-        )
+    for kind, rows in each_kind(labels[list(by)]):
         programs = labels[cluster][rows].tolist()
         part = interval_table(measured[0].isel(prompt=rows), programs, draws=draws, seed=seed)
         if control is not None:
@@ -97,15 +94,15 @@ def lens_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     if not (folder / "lens.nc").exists():
         return pd.DataFrame(columns=["decode", "variable", "role", "layer", "subset"])
     looked, prompts = xr.load_dataset(folder / "lens.nc")["correct"], pd.read_csv(folder / "prompts.csv")
-    names = [name for name in looked["variable"].values if not name.startswith("shuffled_")]
+    names = [name for name in looked["variable"].values if not name.startswith(SHUFFLED)]
     tables = []
-    for subset, rows in (("all", prompts["correct"] | True), ("correct", prompts["correct"])):
-        chosen = prompts[rows.to_numpy()]
+    for subset, rows in subsets(prompts["correct"]):
+        chosen = prompts[rows]
         if chosen["group"].nunique() < 2:
             continue
-        some = looked.isel(prompt=rows.to_numpy()).transpose("decode", "variable", "role", "layer", "prompt")
+        some = looked.isel(prompt=rows).transpose("decode", "variable", "role", "layer", "prompt")
         table = compare_groups(some.sel(variable=names), group=chosen["group"], clusters=chosen["program"], **settings)
-        control = some.sel(variable=[f"shuffled_{name}" for name in names]).mean("prompt").assign_coords(variable=names)
+        control = some.sel(variable=[SHUFFLED + name for name in names]).mean("prompt").assign_coords(variable=names)
         luck = control.rename("shuffled").to_dataframe().reset_index()
         tables.append(table.merge(luck, how="left").assign(subset=subset))
     return pd.concat(tables, ignore_index=True)

@@ -25,7 +25,7 @@ def probing_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
     probes, prompts = _probes(folder)
     tables = []
-    for subset, rows in _subsets(prompts["correct"]):
+    for subset, rows in subsets(prompts["correct"]):
         chosen = prompts[rows]
         if chosen["group"].nunique() < 2:
             continue
@@ -82,7 +82,7 @@ def located_table(probing: Path, patching: Path, threshold: float, **settings: A
                 )
                 rows.append(found.assign(measure="patching", variable=swap, role=role, edge=edge, subset=subset))
     probes, prompts = _probes(probing)
-    for subset, keep in _subsets(prompts["correct"]):
+    for subset, keep in subsets(prompts["correct"]):
         for target in probes["target"].values if "answer" in probes["role"] else ():
             known = keep & prompts[target].notna().to_numpy()
             values = probes["correct"].isel(site=0, prompt=known).sel(target=target, role="answer")
@@ -114,7 +114,7 @@ def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, p
     effects = {group: xr.load_dataset(folder / f"{swap}_{group}.nc") for group in GROUPS}
     pairs = {group: pd.read_csv(folder / f"{swap}_{group}.csv") for group in GROUPS}
     for subset in ("all", "correct"):
-        chosen = {group: dict(_subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
+        chosen = {group: dict(subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
         if any(rows is None for rows in chosen.values()):
             continue
         parts = [_recovery_or_nothing(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
@@ -133,11 +133,11 @@ def _recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
         return nothing.assign_coords(weight=("pair", [1.0] * effects.sizes["pair"]))
 
 
-def _subsets(correct: "pd.Series") -> "Iterator[tuple[str, np.ndarray]]":
+def subsets(correct: "pd.Series | np.ndarray") -> "Iterator[tuple[str, np.ndarray]]":
     """Rows of all prompts, and of those answered correctly where there are any."""
     import numpy as np
 
-    right = correct.to_numpy(bool)
+    right = np.asarray(correct, dtype=bool)
     yield "all", np.ones(len(right), bool)
     if right.any():
         yield "correct", right

@@ -1,10 +1,12 @@
 """Probes as a table: how well each place is read, by the target's own probe and by each control."""
 
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.statistics import interval_table
+from pbb_probe.comparison.layers import subsets
+from pbb_probe.comparison.statistics import each_kind, interval_table
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
@@ -52,16 +54,14 @@ def probe_table(
     if len(targets) != n or len(clusters) != n:
         raise PbbError(f"There are {n} prompts, {len(targets)} rows of targets and {len(clusters)} clusters.")
     labels = pd.DataFrame({name: list(values) for name, values in (by or {}).items()}, index=range(n))
-    kinds = labels.drop_duplicates().sort_values(list(labels)).to_dict(orient="records") if by else [{}]
     tables = []
     for variable, measure in (("correct", "accuracy"), ("predicted", "r2")):
         if variable not in probes:
             continue
         own, control = probes[variable].expand_dims(run=[PROBE]), f"control_{variable}"
         every = xr.concat([own, probes[control].rename(control="run")], "run") if control in probes else own
-        for kind in kinds:
-            rows = np.flatnonzero(np.all([np.ones(n, bool), *(labels[name] == v for name, v in kind.items())], axis=0))
-            belongs = [list(clusters)[i] for i in rows]
+        for kind, rows in each_kind(labels):
+            belongs = list(itertools.compress(clusters, rows))
             for target in probes["target"].values:
                 values, weights = every.sel(target=[target]).isel(prompt=rows).transpose(..., "prompt"), None
                 if not np.isfinite(values).any():
@@ -110,16 +110,12 @@ def cosine_table(folder: Path) -> "pd.DataFrame":
 
 def _by_subset(folder: Path, parts: "Callable[[np.ndarray], list]", settings: dict) -> "pd.DataFrame":
     """The table of each part of all prompts, and of those answered correctly where there are any."""
-    import numpy as np
     import pandas as pd
 
-    prompts = pd.read_csv(folder / "prompts.csv")
-    right, tables = prompts["correct"].to_numpy(bool), []
-    for subset, rows in (("all", right | True), ("correct", right)):
-        if not rows.any():
-            continue
+    prompts, tables = pd.read_csv(folder / "prompts.csv"), []
+    for subset, rows in subsets(prompts["correct"]):
         chosen = prompts[rows]
-        for probes, names in parts(np.flatnonzero(rows)):
+        for probes, names in parts(rows):
             by = {"group": chosen["group"].tolist()}
             table = probe_table(probes, chosen, chosen["program"].tolist(), by, **settings)
             tables.append(table.assign(subset=subset, **names))

@@ -3,8 +3,8 @@
 Calls of one program are not independent, so whole programs are resampled and relabelled, never single rows.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
 
@@ -86,6 +86,18 @@ def interval_table(
     bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights)) for part in parts]
     found = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
     return table.assign(**counts)[known].reset_index(drop=True).assign(**found)
+
+
+def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndarray]]":
+    """Each combination of values that there is, in order, and the rows [row] that have it; all rows without columns."""
+    import numpy as np
+
+    everything = np.ones(len(labels), bool)
+    if labels.columns.empty:
+        yield {}, everything
+        return
+    for kind in labels.drop_duplicates().sort_values(list(labels.columns)).to_dict(orient="records"):
+        yield kind, np.all([everything, *((labels[name] == value).to_numpy() for name, value in kind.items())], axis=0)
 
 
 def compare_groups(

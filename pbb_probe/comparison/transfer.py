@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.statistics import interval_table
+from pbb_probe.comparison.layers import subsets
+from pbb_probe.comparison.statistics import each_kind, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
 
@@ -40,7 +41,6 @@ def carried_table(
     Raises:
         PbbError: a coordinate that the pairs do not have, or no pairs.
     """
-    import numpy as np
     import pandas as pd
 
     if lacking := [name for name in (*by, cluster) if name not in carried.coords or carried[name].dims != ("pair",)]:
@@ -49,13 +49,9 @@ def carried_table(
         raise PbbError("There are no pairs: select some.")
     if "run" in carried.coords and "run" not in carried.dims:  # without controls, or one run selected
         carried = carried.expand_dims("run")
-    labels = pd.DataFrame({name: carried[name].values for name in by})
-    kinds = labels.drop_duplicates().sort_values(list(by)).to_dict(orient="records") if by else [{}]
+    labels = pd.DataFrame({name: carried[name].values for name in by}, index=range(carried.sizes["pair"]))
     tables = []
-    for kind in kinds:
-        rows = np.ones(carried.sizes["pair"], bool)
-        for name, value in kind.items():
-            rows &= (labels[name] == value).to_numpy()
+    for kind, rows in each_kind(labels):
         some = carried.isel(pair=rows)
         for site, values in some.data_vars.items():
             found = interval_table(
@@ -94,8 +90,7 @@ def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
     right = carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
     return [
         carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
-        for subset, rows in (("all", right | True), ("correct", right))
-        if rows.any()
+        for subset, rows in subsets(right)
     ]
 
 

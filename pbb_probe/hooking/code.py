@@ -14,7 +14,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts, prompts_of_calls
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import source_document
-from pbb_probe.programs.program import Program, trace_programs
+from pbb_probe.programs.program import Program, call_arguments, trace_programs
 from pbb_probe.programs.syntax import line_starts, node_types, parsed, same_statements, statement_lines
 from pbb_probe.programs.targets import LINE_TARGETS, line_rows, line_table
 
@@ -148,7 +148,7 @@ def _runs(labels: "pd.DataFrame", corpus: Corpus | None) -> list[dict[int, dict[
     calls = {program.name: program.calls for program in library}
     inputs: dict[str, dict[str, tuple]] = {}
     for source, call in zip(labels["source"], labels["call"], strict=True):
-        inputs.setdefault(source, {})[call] = _arguments(call)
+        inputs.setdefault(source, {})[call] = call_arguments("code", call)
     programs = []
     for source in inputs:
         match parsed(source).body:
@@ -166,10 +166,3 @@ def _runs(labels: "pd.DataFrame", corpus: Corpus | None) -> list[dict[int, dict[
                 line: row | {"next_line": own.get(row["next_line"], row["next_line"])} for line, row in rows.items()
             }
     return [ran[key] for key in zip(labels["source"], labels["call"], strict=True)]
-
-
-def _arguments(call: Any) -> tuple[Any, ...]:
-    try:
-        return ast.literal_eval(f"({call},)" if str(call).strip() else "()")
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise PbbError(f"A call has the arguments {call!r:.200}, and these are no Python values.") from error

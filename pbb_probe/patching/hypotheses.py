@@ -16,10 +16,10 @@ import ast
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Trace, label, try_programs
+from pbb_probe.programs.program import Program, Trace, call_arguments, label, try_programs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,18 +88,6 @@ def told_apart(predicted: "pd.DataFrame") -> "np.ndarray":
     texts = predicted.where(predicted.isna(), predicted.astype(str))
     rows = [[answer for answer in row if isinstance(answer, str)] for row in texts.to_numpy()]
     return np.array([len(set(row)) == len(row) for row in rows], dtype=bool)
-
-
-def call_arguments(name: str, call: str) -> tuple[Any, ...]:
-    """The values in a call's text.
-
-    Raises:
-        PbbError: they are not written out as Python values.
-    """
-    try:
-        return tuple(ast.literal_eval(f"[{call}]"))
-    except (ValueError, SyntaxError) as error:
-        raise PbbError(f"The call {name}({call}) cannot be read: its arguments must be Python values.") from error
 
 
 @functools.cache

@@ -12,12 +12,11 @@ An accuracy means something only beside these. Each control answers one objectio
     embedding     "it stands in the tokens": the embeddings of the roles' tokens, before any layer
 """
 
-import ast
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Trace, try_programs
+from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
     from pbb_probe.hooking.prompts import Prompts
 
+SHUFFLED = "shuffled_"
+"""Before the name of a variable: judged by the values of other prompts."""
 Control = Literal["selectivity", "permutation", "chance", "shuffled"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 """The controls of `fit_probes` that need nothing but its own arguments."""
@@ -101,7 +102,7 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int
         A target of which nothing is left, or that is the same under both meanings, has no column.
 
     Raises:
-        PbbError: labels without program, source or call.
+        PbbError: labels without program, source or call, or a call that cannot be read.
     """
     import pandas as pd
 
@@ -110,7 +111,7 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int
     chosen = [name for name in targets if name == "output" or name.startswith("state_")]
     calls = labels.reset_index(drop=True).groupby(["program", "source"], sort=False)["call"].unique()
     others = [Program(name, "", relabelled(source, seed)) for name, source in calls.index]
-    inputs = [[tuple(ast.literal_eval(f"[{call}]")) for call in given] for given in calls]
+    inputs = [[call_arguments(name, call) for call in given] for (name, _), given in calls.items()]
     found: dict[tuple[str, str], Trace] = {}
     for (name, _), given, traces in zip(calls.index, calls, try_programs(others, inputs), strict=True):
         found |= {(name, call): trace for call, trace in zip(given, traces or [], strict=False)}

@@ -27,12 +27,7 @@ def probe_groups(
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     group: Sequence[Hashable],
-    C: float | Sequence[float] = 1.0,  # noqa: N803 (scikit-learn's name)
-    folds: int = 5,
-    kinds: Mapping[str, Kind] | None = None,
-    balanced: bool = False,
-    seed: int = 0,
-    memory_gib: float = 2.0,
+    **settings: Any,
 ) -> "xr.Dataset":
     """Fit on each group in turn and read every group's prompts.
 
@@ -41,12 +36,7 @@ def probe_groups(
         targets: a column a target, a row a prompt.
         clusters: what a row belongs to [prompt].
         group: the group of each row [prompt]; two or more.
-        C: as in `fit_probes`.
-        folds: of each group's clusters.
-        kinds: as in `fit_probes`.
-        balanced: as in `fit_probes`.
-        seed: of the folds.
-        memory_gib: as in `fit_probes`.
+        settings: those of `fit_probes`: C, folds (of each group's clusters), kinds, balanced, seed, memory_gib.
 
     Returns:
         What `fit_probes` says of each prompt, `correct` or `predicted`, with a leading dimension `fitted_on`: of the
@@ -61,9 +51,7 @@ def probe_groups(
     labels, names = _groups(group, acts.sizes["prompt"])
     parts = []
     for name in names:
-        options: dict[str, Any] = {"C": C, "folds": folds, "kinds": kinds, "balanced": balanced, "seed": seed}
-        options["memory_gib"] = memory_gib
-        found = fit_probes(acts, targets, clusters, train=labels == name, **options)
+        found = fit_probes(acts, targets, clusters, train=labels == name, **settings)
         parts.append(found[[variable for variable in ("correct", "predicted") if variable in found]])
     joined = xr.concat(parts, dim="fitted_on").assign_coords(fitted_on=names)
     return joined.assign_coords(group=("prompt", np.asarray(labels).astype(str)))
@@ -82,7 +70,16 @@ def direction_cosines(
 ) -> "xr.Dataset":
     """The cosine between probe directions that were fitted on two halves of a group, and between those of two groups.
 
-    Args: those of `probe_groups`.
+    Args:
+        acts: from `capture`.
+        targets: a column a target, a row a prompt.
+        clusters: what a row belongs to [prompt]; never split over halves.
+        group: the group of each row [prompt]; the first two, sorted, are compared.
+        C: inverse regularisation strength, as in `fit_probes`.
+        kinds: as in `fit_probes`.
+        balanced: as in `fit_probes`.
+        seed: of the halves.
+        memory_gib: as in `fit_probes`.
 
     Returns:
         `cosine` (pair, target, site, layer, role): the mean over classes and over the pairings of halves. `pair` is a

@@ -87,11 +87,12 @@ def fit_probes(
         raise PbbError(f"There are {n} prompts, and these lengths must be equal to it: {wrong}.")
     if unknown := set(controls) - set(CONTROLS):
         raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
+    if taken := set(elsewhere or {}) & {*CONTROLS, "relabelled"}:
+        raise PbbError(f"{min(taken)!r} is a control already: name the activations in `elsewhere` otherwise.")
     if not np.size(C) or min(np.atleast_1d(C)) <= 0:
         raise PbbError(f"C must be above 0, one number or several: it is {C}.")
     chosen = check_kinds(kinds or {}, targets)
     fold = np.where(train, _folds(codes, folds, train, seed), -1)
-    n_folds = int(fold.max()) + 1
 
     tables = {"": targets}
     if "selectivity" in controls:
@@ -110,7 +111,7 @@ def fit_probes(
                 raise PbbError(
                     f"The target {task.name!r} has fewer than two classes to learn: leave it out or add prompts."
                 )
-    plan = Plan(tasks, fold, n_folds, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed, memory_gib)
+    plan = Plan(tasks, fold, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed, memory_gib)
     found = read_everywhere(acts, plan)
     own = replace(plan, tasks=[task for task in tasks if not task.control])
     if "chance" in controls:

@@ -91,7 +91,6 @@ class Plan:
     tasks: list[Task]
     fold: "np.ndarray"
     """[prompt], -1 outside train."""
-    folds: int
     clusters: "np.ndarray"
     """[prompt]"""
     strengths: list[float]
@@ -99,6 +98,11 @@ class Plan:
     balanced: bool
     seed: int
     memory_gib: float
+
+    @property
+    def folds(self) -> int:
+        """How many."""
+        return int(self.fold.max()) + 1
 
 
 class Read(NamedTuple):

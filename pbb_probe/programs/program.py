@@ -80,6 +80,20 @@ def label(value: Value) -> int | str:
     return value if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
+def call_arguments(name: str, call: str) -> tuple[Value, ...]:
+    """The arguments in a call's text, as `Trace.call_text` has it: `3, [1, 2]`, or nothing.
+
+    Raises:
+        PbbError: they are not written out as Python values.
+    """
+    try:
+        return tuple(ast.literal_eval(f"[{call}]"))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise PbbError(
+            f"The call {name}({call!s:.200}) cannot be read: its arguments must be Python values."
+        ) from error
+
+
 def trace_programs(
     programs: Sequence[Program],
     inputs: Sequence[Sequence[Value | tuple[Value, ...]]],

@@ -118,6 +118,8 @@ def test_other_activations_are_read_in_the_same_folds():
         assert np.array_equal(one.isel(layer=layer), probes["correct"].isel(layer=0))
     with pytest.raises(PbbError, match="'base' have other sites, layers or roles"):
         fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(layer=[1, 0])})
+    with pytest.raises(PbbError, match="'chance' is a control already"):
+        fit_probes(full, targets, CLUSTER, elsewhere={"chance": full})
     with pytest.raises(PbbError, match=r"lengths must be equal to it: \{'base': 5\}"):
         fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(prompt=slice(5))})
 

@@ -1,6 +1,7 @@
 """Figures of labelled tables. Each function returns a plotly Figure and shows nothing.
 
-The tables are those of `comparison`: `accuracy_table` for behaviour, `compare_groups` for everything by layer.
+The tables are those of `comparison`: `accuracy_table` for behaviour, `probe_table` for probes, `recovery_table` and
+`carried_table` for patching, `brewing_table` for the lens, and `compare_groups` for two groups by layer.
 """
 
 from pbb_probe.views.figures.behaviour import behaviour

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
+from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS, add_band, grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,46 +37,20 @@ def layer_curves(
     Raises:
         PbbError: the table lacks a column.
     """
-    from plotly.subplots import make_subplots
-
     if lacking := {rows, columns, "layer", *(f"mean_{group}" for group in groups)} - set(table.columns):
         raise PbbError(f"The table has no column {min(lacking)!r}: give the table of compare_groups.")
     row_values, column_values = list(dict.fromkeys(table[rows])), list(dict.fromkeys(table[columns]))
-    figure = make_subplots(
-        len(row_values),
-        len(column_values),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        column_titles=[str(value) for value in column_values],
-        row_titles=[str(value) for value in row_values],
-        horizontal_spacing=0.02,
-        vertical_spacing=0.05,
-        x_title="layer",
-        y_title=y_title,
-    )
+    figure = grid(row_values, column_values, y_title)
     for r, row in enumerate(row_values, start=1):
         for c, column in enumerate(column_values, start=1):
             place = {"row": r, "col": c}
             panel = table[(table[rows] == row) & (table[columns] == column)].sort_values("layer")
             for group in groups:
                 colour = GROUP_COLOURS.get(group, OTHER_COLOURS[0])
-                layers = list(panel["layer"])
-                band = [*panel[f"upper_{group}"], *panel[f"lower_{group}"][::-1]]
+                bounds = panel[f"lower_{group}"], panel[f"upper_{group}"]
+                add_band(figure, panel["layer"], *bounds, colour, group, **place)
                 figure.add_scatter(
-                    x=layers + layers[::-1],
-                    y=band,
-                    fill="toself",
-                    mode="lines",
-                    fillcolor=colour,
-                    opacity=0.18,
-                    line_width=0,
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=group,
-                    **place,
-                )
-                figure.add_scatter(
-                    x=layers,
+                    x=panel["layer"],
                     y=panel[f"mean_{group}"],
                     mode="lines+markers",
                     line={"color": colour, "width": 2, "dash": "solid" if group == groups[0] else "dash"},

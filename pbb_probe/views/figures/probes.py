@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
+from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS, add_band, grid
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from plotly.graph_objects import Figure
 
@@ -48,8 +47,6 @@ def probe_curves(
     Raises:
         PbbError: the table lacks a column, or has several sites.
     """
-    from plotly.subplots import make_subplots
-
     if lacking := {"run", "target", "site", "layer", "role", "score", "lower", "upper"} - set(table.columns):
         raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probe_table.")
     if table["site"].nunique() > 1:
@@ -59,18 +56,7 @@ def probe_curves(
     roles, targets, groups = (list(dict.fromkeys(table[name])) for name in ("role", "target", group))
     controls = [run for run in dict.fromkeys(table["run"]) if run != "probe"]
     unnamed = set(controls)  # not in the legend yet: a control may be missing in the first panels
-    figure = make_subplots(
-        len(roles),
-        len(targets),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        column_titles=[str(target) for target in targets],
-        row_titles=[str(role) for role in roles],
-        horizontal_spacing=0.02,
-        vertical_spacing=0.05,
-        x_title="layer",
-        y_title=" / ".join(dict.fromkeys(table["measure"])),
-    )
+    figure = grid(roles, targets, " / ".join(dict.fromkeys(table["measure"])))
     others = iter(OTHER_COLOURS * len(groups))
     colours = {name: GROUP_COLOURS.get(str(name)) or next(others) for name in groups}
     for r, role in enumerate(roles, start=1):
@@ -102,22 +88,9 @@ def probe_curves(
                 unnamed.discard(run)
             for name in groups:
                 cells = panel[(panel["run"] == "probe") & (panel[group] == name)]
-                layers = list(cells["layer"])
+                add_band(figure, cells["layer"], cells["lower"], cells["upper"], colours[name], str(name), **place)
                 figure.add_scatter(
-                    x=layers + layers[::-1],
-                    y=[*cells["upper"], *cells["lower"][::-1]],
-                    fill="toself",
-                    mode="lines",
-                    fillcolor=colours[name],
-                    opacity=0.18,
-                    line_width=0,
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=str(name),
-                    **place,
-                )
-                figure.add_scatter(
-                    x=layers,
+                    x=cells["layer"],
                     y=cells["score"],
                     mode="lines+markers",
                     line={"color": colours[name], "width": 2.5},
@@ -177,24 +150,14 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     Raises:
         PbbError: the table lacks a column.
     """
-    from plotly.subplots import make_subplots
+    import numpy as np
 
     if lacking := {"fitted_on", "group", "target", "layer", "role", "score"} - set(table.columns):
         raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probes fitted on either group.")
     roles, targets = (list(dict.fromkeys(table[name])) for name in ("role", "target"))
     table = table.assign(pair=table["fitted_on"] + " → " + table["group"], other=table["fitted_on"] != table["group"])
     pairs = list(dict.fromkeys(table.sort_values(["group", "other"])["pair"]))  # what a group's own probes read first
-    figure = make_subplots(
-        len(roles),
-        len(targets),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        column_titles=[str(target) for target in targets],
-        row_titles=[str(role) for role in roles],
-        horizontal_spacing=0.02,
-        vertical_spacing=0.05,
-        x_title="layer",
-    )
+    figure = grid(roles, targets)
     for r, role in enumerate(roles, start=1):
         for c, target in enumerate(targets, start=1):
             cells = table[(table["role"] == role) & (table["target"] == target)]
@@ -208,7 +171,7 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
                 text=grids[0].map("{:.2f}".format).to_numpy(),
                 texttemplate="%{text}",
                 textfont_size=10,
-                customdata=_stacked(grids[1:]),
+                customdata=np.stack([bounds.to_numpy() for bounds in grids[1:]], axis=-1),
                 coloraxis="coloraxis",
                 hovertemplate="layer %{x}, %{y}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
                 row=r,
@@ -239,9 +202,3 @@ def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
     )
     figure = probe_curves(renamed, title)
     return figure.update_traces(hovertemplate="layer %{x}: %{y:.3f}", selector={"mode": "lines+markers"})
-
-
-def _stacked(grids: list) -> "np.ndarray":
-    import numpy as np
-
-    return np.stack([grid.to_numpy() for grid in grids], axis=-1)
