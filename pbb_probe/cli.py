@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from pbb_probe.calibrate_command import CalibrateConfig, calibrate
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
@@ -113,6 +114,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (EvaluateConfig, evaluate),
     "probe": (ProbeConfig, probe),
     "patch": (PatchConfig, patch),
+    "calibrate": (CalibrateConfig, calibrate),
 }
 
 

@@ -13,9 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 _RECORD = "step.json"
 _PACKAGES = ("pbb-probe", "torch", "transformers", "transformer-lens", "peft", "scikit-learn", "numpy", "xarray")
@@ -73,11 +77,45 @@ class Run:
         except (OSError, ValueError, KeyError):
             return None
 
+    def array(self, name: str) -> "xr.Dataset":
+        """A labelled array of a finished step by its path in the run without `.nc`, such as `probing/probes`.
+
+        Raises:
+            PbbError: there is none; the message names those of the step.
+        """
+        import xarray as xr
+
+        return xr.load_dataset(self._file(name, ".nc"))
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """A table, likewise, such as `comparison/located`."""
+        import pandas as pd
+
+        return pd.read_csv(self._file(name, ".csv"))
+
+    def _file(self, name: str, suffix: str) -> Path:
+        path = self.path / f"{name}{suffix}"
+        if not path.is_file():
+            there = sorted(str(other.relative_to(self.path).with_suffix("")) for other in self.path.glob(f"*/**/*{suffix}"))
+            raise PbbError(f"The run {self.path} has no {name}{suffix}: it has {', '.join(there) or 'none'}.")
+        return path
+
     def write_manifest(self, **facts: Any) -> None:
         """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds."""
         steps = {path.parent.name: json.loads(path.read_text()) for path in sorted(self.path.glob(f"[!.]*/{_RECORD}"))}
         manifest = {"python": sys.version.split()[0], "versions": {p: version(p) for p in _PACKAGES}, **facts}
         write(self.path / "manifest.json", json.dumps({**manifest, "steps": steps}, indent=1))
+
+
+def open_run(path: str | Path) -> Run:
+    """A run that is there, to read its steps' arrays and tables.
+
+    Raises:
+        PbbError: there is no run.
+    """
+    if not (Path(path).expanduser() / "manifest.json").is_file():
+        raise PbbError(f"There is no run in {path}: give the directory that pbb-probe run wrote.")
+    return Run(path)
 
 
 def digest(value: Any) -> str:

@@ -117,12 +117,12 @@ def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, p
         chosen = {group: dict(subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
         if any(rows is None for rows in chosen.values()):
             continue
-        parts = [_recovery_or_nothing(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
+        parts = [recovery_or_nothing(effects[group].isel(pair=chosen[group])).to_array("site") for group in GROUPS]
         values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
         yield subset, values, pd.concat([pairs[group][chosen[group]] for group in GROUPS], ignore_index=True)
 
 
-def _recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
+def recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
     """Recovery, missing throughout where the model does not tell clean from corrupted: nothing will be located."""
     from pbb_probe.patching.metrics import recovery
 

@@ -1,7 +1,7 @@
 """Where: the layer at which a measure crosses a threshold, for each group, with its interval over programs."""
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.comparison.statistics import bootstrap_means, percentiles, weighted_mean
 from pbb_probe.errors import PbbError
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-Edge = Literal["first", "last"]
+Edge = Literal["first", "last", "once"]
+EDGES: tuple[Edge, ...] = get_args(Edge)
 
 
 def locate(
@@ -34,7 +35,7 @@ def locate(
         weights: as in `compare_groups` [row].
         threshold: on the mean over rows.
         edge: `first` is the first layer from which the mean stays at or above the threshold up to the last layer;
-            `last` is the last layer at which it is.
+            `last` is the last layer at which it is, `once` the first one, whether or not it stays there.
         draws: bootstrap resamples.
         seed: of the resamples.
 
@@ -49,8 +50,8 @@ def locate(
     import numpy as np
     import pandas as pd
 
-    if edge not in ("first", "last"):
-        raise PbbError(f"Unknown edge {edge!r}: choose first or last.")
+    if edge not in EDGES:
+        raise PbbError(f"Unknown edge {edge!r}: choose from {', '.join(EDGES)}.")
     labels, belongs = np.asarray(list(group)), np.asarray(list(clusters))
     weight = np.ones(len(labels)) if weights is None else np.asarray(list(weights), dtype=float)
     if not values.shape[-1] == len(labels) == len(belongs) == len(weight):
@@ -89,7 +90,8 @@ def _cross(means: "np.ndarray", layers: "np.ndarray", threshold: float, edge: Ed
     above = means >= threshold
     if edge == "first":  # stays above from there on: counted from the top
         above = np.logical_and.accumulate(above[:, ::-1], axis=1)[:, ::-1]
-        position = above.argmax(axis=1)
-    else:
+    if edge == "last":
         position = means.shape[1] - 1 - above[:, ::-1].argmax(axis=1)
+    else:
+        position = above.argmax(axis=1)
     return np.where(above.any(axis=1), layers[position], np.nan)

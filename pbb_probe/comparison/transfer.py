@@ -1,11 +1,11 @@
 """The transfer map as a table: how often each place carries what, with intervals over programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.layers import subsets
-from pbb_probe.comparison.statistics import each_kind, interval_table
+from pbb_probe.comparison.statistics import compare_groups, each_kind, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
 
@@ -60,6 +60,53 @@ def carried_table(
             tables.append(found.assign(site=site, **kind))
     table = pd.concat(tables, ignore_index=True)
     return table[[*by, "site", *table.columns.drop([*by, "site", *NUMBERS]), *NUMBERS]]
+
+
+def transfer_differences(
+    carried: "Mapping[str, xr.Dataset]", by: Sequence[str] = ("steps",), cluster: str = "program", **settings: Any
+) -> "pd.DataFrame":
+    """Where do the places of two groups' transfer maps carry different things?
+
+    Args:
+        carried: from `transfer_map`, by group; of maps with controls the patched run counts.
+        by: coordinates of the pairs whose values are compared apart.
+        cluster: the coordinate that says which pairs belong together.
+        settings: those of `compare_groups`.
+
+    Returns:
+        `compare_groups` of the shares of pairs, a row a combination of the values of `by` that both groups have, site,
+        layer, role and hypothesis; p is adjusted over the rows of such a combination.
+    """
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+    kept = (cluster, *by)
+    parts = []
+    for found in carried.values():
+        patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
+        labels = [name for name in patched.coords if patched[name].dims == ("pair",) and name not in kept]
+        parts.append(patched.drop_vars(labels).to_array("site"))
+    both = xr.concat(parts, "pair", join="outer", fill_value=np.nan)
+    group = np.repeat(list(carried), [part.sizes["pair"] for part in parts])
+    tables = []
+    for kind, rows in each_kind(pd.DataFrame({name: both[name].values for name in by}, index=range(len(group)))):
+        if len(set(group[rows])) < 2:
+            continue
+        places = flat_places(both.isel(pair=rows), "pair")
+        table = compare_groups(places, group=group[rows].tolist(), clusters=places[cluster].values.tolist(), **settings)
+        where = pd.DataFrame({name: places[name].values for name in both.dims if name != "pair"})
+        tables.append(pd.concat([where, table.drop(columns="place")], axis=1).assign(**kind))
+    return pd.concat(tables, ignore_index=True)
+
+
+def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
+    """(place, row): every combination of the other dimensions in which there is a value, named by its coordinates."""
+    import numpy as np
+
+    stacked = values.stack(place=[name for name in values.dims if name != row], create_index=False).transpose("place", row)
+    some = stacked.isel(place=np.isfinite(stacked.values).any(axis=1))
+    return some.assign_coords(place=range(some.sizes["place"]))
 
 
 def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":

@@ -70,12 +70,18 @@ def step_sequences(length: int) -> tuple[tuple[Step, ...], ...]:
     Left out: outputs that repeat on more than `MOST_REPEATED` inputs, and functions that some shorter sequence
     (or none at all: the identity) computes as well.
     """
-    every = [(op.name, c) for op in OPERATIONS.values() for c in op.constants]
-    return tuple(
-        steps
-        for steps in itertools.product(every, repeat=length)
-        if (table := _table(steps)) not in _shorter(length) and _varied(table)
-    )
+    return tuple(steps for steps in itertools.product(every_step(), repeat=length) if worth_asking(steps))
+
+
+def every_step() -> list[Step]:
+    """Every operation with every constant that it is used with."""
+    return [(operation.name, c) for operation in OPERATIONS.values() for c in operation.constants]
+
+
+def worth_asking(steps: tuple[Step, ...]) -> bool:
+    """Neither do outputs repeat on more than `MOST_REPEATED` inputs, nor does a shorter sequence compute the same."""
+    table = _table(steps)
+    return table not in _shorter(len(steps)) and _varied(table)
 
 
 @functools.cache
@@ -86,10 +92,10 @@ def _shorter(length: int) -> set[tuple[int, ...]]:
 
 def draw_steps(length: int, rng: random.Random) -> tuple[Step, ...]:
     """One of the sequences of `step_sequences(length)`, for lengths of which there are too many to list."""
-    every = [(op.name, c) for op in OPERATIONS.values() for c in op.constants]
+    every = every_step()
     while True:
         steps = tuple(rng.choice(every) for _ in range(length))
-        if _varied(table := _table(steps)) and table not in _shorter(length):
+        if worth_asking(steps):
             return steps
 
 

@@ -1,0 +1,78 @@
+"""The command `calibrate`: the instrument on models whose truth is known, at settings of one's own."""
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pbb_probe.calibration.trials import NULL_DATA, Instrument, draw_designs, null_comparisons, try_design
+from pbb_probe.errors import PbbError
+from pbb_probe.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """How much is tried, and at which settings."""
+
+    designs: int = 64
+    """Planted models, drawn at random."""
+    null_models: int = 5
+    """Models of each kind of null comparison."""
+    splits: int = 10
+    """Random divisions of each of these models' programs into two groups."""
+    instrument: Instrument = field(default_factory=Instrument)
+    """The settings that are calibrated."""
+    seed: int = 0
+    """Of designs, models and divisions."""
+    out: str = "calibration"
+    """Directory for designs.csv (each planted block and what was found), nulls.csv and calibration.csv (the summary)."""
+
+    def __post_init__(self) -> None:
+        if min(self.designs, self.null_models, self.splits) < 1:
+            raise PbbError("designs, null_models and splits must be at least 1.")
+
+
+def calibrate(config: CalibrateConfig) -> None:
+    """Run the instrument on planted models and null comparisons: does it find what is there, and nothing else?"""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from pbb_probe.calibration.summary import calibration_table
+
+    run = Run(config.out)
+    settings = {"instrument": asdict(config.instrument), "version": version("pbb-probe")}
+
+    def kept(name: str, make, **inputs) -> "pd.DataFrame":
+        """A table that is made once for its inputs."""
+        run.step(name, inputs | settings, lambda out: make().to_csv(out / "table.csv", index=False))
+        return pd.read_csv(run.path / name / "table.csv")
+
+    tables, nulls = [], []
+    designs = draw_designs(config.designs, config.seed)
+    kinds = [(data, config.seed * 1000 + k) for data in NULL_DATA for k in range(config.null_models)]
+    with tqdm(total=len(designs) + len(kinds), desc="calibrating", unit="model") as progress:
+        for i, design in enumerate(designs):
+            made = kept(f"design_{i}", lambda design=design: try_design(design, config.instrument), design=asdict(design))
+            named = {name: value for name, value in asdict(design).items() if name != "output"}
+            words = {name: ", ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in named.items()}
+            tables.append(made.assign(design=i, **words))
+            progress.update()
+        for data, seed in kinds:
+            nulls.append(
+                kept(
+                    f"null_{data}_{seed}",
+                    lambda data=data, seed=seed: null_comparisons(data, config.splits, config.instrument, seed),
+                    data=data,
+                    seed=seed,
+                    splits=config.splits,
+                )
+            )
+            progress.update()
+    planted, null = pd.concat(tables, ignore_index=True), pd.concat(nulls, ignore_index=True)
+    table = calibration_table(planted, null)
+    for name, written in (("designs", planted), ("nulls", null), ("calibration", table)):
+        written.to_csv(Path(run.path) / f"{name}.csv", index=False, float_format="%.4g")
+    print(table.to_string(index=False, float_format="%.3f"))

@@ -1,0 +1,315 @@
+"""Planted truth: a Llama whose weights are set by hand, so that it is known which block does what.
+
+At the answer position attention brings the input in block `arrive` and the program in block `retrieve`; MLPs look up
+state k in block `states[k - 1]`, from the state before it and the k-th step, and the output in block `output`.
+Whatever else happens there is a decoy: something that has misled a method of locating layers.
+"""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pbb_probe.calibration.wiring import END, IS_ANSWER, IS_NAME, START, Feature, Unit, Wiring
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.arithmetic import OPERATIONS, VALUES, Step, arithmetic_program, every_step, worth_asking
+from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
+from pbb_probe.programs.names import PACKAGED, nonsense_words
+from pbb_probe.programs.program import trace_programs
+from pbb_probe.programs.templates import CALLS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+Where = Literal["answer", "name"]
+Decoy = Literal["early_state", "early_output", "leftover", "later", "lookup", "composed", "twice"]
+DECOYS: tuple[Decoy, ...] = get_args(Decoy)
+DIFFERENT: tuple[Decoy, ...] = ("later", "lookup")
+"""Those that make the groups differ."""
+Evaluation = Literal["step by step", "one step", "compiled", "looked up"]
+
+KINDS = 12
+"""Different steps at each place of a program, few enough that held-out programs are made of those of others."""
+SHOWN = 5
+"""Inputs of a with_io program whose answers count as shown."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """How the programs of some groups are evaluated."""
+
+    groups: tuple[Group, ...]
+    retrieve: int
+    states: tuple[int, ...]
+    output: int
+    evaluation: Evaluation
+    where: Where
+    decoys: tuple[Decoy, ...]
+    arrive: int
+
+    @property
+    def ready(self) -> int:
+        """The first block whose MLP has steps and input at the answer position."""
+        return max(self.retrieve + (self.where == "answer"), self.arrive)
+
+    @property
+    def layers(self) -> dict[str, float]:
+        """The block of each variable, NaN where there is no such variable."""
+        there = self.evaluation in ("step by step", "one step")
+        states = {f"state_{k}": layer if there else float("nan") for k, layer in enumerate(self.states, start=1)}
+        return {"program": self.retrieve, "input": self.arrive, **states, "output": self.output}
+
+
+def planted_model(
+    n_layers: int = 6,
+    retrieve: int = 1,
+    states: Sequence[int] = (3,),
+    output: int = 4,
+    where: Where = "answer",
+    decoys: Sequence[Decoy] = (),
+    n_programs: int = 80,
+    d_model: int = 256,
+    seed: int = 0,
+    arrive: int = 0,
+    noise: float = 0.0,
+) -> "tuple[LlamaForCausalLM, PreTrainedTokenizerBase, Corpus, pd.DataFrame]":
+    """A model that answers every call of every program of its corpus (without noise), and which block does what.
+
+    Args:
+        n_layers: blocks.
+        retrieve: the block whose attention takes the program from its name to the answer position.
+        states: the blocks whose MLP writes state 1, state 2, ...; programs have a step more. Empty for one step.
+        output: the block whose MLP writes the output.
+        where: the name becomes steps at the `answer` position, by the MLP of block `retrieve`, so that the name itself
+            says nothing that holds for other programs; or at the `name`, whose embedding is made of steps.
+        decoys: any of
+            `early_state`: state 1 is also written as soon as it can be, in a direction that nothing reads;
+            `early_output`: so is the output, before any state;
+            `leftover`: steps stay at the answer position after they were used, where else they are erased;
+            `later`: without_io programs do everything from `retrieve` on one block later than with_io programs;
+            `lookup`: without_io programs are answered from a table of names and inputs, without steps and states;
+            `composed`: the name's MLP in block `retrieve - 1` turns the steps into the table of the whole function,
+            before any input is seen, and there are no states;
+            `twice`: the block after `states[0]` computes state 1 once more where it is missing, so that taking the
+            first away changes nothing.
+        n_programs: with_io and without_io in turn.
+        d_model: width, of which every feature takes a direction.
+        seed: of the basis, the programs and their names.
+        arrive: the block whose attention takes the input to the answer position.
+        noise: standard deviation of normal noise on what a name holds, in units of a feature, so that the model gets
+            some programs wrong, and some more often than others.
+
+    Returns:
+        The model in eval mode; its tokenizer, which is nano's; the corpus, whose with_io programs show five of their
+        ten inputs; and the truth, a row a group and variable (program, input, state_1, ..., output): `layer`, the
+        block that does it, missing where there is no such variable, and how the group's programs are evaluated,
+        `evaluation`: step by step (one step where there is but one), compiled, or looked up.
+
+    Raises:
+        PbbError: blocks in an order that cannot be, a decoy that is unknown or finds no block, or a `d_model` that is
+            too small.
+    """
+    import pandas as pd
+
+    from pbb_probe.finetuning.bases import load_tokenizer
+
+    rng = random.Random(f"planted {seed}")
+    circuits = check_design(n_layers, retrieve, tuple(states), output, where, tuple(decoys), arrive)
+    programs = _draw(n_programs, len(states) + 1, rng)
+    wiring = Wiring(n_layers, inputs=[("input", value) for value in VALUES])
+    _set_words(wiring)
+    for circuit in circuits:
+        own = {name: steps for i, (name, steps) in enumerate(programs.items()) if GROUPS[i % 2] in circuit.groups}
+        _set_circuit(wiring, circuit, own)
+    for name in programs if noise else ():
+        wiring.tokens[name] |= {held: rng.gauss(1.0, noise) for held in wiring.tokens[name] if held != IS_NAME}
+    tokenizer = load_tokenizer("nano")
+    truth = [
+        {"group": group, "variable": variable, "layer": layer, "evaluation": circuit.evaluation}
+        for circuit in circuits
+        for group in circuit.groups
+        for variable, layer in circuit.layers.items()
+    ]
+    return wiring.build(tokenizer, d_model, seed), tokenizer, _corpus(programs, rng), pd.DataFrame(truth)
+
+
+def check_design(
+    n_layers: int,
+    retrieve: int,
+    states: tuple[int, ...],
+    output: int,
+    where: Where,
+    decoys: tuple[Decoy, ...],
+    arrive: int,
+) -> list[Circuit]:
+    """One for both groups, or one each where a decoy tells them apart; refuses what cannot be built."""
+    if unknown := set(decoys) - set(DECOYS):
+        raise PbbError(f"Unknown decoy {min(unknown)!r}: choose from {', '.join(DECOYS)}.")
+    if where not in get_args(Where):
+        raise PbbError(f"Unknown place {where!r}: choose from {', '.join(get_args(Where))}.")
+    if "composed" in decoys and (where != "name" or retrieve < 1):
+        raise PbbError('composed happens at the name in the block before `retrieve`: where="name", retrieve above 0.')
+    if "composed" in decoys and set(decoys) & {"early_state", "twice", "lookup"}:
+        raise PbbError("composed leaves no steps and states: take early_state, twice and lookup away.")
+    if "composed" in decoys and not states:
+        raise PbbError("A single step leaves nothing to compose: give `states` a block, whose number counts, not where.")
+    if set(DIFFERENT) <= set(decoys):
+        raise PbbError("later and lookup both say how without_io programs are evaluated: take one away.")
+    evaluation: Evaluation = "compiled" if "composed" in decoys else "step by step" if states else "one step"
+    first = Circuit(GROUPS, retrieve, states, output, evaluation, where, decoys, arrive)
+    used = (output,) if "composed" in decoys else (*states, output)
+    if min(retrieve, arrive) < 0 or used[0] < first.ready or list(used) != sorted(set(used)):
+        raise PbbError(
+            f"Program and input are at the answer position for the MLP of block {first.ready}: states and output need "
+            f"blocks from there on, each later than the one before, not {', '.join(map(str, used))}."
+        )
+    if set(decoys) & {"early_state", "twice"} and not states:
+        raise PbbError("early_state and twice are about state 1: give `states` a block.")
+    if set(decoys) & {"early_state", "early_output"} and used[0] == first.ready:
+        raise PbbError(f"Nothing can be early: the first state or output must come after block {first.ready}.")
+    if "twice" in decoys and used[1] - used[0] < 2:
+        raise PbbError(f"twice needs a block between those of state 1 ({used[0]}) and of what follows ({used[1]}).")
+    circuits = [first]
+    if "later" in decoys:
+        moved = tuple(layer + 1 for layer in states)
+        circuits = [
+            Circuit(("with_io",), retrieve, states, output, evaluation, where, decoys, arrive),
+            Circuit(("without_io",), retrieve + 1, moved, output + 1, evaluation, where, decoys, arrive),
+        ]
+    elif "lookup" in decoys:
+        circuits = [
+            Circuit(("with_io",), retrieve, states, output, evaluation, where, decoys, arrive),
+            Circuit(("without_io",), retrieve, states, output, "looked up", where, decoys, arrive),
+        ]
+    if (last := max(circuit.output for circuit in circuits)) >= n_layers:
+        raise PbbError(f"Block {last} is to write an output: n_layers must be at least {last + 1}, not {n_layers}.")
+    return circuits
+
+
+def _draw(n_programs: int, n_steps: int, rng: random.Random) -> dict[str, tuple[Step, ...]]:
+    """Names and the steps of their programs, which repeat only where there are too few."""
+    if not 4 <= n_programs <= PACKAGED:
+        raise PbbError(f"n_programs must be from 4 to {PACKAGED}, the names that are tokens, not {n_programs}.")
+    kinds = [rng.sample(every_step(), KINDS) for _ in range(n_steps)]
+    pool = [steps for steps in itertools.product(*kinds) if worth_asking(steps)]
+    rounds = -(-n_programs // len(pool))
+    drawn = [steps for _ in range(rounds) for steps in rng.sample(pool, len(pool))]
+    return dict(zip(rng.sample(nonsense_words(), n_programs), drawn, strict=False))
+
+
+def _corpus(programs: dict[str, tuple[Step, ...]], rng: random.Random) -> Corpus:
+    made = [arithmetic_program(name, steps) for name, steps in programs.items()]
+    entries = []
+    for i, (program, traces) in enumerate(zip(made, trace_programs(made, [VALUES] * len(made)), strict=True)):
+        shown = sorted(rng.sample(VALUES, SHOWN)) if GROUPS[i % 2] == "with_io" else []
+        entries.append(Entry(program, GROUPS[i % 2], tuple(traces), tuple(shown)))
+    return Corpus(tuple(entries))
+
+
+def _set_words(wiring: Wiring) -> None:
+    """What every model reads and says: the start, names, digits, and the words after which an answer is due."""
+    wiring.tokens["<bos>"] = {START: 1.0}
+    wiring.tokens |= {name: {IS_NAME: 1.0} for name in nonsense_words()}
+    wiring.says["("] = IS_NAME
+    wiring.says["<eos>"] = END  # after a digit
+    for value in VALUES:
+        wiring.tokens[str(value)] = {("input", value): 1.0, END: 1.0}
+        wiring.says[str(value)] = ("output", value)
+    for template in CALLS:
+        wiring.tokens[template.split()[-1]] = {IS_ANSWER: 1.0}
+
+
+def _set_circuit(wiring: Wiring, circuit: Circuit, programs: dict[str, tuple[Step, ...]]) -> None:
+    """From the names of these programs to their outputs."""
+    wiring.moves[circuit.arrive, "input"] = list(wiring.inputs)
+    identified = circuit.where == "answer" or circuit.evaluation == "looked up"
+    for name, steps in programs.items():
+        known = [_identity(name)] if identified else _steps(circuit, steps)
+        wiring.tokens[name] = {IS_NAME: 1.0} | dict.fromkeys(known, 1.0)
+    held = list(dict.fromkeys(feature for name in programs for feature in wiring.tokens[name] if feature != IS_NAME))
+    if circuit.evaluation == "compiled":
+        held = [("table", (x, y)) for x in VALUES for y in VALUES]
+    moved = wiring.moves[circuit.retrieve, "name"]
+    moved += [feature for feature in held if feature not in moved]
+    if circuit.evaluation == "looked up":
+        for name, steps in programs.items():
+            for x in VALUES:
+                _add(wiring, circuit, circuit.output, [_identity(name), ("input", x)], ("output", _run(steps, x)))
+        return
+    if identified:
+        for name, steps in programs.items():
+            reads = (_identity(name), IS_ANSWER)
+            writes = dict.fromkeys(_steps(circuit, steps), 1.0) | {_identity(name): -1.0}
+            wiring.units[circuit.retrieve].append(Unit(reads, writes))
+    distinct = list(dict.fromkeys(programs.values()))
+    if circuit.evaluation == "compiled":
+        _compose(wiring, circuit, distinct)
+    else:
+        _take_steps(wiring, circuit, distinct)
+    if "early_output" in circuit.decoys:
+        for steps in distinct if circuit.evaluation != "compiled" else ():
+            for x in VALUES:
+                reads = [*_steps(circuit, steps), ("input", x)]
+                _add(wiring, circuit, circuit.ready, reads, ("early output", _run(steps, x)), keep=True)
+        if circuit.evaluation == "compiled":
+            _read_table(wiring, circuit, circuit.ready, "early output")
+
+
+def _take_steps(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...]]) -> None:
+    """Each state from the one before it."""
+    named = [f"state_{k}" for k in range(1, len(circuit.states) + 1)]
+    chain = ["input", *named, "output"]
+    for k, layer in enumerate((*circuit.states, circuit.output)):
+        again = "twice" in circuit.decoys and k == 0
+        for step in dict.fromkeys(steps[k] for steps in distinct):
+            for value in VALUES:
+                reads, after = [_step(circuit, k, step), (chain[k], value)], _run([step], value)
+                _add(wiring, circuit, layer, reads, (chain[k + 1], after), keep=again)
+                if k == 0 and "early_state" in circuit.decoys:
+                    _add(wiring, circuit, circuit.ready, reads, ("early state", after), keep=True)
+                if again:
+                    there = tuple((chain[1], other) for other in VALUES)
+                    wiring.units[layer + 1].append(Unit(tuple(reads), {(chain[1], after): 1.0}, shuns=there))
+
+
+def _compose(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...]]) -> None:
+    """At the name the steps become a table, from which the answer position takes the row of its input."""
+    for steps in distinct:
+        reads = _steps(circuit, steps)
+        table = {("table", (x, _run(steps, x))): 1.0 for x in VALUES}
+        wiring.units[circuit.retrieve - 1].append(Unit(tuple(reads), table | dict.fromkeys(reads, -1.0)))
+    _read_table(wiring, circuit, circuit.output, "output")
+
+
+def _read_table(wiring: Wiring, circuit: Circuit, layer: int, what: str) -> None:
+    for x, y in itertools.product(VALUES, VALUES):
+        _add(wiring, circuit, layer, [("table", (x, y)), ("input", x)], (what, y), keep=True)
+
+
+def _add(
+    wiring: Wiring, circuit: Circuit, layer: int, reads: list[Feature], writes: Feature, keep: bool = False
+) -> None:
+    """A unit that uses up the first feature that it reads, unless that is to stay."""
+    used_up = {} if keep or "leftover" in circuit.decoys else {reads[0]: -1.0}
+    wiring.units[layer].append(Unit(tuple(reads), {writes: 1.0} | used_up))
+
+
+def _identity(name: str) -> Feature:
+    return "identity", name
+
+
+def _step(circuit: Circuit, k: int, step: Step) -> Feature:
+    """Circuits have steps of their own, so that none of them does the other's work."""
+    return f"step {k + 1} of {' and '.join(circuit.groups)}", step
+
+
+def _steps(circuit: Circuit, steps: Sequence[Step]) -> list[Feature]:
+    return [_step(circuit, k, step) for k, step in enumerate(steps)]
+
+
+def _run(steps: Sequence[Step], value: int) -> int:
+    for operation, constant in steps:
+        value = OPERATIONS[operation].apply(value, constant)
+    return value

@@ -1,0 +1,68 @@
+"""What calibration says: how often the instrument was right about planted truth, and how often it saw what is not there."""
+
+from typing import TYPE_CHECKING
+
+from pbb_probe.calibration.planted import DIFFERENT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.05
+
+
+def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.DataFrame":
+    """Counts with their exact 95 % intervals (Clopper and Pearson 1934).
+
+    Args:
+        designs: of `try_design`, with the columns `design` and `decoys` (their names, joined by commas).
+        nulls: of `null_comparisons`.
+
+    Returns:
+        A row a question: `part` (planted or null), `question`, `count` of `n`, `share` with `lower` and `upper`, and
+        `wanted`, the share of a perfect instrument.
+    """
+    import pandas as pd
+
+    rows = []
+
+    def ask(part: str, question: str, right: "pd.Series", wanted: float) -> None:
+        if len(right):
+            rows.append({"part": part, "question": question, **_proportion(right), "wanted": wanted})
+
+    exact = {way: _same(designs["layer"], designs[f"{way}_layer"]) for way in ("used", "read", "lens")}
+    whole = designs.assign(right=exact["used"]).groupby("design")["right"].all()
+    ask("planted", "designs in which use names every planted block", whole, 1.0)
+    for way, words in (("used", "use"), ("read", "probes"), ("lens", "logit lens")):
+        for variable, of in designs.groupby("variable", sort=False):
+            if way == "used" or (variable != "input" and (way == "read" or variable == "output")):
+                ask("planted", f"{words} name the block of {variable}", exact[way][of.index], 1.0)
+    groups = designs.drop_duplicates(["design", "group"])
+    for kind, of in groups.groupby("evaluation", sort=False):
+        ask("planted", f"evaluation named: {kind}", of["evaluation"] == of["found_evaluation"], 1.0)
+    models = designs.drop_duplicates("design")
+    differ = models["decoys"].map(lambda names: bool(set(names.split(", ")) & set(DIFFERENT)))
+    reported = models["p"] < ALPHA
+    ask("planted", "groups differ: reported", reported[differ], 1.0)
+    ask("planted", "groups do not differ: difference reported", reported[~differ], 0.0)
+    splits = nulls[nulls["split"] >= 0]
+    ask("null", "difference reported, all comparisons", splits["p"] < ALPHA, ALPHA)
+    for (data, measure), of in splits.groupby(["data", "measure"], sort=False):
+        ask("null", f"difference reported: {data}, {measure}", of["p"] < ALPHA, ALPHA)
+    ask("null", "the same, were prompts the unit and not programs", splits["p_of_rows"] < ALPHA, ALPHA)
+    for (data, measure), of in nulls[nulls["split"] < 0].groupby(["data", "measure"], sort=False):
+        each = [found for row in of.itertuples() for found in [True] * int(row.found) + [False] * int(row.n - row.found)]
+        ask("null", f"a variable located: {data}, {measure}", pd.Series(each), 0.0)
+    return pd.DataFrame(rows)
+
+
+def _same(planted: "pd.Series", found: "pd.Series") -> "pd.Series":
+    """The same block, or none in both."""
+    return (planted == found) | (planted.isna() & found.isna())
+
+
+def _proportion(right: "pd.Series") -> dict[str, float]:
+    from scipy.stats import binomtest
+
+    count, n = int(right.sum()), len(right)
+    bounds = binomtest(count, n).proportion_ci()
+    return {"count": count, "n": n, "share": count / n, "lower": bounds.low, "upper": bounds.high}

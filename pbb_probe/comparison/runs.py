@@ -1,0 +1,134 @@
+"""Several runs at once: what was measured in each, row by row, so that seeds are pooled and conditions are compared."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pbb_probe.comparison.layers import recovery_or_nothing
+from pbb_probe.comparison.statistics import compare_groups
+from pbb_probe.comparison.transfer import flat_places
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.store import Run, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+Measure = Literal["probes", "lens", "transfer", "recovery_program", "recovery_input"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+LABELS = ("run", "group", "program", "steps", "correct", "weight")
+"""Coordinates of the rows that every measure has."""
+
+
+def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.DataArray":
+    """What was measured in each of several runs, as one array.
+
+    Args:
+        runs: by a name of the run, such as its seed.
+        measure: `probes` (correct or not), `lens` (correct or not), `transfer` (does the pair follow the hypothesis; the
+            patched run), `recovery_program` and `recovery_input` (recovery with that swapped).
+
+    Returns:
+        (places..., row), with coordinates of the rows: run, group, program, steps, correct (of pairs: both unpatched runs
+        are answered right), weight (ones but for recovery, as `compare_groups` takes it), and the facts of the program
+        in the corpus, such as op_1.
+
+    Raises:
+        PbbError: an unknown measure, no run, or a run that lacks it.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if measure not in MEASURES:
+        raise PbbError(f"Unknown measure {measure!r}: choose from {', '.join(MEASURES)}.")
+    if not runs:
+        raise PbbError("There are no runs: give at least one.")
+    parts, tables = [], []
+    for name, given in runs.items():
+        run = given if isinstance(given, Run) else open_run(given)
+        facts = pd.DataFrame(
+            [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.path / "corpus").entries]
+        )
+        for values, labels in _measured(run, measure):
+            tables.append(labels.drop(columns="steps", errors="ignore").merge(facts, how="left").assign(run=name))
+            bare = values.drop_vars([c for c in values.coords if values[c].dims == (values.dims[-1],)])
+            parts.append(bare.rename({values.dims[-1]: "row"}))
+    table = pd.concat(tables, ignore_index=True)
+    joined = xr.concat(parts, "row", join="outer")
+    return joined.assign_coords({name: ("row", table[name].to_numpy()) for name in table})
+
+
+def compare_runs(
+    first: "Mapping[str, str | Path | Run]",
+    second: "Mapping[str, str | Path | Run]",
+    measure: Measure,
+    names: tuple[str, str] = ("first", "second"),
+    group: str = "without_io",
+    correct: bool = True,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """`compare_groups` of two conditions, such as two curricula, each of one or several runs.
+
+    Args:
+        first: runs of one condition by name.
+        second: those of the other.
+        measure: as in `gather`.
+        names: of the conditions, in the columns of the table.
+        group: whose programs are compared; both groups are not.
+        correct: only what was answered right.
+        settings: those of `compare_groups`. With several runs in each condition these are what is resampled, and their
+            programs within them; with one run in each it is programs, and nothing is said of other finetunings.
+
+    Returns:
+        A row a place: its coordinates, then the columns of `compare_groups`.
+    """
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+    if group not in GROUPS:
+        raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
+    conditions = zip(names, (first, second), strict=True)
+    arrays = [
+        gather({f"{name} {run}": path for run, path in runs.items()}, measure).assign_coords(condition=name)
+        for name, runs in conditions
+    ]
+    both = xr.concat(arrays, "row", join="outer", coords="all")
+    chosen = both.isel(row=(both["group"] == group) & (both["correct"].astype(bool) | (not correct)))
+    places = flat_places(chosen, "row")
+    several = min(len(first), len(second)) > 1
+    table = compare_groups(
+        places,
+        group=places["condition"].values.tolist(),
+        clusters=[f"{run} {program}" for run, program in zip(places["run"].values, places["program"].values, strict=True)],
+        weights=places["weight"].values.tolist(),
+        models=places["run"].values.tolist() if several else None,
+        **settings,
+    )
+    where = pd.DataFrame({name: places[name].values for name in both.dims if name != "row"})
+    return pd.concat([where, table.drop(columns="place")], axis=1)
+
+
+def _measured(run: Run, measure: Measure):
+    """Values (places..., row) and the labels of the rows, one or two parts a run."""
+    import numpy as np
+    import pandas as pd
+
+    if measure in ("probes", "lens"):
+        labels = run.table("probing/prompts").assign(weight=1.0)[["program", "group", "correct", "weight"]]
+        yield run.array(f"probing/{measure}")["correct"], labels
+        return
+    for group in GROUPS:
+        if measure == "transfer":
+            found = run.array(f"transfer/{group}")
+            patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
+            right = found["base_correct"].values.astype(bool) & found["source_correct"].values.astype(bool)
+            labels = pd.DataFrame({"program": found["program"].values, "group": group, "correct": right, "weight": 1.0})
+            yield patched.to_array("site").transpose("site", ..., "pair"), labels
+        else:
+            name = f"patching/{measure.removeprefix('recovery_')}_{group}"
+            recovered = recovery_or_nothing(run.array(name))
+            labels = run.table(name)[["program", "group", "correct"]]
+            labels["weight"] = np.asarray(recovered["weight"].values, float)
+            yield recovered.to_array("site").transpose("site", ..., "pair"), labels
