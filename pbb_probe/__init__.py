@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pbb_probe.comparison.behaviour import accuracy_table
     from pbb_probe.comparison.brewing import brewing_measures, brewing_table
-    from pbb_probe.comparison.locate import locate
+    from pbb_probe.comparison.locate import locate, locate_difference
+    from pbb_probe.comparison.matching import matched_rows
     from pbb_probe.comparison.nodes import by_node
     from pbb_probe.comparison.probes import probe_table
     from pbb_probe.comparison.recovery import recovery_table
@@ -93,6 +94,7 @@ _HOME = {
     "line_targets": "programs.targets",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
+    "locate_difference": "comparison.locate",
     "log_prob": "patching.metrics",
     "log_prob_difference": "patching.metrics",
     "logit_difference": "patching.metrics",
@@ -100,6 +102,7 @@ _HOME = {
     "make_pairs": "patching.pairs",
     "make_prompts": "hooking.prompts",
     "make_transfer_pairs": "patching.transfer_pairs",
+    "matched_rows": "comparison.matching",
     "negative_kl": "patching.metrics",
     "open_capture": "hooking.shards",
     "patch_sweep": "patching.sweep",
@@ -159,6 +162,7 @@ __all__ = [
     "line_targets",
     "load_model",
     "locate",
+    "locate_difference",
     "log_prob",
     "log_prob_difference",
     "logit_difference",
@@ -166,6 +170,7 @@ __all__ = [
     "make_pairs",
     "make_prompts",
     "make_transfer_pairs",
+    "matched_rows",
     "negative_kl",
     "open_capture",
     "patch_sweep",
