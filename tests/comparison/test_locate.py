@@ -136,10 +136,24 @@ def test_other_dimensions_are_located_one_by_one_wherever_the_layer_stands():
 def test_models_that_disagree_span_the_interval():
     # resamples of models: early twice (1/4), one of each (1/2), late twice (1/4); all programs of a model agree
     early, late = [0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]
-    values = curves(early, early, late, late)
-    row = found(values, clusters=list("pqpq"), models=list("xxyy"))
-    assert (row["layer"], row["lower"], row["upper"], row["clusters"], row["models"]) == (1, 1, 3, 4, 2)
-    assert found(values, clusters=list("pppp"), models=list("xxxx"))["upper"] == 1
+    values = curves(*[early] * 4, *[late] * 4)
+    row = found(values, clusters=list("pqrspqrs"), models=list("xxxxyyyy"), threshold=0.9)
+    assert (row["layer"], row["lower"], row["upper"], row["clusters"], row["models"]) == (3, 1, 3, 8, 2)
+    row = found(values, threshold=0.9)  # of 8 programs hardly ever are all early
+    assert (row["layer"], row["lower"], row["upper"], row["clusters"]) == (3, 3, 3, 8)
+
+
+def test_a_weight_is_as_so_many_equal_rows():
+    group = np.repeat(["a", "b"], 10)
+    values, times = steps(8, 20, later=group == "b"), np.random.default_rng(10).integers(1, 6, size=20)
+    for function in (locate, locate_difference):
+        weighted = function(values * times, group=group, clusters=range(20), weights=times, draws=300)
+        often = np.repeat(np.arange(20), times)
+        repeated = function(values.isel(prompt=often), group=group[often], clusters=often, draws=300)
+        n = [column for column in repeated if column.split("_")[0] == "n"]
+        assert weighted.drop(columns=n).equals(repeated.drop(columns=n))
+        unweighted = function(values, group=group, clusters=range(20), draws=300)
+        assert not weighted.equals(unweighted)  # or weights would not matter here
 
 
 def test_a_difference_of_layers_by_counted_resamples():

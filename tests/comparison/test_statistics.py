@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pbb_probe.comparison.pvalues import holm
+from pbb_probe.comparison.pvalues import equivalence_p, holm
 from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
 from pbb_probe.errors import PbbError
 
@@ -331,6 +331,13 @@ def test_equivalence_needs_values_on_both_sides_and_resamples_that_have_them():
     assert list(table["p_equivalent"]) == pytest.approx([1 / 5000, 8 / 27, NAN], abs=0.02, nan_ok=True)
     assert table["p_equivalent"].iloc[0] == 1 / 5000
     assert list(table["equivalent"]) == [True, False, False]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_resample_at_the_margin_or_without_a_difference_is_beyond_it_on_either_side(sign: float):
+    drawn = sign * np.array([[0.0], [0.5], [1.0], [2.0], [NAN]])
+    assert list(equivalence_p(np.array([0.0]), drawn, margin=1.0)) == [(1 + 3) / (1 + 5)]
+    assert np.isnan(equivalence_p(np.array([NAN]), drawn, margin=1.0)).all()
 
 
 @pytest.mark.parametrize(
