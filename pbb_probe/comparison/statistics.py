@@ -141,8 +141,8 @@ def compare_groups(
 ) -> "pd.DataFrame":
     """Two groups side by side at every place.
 
-    Intervals say what to expect of other programs than these; p, how often chance would part these programs into
-    groups as far apart. With `models`, intervals are also for other finetunings, and p still is for these models.
+    Intervals say what to expect of other programs than these, and with `models` of other finetunings, too; p says how
+    often chance would part these very programs, or models, into groups as far apart.
 
     Models that hold both groups are drawn with both; models that hold one group only are drawn among their like, so
     that groups of runs are resampled apart. Likewise for p: groups of clusters are permuted within each model, and the
