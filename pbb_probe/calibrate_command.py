@@ -28,7 +28,7 @@ class CalibrateConfig:
     seed: int = 0
     """Of designs, models and divisions."""
     out: str = "calibration"
-    """Directory for designs.csv (each planted block and what was found), nulls.csv and calibration.csv (the summary)."""
+    """Directory for designs.csv (planted blocks and what was found), nulls.csv and calibration.csv (the summary)."""
 
     def __post_init__(self) -> None:
         if min(self.designs, self.null_models, self.splits) < 1:
@@ -55,9 +55,13 @@ def calibrate(config: CalibrateConfig) -> None:
     kinds = [(data, config.seed * 1000 + k) for data in NULL_DATA for k in range(config.null_models)]
     with tqdm(total=len(designs) + len(kinds), desc="calibrating", unit="model") as progress:
         for i, design in enumerate(designs):
-            made = kept(f"design_{i}", lambda design=design: try_design(design, config.instrument), design=asdict(design))
+            made = kept(
+                f"design_{i}", lambda design=design: try_design(design, config.instrument), design=asdict(design)
+            )
             named = {name: value for name, value in asdict(design).items() if name != "output"}
-            words = {name: ", ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in named.items()}
+            words = {
+                name: ", ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in named.items()
+            }
             tables.append(made.assign(design=i, **words))
             progress.update()
         for data, seed in kinds:

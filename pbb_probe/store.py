@@ -96,7 +96,9 @@ class Run:
     def _file(self, name: str, suffix: str) -> Path:
         path = self.path / f"{name}{suffix}"
         if not path.is_file():
-            there = sorted(str(other.relative_to(self.path).with_suffix("")) for other in self.path.glob(f"*/**/*{suffix}"))
+            there = sorted(
+                str(other.relative_to(self.path).with_suffix("")) for other in self.path.glob(f"*/**/*{suffix}")
+            )
             raise PbbError(f"The run {self.path} has no {name}{suffix}: it has {', '.join(there) or 'none'}.")
         return path
 

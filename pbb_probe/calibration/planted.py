@@ -154,7 +154,9 @@ def check_design(
     if "composed" in decoys and set(decoys) & {"early_state", "twice", "lookup"}:
         raise PbbError("composed leaves no steps and states: take early_state, twice and lookup away.")
     if "composed" in decoys and not states:
-        raise PbbError("A single step leaves nothing to compose: give `states` a block, whose number counts, not where.")
+        raise PbbError(
+            "A single step leaves nothing to compose: give `states` a block, whose number counts, not where."
+        )
     if set(DIFFERENT) <= set(decoys):
         raise PbbError("later and lookup both say how without_io programs are evaluated: take one away.")
     evaluation: Evaluation = "compiled" if "composed" in decoys else "step by step" if states else "one step"
@@ -248,13 +250,6 @@ def _set_circuit(wiring: Wiring, circuit: Circuit, programs: dict[str, tuple[Ste
         _compose(wiring, circuit, distinct)
     else:
         _take_steps(wiring, circuit, distinct)
-    if "early_output" in circuit.decoys:
-        for steps in distinct if circuit.evaluation != "compiled" else ():
-            for x in VALUES:
-                reads = [*_steps(circuit, steps), ("input", x)]
-                _add(wiring, circuit, circuit.ready, reads, ("early output", _run(steps, x)), keep=True)
-        if circuit.evaluation == "compiled":
-            _read_table(wiring, circuit, circuit.ready, "early output")
 
 
 def _take_steps(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...]]) -> None:
@@ -272,6 +267,9 @@ def _take_steps(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...
                 if again:
                     there = tuple((chain[1], other) for other in VALUES)
                     wiring.units[layer + 1].append(Unit(tuple(reads), {(chain[1], after): 1.0}, shuns=there))
+    for steps, x in itertools.product(distinct, VALUES) if "early_output" in circuit.decoys else ():
+        reads = [*_steps(circuit, steps), ("input", x)]
+        _add(wiring, circuit, circuit.ready, reads, ("early output", _run(steps, x)), keep=True)
 
 
 def _compose(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...]]) -> None:
@@ -281,6 +279,8 @@ def _compose(wiring: Wiring, circuit: Circuit, distinct: list[tuple[Step, ...]])
         table = {("table", (x, _run(steps, x))): 1.0 for x in VALUES}
         wiring.units[circuit.retrieve - 1].append(Unit(tuple(reads), table | dict.fromkeys(reads, -1.0)))
     _read_table(wiring, circuit, circuit.output, "output")
+    if "early_output" in circuit.decoys:
+        _read_table(wiring, circuit, circuit.ready, "early output")
 
 
 def _read_table(wiring: Wiring, circuit: Circuit, layer: int, what: str) -> None:

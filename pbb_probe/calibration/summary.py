@@ -1,4 +1,4 @@
-"""What calibration says: how often the instrument was right about planted truth, and how often it saw what is not there."""
+"""What calibration says: how often planted truth was found, and how often something that is not there."""
 
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,9 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
         ask("null", f"difference reported: {data}, {measure}", of["p"] < ALPHA, ALPHA)
     ask("null", "the same, were prompts the unit and not programs", splits["p_of_rows"] < ALPHA, ALPHA)
     for (data, measure), of in nulls[nulls["split"] < 0].groupby(["data", "measure"], sort=False):
-        each = [found for row in of.itertuples() for found in [True] * int(row.found) + [False] * int(row.n - row.found)]
+        each = [
+            found for row in of.itertuples() for found in [True] * int(row.found) + [False] * int(row.n - row.found)
+        ]
         ask("null", f"a variable located: {data}, {measure}", pd.Series(each), 0.0)
     return pd.DataFrame(rows)
 

@@ -108,7 +108,9 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     hf_model, tokenizer, corpus, truth = planted_model(**asdict(design), d_model=D_MODEL)
     model = load_model(hf_model, tokenizer)
     settings: dict[str, Any] = {"draws": instrument.draws, "seed": design.seed}
-    carried = {group: _carried(model, corpus, group, instrument, design.seed) for group in GROUPS}
+    carried: dict[str, xr.Dataset] = {
+        group: _carried(model, corpus, group, instrument, design.seed) for group in GROUPS
+    }
     parts = [located_use(found, ["group"], threshold=instrument.threshold, **settings) for found in carried.values()]
     used = pd.concat(parts, ignore_index=True)
     prompts, acts = _activations(model, corpus, instrument, design.seed)
@@ -148,7 +150,9 @@ def null_comparisons(data: NullData, splits: int, instrument: Instrument, seed: 
 
     from pbb_probe.hooking.load import load_model, untrained_model
 
-    hf_model, tokenizer, corpus, _ = planted_model(where="name", noise=NOISE, n_programs=120, d_model=D_MODEL, seed=seed)
+    hf_model, tokenizer, corpus, _ = planted_model(
+        where="name", noise=NOISE, n_programs=120, d_model=D_MODEL, seed=seed
+    )
     model = load_model(hf_model, tokenizer)
     if data == "untrained":
         model = untrained_model(model, seed)

@@ -110,7 +110,12 @@ class Wiring:
         for word, feature in self.says.items():
             model.lm_head.weight[words[word]] = along({feature: LOGIT})
         for layer, block in enumerate(model.model.layers):
-            _set_attention(block.self_attn, [self.moves.get((layer, source), []) for source in ("name", "input")], self.inputs, along)
+            _set_attention(
+                block.self_attn,
+                [self.moves.get((layer, source), []) for source in ("name", "input")],
+                self.inputs,
+                along,
+            )
             _set_mlp(block.mlp, self.units.get(layer, []), along)
         return model
 

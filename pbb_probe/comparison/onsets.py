@@ -23,7 +23,6 @@ from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import SHUFFLED
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -78,11 +77,13 @@ def located_use(
             there = [site for site in sites if site in some]
             if not there or role not in some["role"]:
                 continue
-            values = some[there].sel(role=role, hypothesis=hypothesis).to_array("site").transpose("site", "layer", "pair")
+            values = (
+                some[there].sel(role=role, hypothesis=hypothesis).to_array("site").transpose("site", "layer", "pair")
+            )
             values = values.isel(pair=values.notnull().all(["site", "layer"]).values)
             if not values.sizes["pair"]:
                 continue  # programs of one step have no state
-            found = _located(values, values[cluster].values, threshold, edge, settings)
+            found = _located(values, values[cluster].values.tolist(), threshold, edge, settings)
             rows.append({**kind, "variable": variable, "role": role, "edge": edge, **found})
     return pd.DataFrame(rows)
 
@@ -145,7 +146,7 @@ def located_lens(
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The same by the logit lens: `looked` is from `lens` with variables and, prefixed `SHUFFLED`, `shuffled_values`."""
+    """The same by the logit lens: `looked` is from `lens`, of variables and, prefixed `SHUFFLED`, `shuffled_values`."""
     import pandas as pd
 
     names = [name for name in looked["variable"].values.tolist() if not name.startswith(SHUFFLED)]
@@ -166,7 +167,10 @@ def located_lens(
 
 
 def side_by_side(
-    used: "pd.DataFrame", read: "pd.DataFrame", lens: "pd.DataFrame | None" = None, by: Sequence[str] = ("group", "steps")
+    used: "pd.DataFrame",
+    read: "pd.DataFrame",
+    lens: "pd.DataFrame | None" = None,
+    by: Sequence[str] = ("group", "steps"),
 ) -> "pd.DataFrame":
     """A row a kind and variable: where it is used, where a probe reads it, where the lens does, and `agreement`.
 
@@ -177,7 +181,9 @@ def side_by_side(
     numbers = ["layer", "lower", "upper", "peak", "n"]
     read = read[read["role"] == "answer"]
     parts = {"used": used, "read": read, "lens": lens}
-    tables = [table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None]
+    tables = [
+        table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
+    ]
     both = tables[0].join(tables[1:], how="outer", sort=False)
     order = {name: i for i, name in enumerate(dict.fromkeys(used["variable"]))}
     both = both[[variable in order for variable in both.index.get_level_values("variable")]].reset_index()
@@ -217,9 +223,11 @@ def _located(
     values: "xr.DataArray", clusters: Sequence[Hashable], threshold: float, edge: Edge, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """The row of `locate` for values (site, layer, row), at each layer of the site whose mean is the largest."""
-    means = values.mean(values.dims[-1])
+    means = values.mean(str(values.dims[-1]))
     best = values.isel(site=means.argmax("site")).transpose("layer", ...)
-    table = locate(best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings)
+    table = locate(
+        best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings
+    )
     return {**table.drop(columns="group").iloc[0].to_dict(), "peak": float(means.max())}
 
 

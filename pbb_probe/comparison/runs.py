@@ -26,13 +26,13 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
 
     Args:
         runs: by a name of the run, such as its seed.
-        measure: `probes` (correct or not), `lens` (correct or not), `transfer` (does the pair follow the hypothesis; the
-            patched run), `recovery_program` and `recovery_input` (recovery with that swapped).
+        measure: `probes` and `lens` (right or not), `transfer` (is the hypothesis followed, in the patched run), or
+            `recovery_program` and `recovery_input` (recovery with that swapped).
 
     Returns:
-        (places..., row), with coordinates of the rows: run, group, program, steps, correct (of pairs: both unpatched runs
-        are answered right), weight (ones but for recovery, as `compare_groups` takes it), and the facts of the program
-        in the corpus, such as op_1.
+        (places..., row), with coordinates of the rows: run, group, program, steps, correct (of pairs: both unpatched
+        runs are answered right), weight (ones but for recovery, as `compare_groups` takes it), and the facts of the
+        program in the corpus, such as op_1.
 
     Raises:
         PbbError: an unknown measure, no run, or a run that lacks it.
@@ -83,7 +83,6 @@ def compare_runs(
     Returns:
         A row a place: its coordinates, then the columns of `compare_groups`.
     """
-    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -101,7 +100,9 @@ def compare_runs(
     table = compare_groups(
         places,
         group=places["condition"].values.tolist(),
-        clusters=[f"{run} {program}" for run, program in zip(places["run"].values, places["program"].values, strict=True)],
+        clusters=[
+            f"{run} {program}" for run, program in zip(places["run"].values, places["program"].values, strict=True)
+        ],
         weights=places["weight"].values.tolist(),
         models=places["run"].values.tolist() if several else None,
         **settings,

@@ -1,11 +1,24 @@
 """Means with intervals, and differences of groups with p values, where the unit that varies is the program.
 
-Calls of one program are not independent, so whole programs are resampled and relabelled, never single rows.
+Calls of one program are not independent, so whole programs are resampled and relabelled, never single rows. Nor are
+programs of one finetuned model, so where there are several, models are resampled first and their programs within them.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pbb_probe.comparison.pvalues import centred, equivalence_p, holm, permutation_p
+from pbb_probe.comparison.resampling import (
+    bootstrap_groups,
+    bootstrap_means,
+    cluster_sums,
+    numbered,
+    percentiles,
+    read_rows,
+    relabelled_means,
+    two_groups,
+    weighted_mean,
+)
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
@@ -13,9 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-CONFIDENCE = 0.95
 AT_ONCE = 1000
 """Places bootstrapped together; more would need much memory."""
+
+EQUIVALENT_BELOW = 0.05
 
 
 class Interval(NamedTuple):
@@ -32,6 +46,7 @@ def cluster_bootstrap(
     draws: int = 10_000,
     seed: int = 0,
     weights: "np.ndarray | None" = None,
+    models: Sequence[Hashable] | None = None,
 ) -> Interval:
     """The mean over the last axis with a percentile interval from resampling whole clusters.
 
@@ -41,14 +56,15 @@ def cluster_bootstrap(
         draws: resamples.
         seed: of the resamples.
         weights: those of `compare_groups` [row].
+        models: those of `compare_groups` [row].
 
     Raises:
-        PbbError: no rows, or lengths that differ.
+        PbbError: no rows, lengths that differ, or a row without a cluster or a model.
     """
     import numpy as np
 
     values = np.asarray(values, dtype=float)
-    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed), weights)
+    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed), weights, models)
     return Interval(weighted_mean(values, 1.0 if weights is None else weights), *percentiles(means))
 
 
@@ -58,6 +74,7 @@ def interval_table(
     weights: "np.ndarray | None" = None,
     draws: int = 10_000,
     seed: int = 0,
+    models: Sequence[Hashable] | None = None,
 ) -> "pd.DataFrame":
     """Every place's mean with its interval from resampling whole clusters.
 
@@ -67,25 +84,35 @@ def interval_table(
         weights: those of `compare_groups` [row].
         draws: resamples.
         seed: of the resamples.
+        models: those of `compare_groups` [row].
 
     Returns:
         A row for each combination of the dimensions but the last in which there is a value: `mean` with `lower` and
-        `upper`, `n` rows and `clusters`.
+        `upper`, `n` rows and `clusters`, and `models` where they are given.
     """
     import numpy as np
-    import pandas as pd
 
-    dims = values.dims[:-1]
     flat = values.values.reshape(-1, values.shape[-1])
     there = np.isfinite(flat)
-    table = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
-    members = pd.get_dummies(pd.Series(list(clusters)), dtype=int).to_numpy()
-    counts = {"n": there.sum(axis=1), "clusters": (there.astype(int) @ members > 0).sum(axis=1)}
+    cluster, model = numbered(flat.shape[1], clusters, models)
+    held = cluster_sums(there.astype(float), cluster, np.ones(len(cluster)))[0] > 0  # [cluster, place]
+    counts = {"n": there.sum(axis=1), "clusters": held.sum(axis=0)}
+    if models is not None:
+        counts["models"] = np.sum([held[model == one].any(axis=0) for one in range(model.max() + 1)], axis=0)
     flat = flat[known := there.any(axis=1)]
     parts = [flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE)]
-    bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights)) for part in parts]
+    bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights, models)) for part in parts]
     found = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
-    return table.assign(**counts)[known].reset_index(drop=True).assign(**found)
+    return places(values, values.dims[:-1]).assign(**counts)[known].reset_index(drop=True).assign(**found)
+
+
+def places(values: "xr.DataArray", dims: Sequence[Hashable]) -> "pd.DataFrame":
+    """A row for each combination of some dimensions' coordinates, the last changing fastest; one row without any."""
+    import pandas as pd
+
+    if not dims:
+        return pd.DataFrame(index=[0])
+    return pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
 
 
 def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndarray]]":
@@ -106,10 +133,24 @@ def compare_groups(
     group: Sequence[Hashable],
     clusters: Sequence[Hashable],
     weights: Sequence[float] | None = None,
+    models: Sequence[Hashable] | None = None,
+    margin: float | None = None,
+    adjust: Literal["max_t", "holm"] = "max_t",
     draws: int = 10_000,
     seed: int = 0,
 ) -> "pd.DataFrame":
     """Two groups side by side at every place.
+
+    Intervals say what to expect of other programs than these, and with `models` of other finetunings, too; p says how
+    often chance would part these very programs, or models, into groups as far apart.
+
+    Models that hold both groups are drawn with both; models that hold one group only are drawn among their like, so
+    that groups of runs are resampled apart. Likewise for p: groups of clusters are permuted within each model, and the
+    difference is taken from its mean over all permutations, which is not zero where models differ both in level and in
+    their shares of the groups. Where no model holds both groups, it is whole models that are permuted, in all ways if
+    these are no more than the draws: 3 models against 3 cannot have a p below 0.1, 5 against 5 none below 0.008.
+    Percentile intervals over few models are too narrow: resampling 5 models understates their variance by a fifth, and
+    a normal quantile stands in for that of t with 4 degrees of freedom; with one model that variance is left out.
 
     Args:
         values: (..., row), the last dimension being prompts or pairs; NaN counts as missing.
@@ -117,123 +158,60 @@ def compare_groups(
         clusters: what each row belongs to [row]; a cluster lies in one group.
         weights: the mean of rows is the sum of their values over the sum of their weights [row]; ones when None. With
             the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
+        models: the finetuned model (the seed) of each row [row]; one for all when None. Models are drawn with
+            replacement, and then clusters within each. A name that two models share is two clusters, taken as
+            independent: give models programs of their own, or what these have in common is not in the interval.
+        margin: the smallest difference that would matter, in the unit of the values; tested when given.
+        adjust: of p for all rows of the table: `max_t` (Westfall and Young 1993) allows for how places go together,
+            `holm` (1979) for any way that they may.
         draws: bootstrap resamples, and permutations.
         seed: of both.
 
     Returns:
         A row for each combination of the other dimensions: `mean_<group>` with `lower_`, `upper_` and the number of
-        rows `n_` and of clusters `clusters_` of both groups; `difference` with `lower` and `upper` from the cluster
-        bootstrap; `p` from permuting the groups of whole clusters (two-sided), and `p_adjusted` for all rows of the
-        table (max-T, Westfall and Young 1993).
+        rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of both groups;
+        `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the groups of whole
+        clusters (two-sided), and `p_adjusted` for all rows of the table. With a margin, `p_equivalent` is that of two
+        one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the
+        same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds
+        of several places at once if it holds of each, without adjustment (intersection-union test).
 
     Raises:
-        PbbError: not two groups, lengths that differ, or a cluster in both groups.
+        PbbError: not two groups, lengths that differ, a cluster in both groups, a row without a cluster or a model, a
+            margin that is not above zero, or an unknown adjustment.
     """
     import numpy as np
-    import pandas as pd
 
-    labels = np.asarray(list(group))
-    names = sorted(set(labels.tolist()))
-    codes = pd.factorize(pd.Series(list(clusters)))[0]
-    n_rows = values.shape[-1]
-    weight = np.ones(n_rows) if weights is None else np.asarray(list(weights), dtype=float)
-    if not n_rows == len(labels) == len(codes) == len(weight):
-        raise PbbError(
-            f"There are {n_rows} rows, {len(labels)} groups, {len(codes)} clusters and {len(weight)} weights: "
-            "these must be equal."
-        )
-    if len(names) != 2:
-        raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
-    of_cluster = pd.Series(labels).groupby(codes).unique()
-    if (of_cluster.str.len() > 1).any():
-        raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
+    if margin is not None and not margin > 0:
+        raise PbbError(f"The margin is {margin}: give the smallest difference that would matter, above zero.")
+    if adjust not in ("max_t", "holm"):
+        raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
+    rows = read_rows(values.shape[-1], group, clusters, weights, models)
+    names, first = two_groups(rows)
 
-    flat = np.asarray(values, dtype=float).reshape(-1, n_rows)
-    dims = values.dims[:-1]
-    index = pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
+    flat = np.asarray(values, dtype=float).reshape(-1, len(rows.labels))
+    table = places(values, values.dims[:-1])
     rng = np.random.default_rng(seed)
-    resampled = []
-    for name in names:
-        rows = labels == name
-        means = bootstrap_means(flat[:, rows], codes[rows], draws, rng, weight[rows])
-        lower, upper = percentiles(means)
-        resampled.append(means)
-        index[f"mean_{name}"] = weighted_mean(flat[:, rows], weight[rows])
-        index[f"lower_{name}"], index[f"upper_{name}"] = lower, upper
-        index[f"n_{name}"] = np.isfinite(flat[:, rows]).sum(axis=1)
-        index[f"clusters_{name}"] = len(set(codes[rows]))
-    difference = index[f"mean_{names[0]}"] - index[f"mean_{names[1]}"]
-    index["difference"] = difference
-    index["lower"], index["upper"] = percentiles(resampled[0] - resampled[1])
+    sums = cluster_sums(flat, rows.cluster, rows.weights)
+    resampled = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
+    for name, means in zip(names, resampled, strict=True):
+        here = rows.labels == name
+        table[f"mean_{name}"] = weighted_mean(flat[:, here], rows.weights[here])
+        table[f"lower_{name}"], table[f"upper_{name}"] = percentiles(means)
+        table[f"n_{name}"] = np.isfinite(flat[:, here]).sum(axis=1)
+        for unit, count in rows.counts(here).items():
+            table[f"{unit}_{name}"] = count
+    observed = (table[f"mean_{names[0]}"] - table[f"mean_{names[1]}"]).to_numpy()
+    table["difference"] = observed
+    table["lower"], table["upper"] = percentiles(resampled[0] - resampled[1])
 
-    sums, counts = _cluster_sums(flat, codes, weight)
-    first = (of_cluster.str[0] == names[0]).to_numpy(float)
-    shuffled = rng.permuted(np.broadcast_to(first, (draws, len(first))), axis=1)  # [draw, cluster]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        null = (shuffled @ sums) / (shuffled @ counts) - ((1 - shuffled) @ sums) / ((1 - shuffled) @ counts)
-    index["p"], index["p_adjusted"] = _permutation_p(difference.to_numpy(), null)
-    return index
-
-
-def _permutation_p(observed: "np.ndarray", null: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """Two-sided p values [place] of differences [place] under relabelings [draw, place], single and by max-T.
-
-    Where there is no difference to test (NaN) there is no p, and relabelings that leave none there do not count.
-    """
-    import numpy as np
-
-    spread = np.nanstd(null, axis=0)
-    spread[spread == 0] = 1.0
-    statistic, extreme = np.abs(observed) / spread, np.abs(null) / spread
-    known = np.isfinite(statistic)
-    at_least = statistic - 1e-12  # equal up to rounding counts as extreme
-    single = (1 + (extreme >= at_least).sum(axis=0)) / (1 + np.isfinite(extreme).sum(axis=0))
-    largest = np.fmax.reduce(extreme[:, known], axis=1, initial=-np.inf)
-    largest = largest[np.isfinite(largest)]
-    adjusted = (1 + (largest[:, None] >= at_least).sum(axis=0)) / (1 + len(largest))
-    return np.where(known, single, np.nan), np.where(known, adjusted, np.nan)
-
-
-def bootstrap_means(
-    values: "np.ndarray", clusters: Sequence[Hashable], draws: int, rng, weights: "np.ndarray | None" = None
-) -> "np.ndarray":
-    """[draw, ...] means of resamples of whole clusters; the weights are those of `compare_groups`."""
-    import numpy as np
-    import pandas as pd
-
-    values = np.asarray(values, dtype=float)
-    codes = pd.factorize(pd.Series(list(clusters)))[0]
-    if not len(codes) or values.shape[-1] != len(codes):
-        raise PbbError(f"There are {values.shape[-1]} rows and {len(codes)} clusters: give a cluster a row, and a row.")
-    weights = np.ones(len(codes)) if weights is None else weights
-    sums, counts = _cluster_sums(values.reshape(-1, len(codes)), codes, weights)
-    n = len(sums)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)  # [draw, cluster]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return ((times @ sums) / (times @ counts)).reshape(draws, *values.shape[:-1])
-
-
-def _cluster_sums(values: "np.ndarray", codes: "np.ndarray", weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """Sums [cluster, place] of the values [place, row] that are not missing, and of their weights."""
-    import numpy as np
-
-    member = np.zeros((codes.max() + 1, len(codes)))
-    member[codes, np.arange(len(codes))] = 1.0
-    return member @ np.nan_to_num(values).T, member @ (np.isfinite(values) * weights).T
-
-
-def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> "np.ndarray":
-    """The sum of the values [..., row] that are not missing over the sum of their weights [row]."""
-    import numpy as np
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(values).sum(axis=-1) / (np.isfinite(values) * weights).sum(axis=-1)
-
-
-def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """The bounds of the 95 % interval over the first axis."""
-    import numpy as np
-
-    tail = 100 * (1 - CONFIDENCE) / 2
-    lower, upper = np.nanpercentile(means, [tail, 100 - tail], axis=0)
-    return lower, upper
+    relabelled = relabelled_means(sums, first, rows.model, draws, rng)
+    null = relabelled[0] - relabelled[1]
+    tested = (observed, null) if rows.model.max() == 0 else centred(observed, null)
+    table["p"], table["p_adjusted"] = permutation_p(*tested)
+    if adjust == "holm":
+        table["p_adjusted"] = holm(table["p"].to_numpy())
+    if margin is not None:
+        table["p_equivalent"] = equivalence_p(observed, resampled[0] - resampled[1], margin)
+        table["equivalent"] = table["p_equivalent"] < EQUIVALENT_BELOW
+    return table

@@ -104,7 +104,9 @@ def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
     """(place, row): every combination of the other dimensions in which there is a value, named by its coordinates."""
     import numpy as np
 
-    stacked = values.stack(place=[name for name in values.dims if name != row], create_index=False).transpose("place", row)
+    stacked = values.stack(place=[name for name in values.dims if name != row], create_index=False).transpose(
+        "place", row
+    )
     some = stacked.isel(place=np.isfinite(stacked.values).any(axis=1))
     return some.assign_coords(place=range(some.sizes["place"]))
 

