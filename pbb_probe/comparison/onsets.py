@@ -14,29 +14,23 @@ What is read need not be used, and what is used may be held in a form that is no
 measure of the output's layer: it succeeds as soon as program and input have arrived, as the blocks above do the rest.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.locate import Edge, locate
+from pbb_probe.comparison.curves import Curve, lens_curves, reading_curves, use_curves
+from pbb_probe.comparison.locate import locate, locate_difference
 from pbb_probe.comparison.statistics import each_kind
-from pbb_probe.errors import PbbError
-from pbb_probe.probing.controls import SHUFFLED
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-STREAM, COMPONENTS = ("resid_pre",), ("attn_out", "mlp_out")
-OF_TOKENS = ("op_", "constant_", "input")
-"""Targets that may stand in the tokens themselves, so that the embedding is no control of them."""
-PROGRAM = "op_1"
-"""What stands for the program where it is read."""
 
 
 def located_use(
     carried: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
     cluster: str = "program",
+    models: str | None = None,
     threshold: float = 0.5,
     **settings: Any,
 ) -> "pd.DataFrame":
@@ -48,44 +42,18 @@ def located_use(
             role is lacking are left out.
         by: coordinates of the pairs whose values get rows of their own.
         cluster: the coordinate that says which pairs belong together.
+        models: the coordinate that says which finetuned model a pair is of, where there are several.
         threshold: share of pairs.
         settings: `draws`, `seed` of `locate`.
 
     Returns:
-        A row a kind and variable: `layer` with `lower`, `upper` and `found` as in `locate`, `peak` (the largest share
-        over the layers, after its control), n pairs and clusters, `role` and `edge`.
+        A row a kind and variable: `role` and `edge`, `layer` with `lower`, `upper` and `found` as in `locate`, `peak`
+        (the largest share over the layers, after its control), n pairs, clusters and models.
 
     Raises:
         PbbError: a coordinate that the pairs do not have.
     """
-    import pandas as pd
-
-    if lacking := [name for name in (*by, cluster) if name not in carried.coords]:
-        raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
-    labels = pd.DataFrame({name: carried[name].values for name in by}, index=range(carried.sizes["pair"]))
-    states = [name for name in carried["hypothesis"].values if name.startswith("state_")]
-    rules: list[tuple[str, Sequence[str], str, str, Edge]] = [
-        ("program", STREAM, "name", "program", "last"),
-        ("input", STREAM, "input", "input", "last"),
-        *((state, COMPONENTS, "answer", state, "once") for state in states),
-        ("output", COMPONENTS, "answer", "everything", "last"),
-    ]
-    rows = []
-    for kind, chosen in each_kind(labels):
-        some = _above_random(carried.isel(pair=chosen))
-        for variable, sites, role, hypothesis, edge in rules:
-            there = [site for site in sites if site in some]
-            if not there or role not in some["role"]:
-                continue
-            values = (
-                some[there].sel(role=role, hypothesis=hypothesis).to_array("site").transpose("site", "layer", "pair")
-            )
-            values = values.isel(pair=values.notnull().all(["site", "layer"]).values)
-            if not values.sizes["pair"]:
-                continue  # programs of one step have no state
-            found = _located(values, values[cluster].values.tolist(), threshold, edge, settings)
-            rows.append({**kind, "variable": variable, "role": role, "edge": edge, **found})
-    return pd.DataFrame(rows)
+    return _located(use_curves(carried, by, cluster, models), threshold, settings)
 
 
 def located_reading(
@@ -93,6 +61,7 @@ def located_reading(
     labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
     cluster: str = "program",
+    models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
@@ -100,9 +69,10 @@ def located_reading(
 
     Args:
         probes: from `fit_probes` with controls; the first of its sites counts.
-        labels: of the same prompts, with the columns `by` and `cluster`.
+        labels: of the same prompts, with the columns `by`, `cluster` and `models`.
         by: columns whose combinations of values get rows of their own.
         cluster: the column that says which prompts belong together.
+        models: the column that says which finetuned model a prompt was given, where there are several.
         margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
             right. The embedding is no control of operations, constants and the input, which may stand in the tokens.
         settings: `draws`, `seed` of `locate`.
@@ -113,29 +83,7 @@ def located_reading(
     Raises:
         PbbError: probes without controls, or a column that the labels do not have.
     """
-    import pandas as pd
-
-    if "control_correct" not in probes:
-        raise PbbError("These probes have no controls: fit them with controls, such as chance and relabelled.")
-    rows = []
-    for kind, chosen in each_kind(_columns(labels, by, cluster)[list(by)]):
-        for target in probes["target"].values.tolist():
-            known = chosen & labels[target].notna().to_numpy()
-            places: list[tuple[str, Edge]] = [("answer", "first")]
-            if target == PROGRAM:
-                places = [("answer", "once"), ("name", "once")]
-            for role, edge in places:
-                if role not in probes["role"] or not known.any():
-                    continue
-                place = probes.sel(target=target, role=role).isel(site=0, prompt=known)
-                controls = place["control_correct"]
-                if target.startswith(OF_TOKENS):
-                    controls = controls.sel(control=controls["control"] != "embedding")
-                gain = _gain(place["correct"], _strongest(controls))
-                found = _located(gain.expand_dims("site"), labels[cluster][known], margin, edge, settings)
-                variable = "program" if target == PROGRAM else target
-                rows.append({**kind, "variable": variable, "role": role, "edge": edge, **found})
-    return pd.DataFrame(rows)
+    return _located(reading_curves(probes, labels, by, cluster, models), margin, settings)
 
 
 def located_lens(
@@ -143,27 +91,47 @@ def located_lens(
     labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
     cluster: str = "program",
+    models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
     """The same by the logit lens: `looked` is from `lens`, of variables and, prefixed `SHUFFLED`, `shuffled_values`."""
-    import pandas as pd
+    return _located(lens_curves(looked, labels, by, cluster, models), margin, settings)
 
-    names = [name for name in looked["variable"].values.tolist() if not name.startswith(SHUFFLED)]
-    if lacking := {SHUFFLED + name for name in names} - set(looked["variable"].values.tolist()):
-        raise PbbError(f"The lens lacks the control {min(lacking)!r}: give it shuffled_values of the variables too.")
-    right = looked["correct"].sel(role="answer")
-    rows = []
-    for kind, chosen in each_kind(_columns(labels, by, cluster)[list(by)]):
-        for name in names:
-            known = chosen & right.sel(variable=name).notnull().all("layer").values
-            if not known.any():
-                continue
-            some = right.isel(prompt=known)
-            gain = _gain(some.sel(variable=name, drop=True), some.sel(variable=SHUFFLED + name, drop=True))
-            found = _located(gain.expand_dims("site"), labels[cluster][known], margin, "first", settings)
-            rows.append({**kind, "variable": name, "role": "answer", "edge": "first", **found})
-    return pd.DataFrame(rows)
+
+def onset_differences(
+    curves: "Iterable[Curve]", threshold: float, margin: float = 0.5, **settings: Any
+) -> "pd.DataFrame":
+    """How many blocks later each variable sets in in one group than in the other.
+
+    Args:
+        curves: from `use_curves`, `reading_curves` or `lens_curves`, by group and whatever else.
+        threshold: as `threshold` of `located_use` or `margin` of `located_reading`.
+        margin: in blocks; groups that differ by less are equivalent.
+        settings: `draws`, `seed` of `locate_difference`.
+
+    Returns:
+        `locate_difference`, a row a variable and kind but for the group, where both groups have it.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    sides: dict[str, list[Curve]] = {}
+    for curve in curves:
+        sides.setdefault(repr({**curve.place, "group": ""}), []).append(curve)
+    tables = []
+    for both in sides.values():
+        if len(both) < 2:
+            continue
+        values = xr.concat([curve.values for curve in both], "row", coords="minimal", compat="override")
+        group = [curve.kind["group"] for curve in both for _ in range(curve.values.sizes["row"])]
+        rows = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
+        table = locate_difference(
+            values, group=group, threshold=threshold, edge=both[0].edge, margin=margin, **rows, **settings
+        )
+        where = {name: value for name, value in both[0].place.items() if name != "group"}
+        tables.append(pd.DataFrame([where]).join(table))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def side_by_side(
@@ -200,43 +168,6 @@ def _agreement(row: dict) -> str:
     return "only used" if used else "only read" if read else "neither"
 
 
-def _above_random(carried: "xr.Dataset") -> "xr.Dataset":
-    if "run" not in carried.dims:
-        return carried
-    patched = carried.sel(run="patched", drop=True)
-    return patched - carried.sel(run="random", drop=True) if "random" in carried["run"] else patched
-
-
-def _strongest(controls: "xr.DataArray") -> "xr.DataArray":
-    """(layer, prompt) of the control that is right most often at each layer."""
-    means = controls.mean("prompt")
-    return controls.sel(control=means.fillna(-1).idxmax("control")).drop_vars("control")
-
-
-def _gain(correct: "xr.DataArray", control: "xr.DataArray") -> "xr.DataArray":
-    """(layer, prompt), whose mean is the gain; 0 where the control is always right."""
-    left = 1 - control.mean("prompt")
-    return ((correct - control) / left.where(left > 0)).fillna(0.0).transpose("layer", "prompt")
-
-
-def _located(
-    values: "xr.DataArray", clusters: Sequence[Hashable], threshold: float, edge: Edge, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The row of `locate` for values (site, layer, row), at each layer of the site whose mean is the largest."""
-    means = values.mean(str(values.dims[-1]))
-    best = values.isel(site=means.argmax("site")).transpose("layer", ...)
-    table = locate(
-        best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings
-    )
-    return {**table.drop(columns="group").iloc[0].to_dict(), "peak": float(means.max())}
-
-
-def _columns(labels: "pd.DataFrame", by: Sequence[str], cluster: str) -> "pd.DataFrame":
-    if lacking := [name for name in (*by, cluster) if name not in labels]:
-        raise PbbError(f"The labels have no column {lacking[0]!r}: {', '.join(map(str, labels.columns))} are there.")
-    return labels
-
-
 def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] = ("group", "steps")) -> "pd.DataFrame":
     """How each kind of programs is evaluated, from `located_use` and `located_reading`: a row a kind, `evaluation`.
 
@@ -261,4 +192,16 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
         else:
             evaluation = "compiled" if len(states) else "one step"
         rows.append({**kind, "evaluation": evaluation})
+    return pd.DataFrame(rows)
+
+
+def _located(curves: Iterable[Curve], threshold: float, settings: dict[str, Any]) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = []
+    for curve in curves:
+        one = [""] * curve.values.sizes["row"]
+        table = locate(curve.values, group=one, threshold=threshold, edge=curve.edge, **curve.rows, **settings)
+        found = table.drop(columns="group").iloc[0].to_dict()
+        rows.append({**curve.place, **found, "peak": float(curve.values.mean("row").max())})
     return pd.DataFrame(rows)
