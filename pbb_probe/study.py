@@ -134,7 +134,12 @@ class StudyConfig:
     draws: int = 10_000
     """Bootstrap resamples and permutations."""
     threshold: float = 0.5
-    """Recovery or probe accuracy at which a variable counts as present when layers are located."""
+    """Recovery, or share of pairs above that with random vectors, from which on a place carries a variable."""
+    margin: float = 0.2
+    """Share of what the strongest control gets wrong and a probe or lens gets right, from which on it reads a variable.
+    """
+    equivalence: float = 0.1
+    """Differences of recovery, accuracy and shares within it count as none, if that can be told."""
 
     def __post_init__(self) -> None:
         get_curriculum(self.curriculum)
@@ -142,6 +147,8 @@ class StudyConfig:
             raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
         if min(self.calls, self.probing.prompts, self.patching.pairs, self.transfer.pairs, self.draws) < 1:
             raise PbbError("calls, prompts, pairs and draws must be at least 1.")
+        if min(self.threshold, self.margin, self.equivalence) <= 0 or max(self.threshold, self.margin) > 1:
+            raise PbbError("threshold and margin are shares above 0 and at most 1, and equivalence is above 0.")
 
 
 class Study:
@@ -246,6 +253,8 @@ class Study:
             interchange,
             draws=config.draws,
             threshold=config.threshold,
+            margin=config.margin,
+            equivalence=config.equivalence,
             **seed,
         )
         step("report", self._report, behaviour, compared, config=asdict(config))
@@ -289,24 +298,27 @@ class Study:
 
     def _compare(self, out: Path) -> None:
         from pbb_probe.comparison.brewing import lens_table, outcome_table
-        from pbb_probe.comparison.layers import located_table, patching_table, probing_table
+        from pbb_probe.comparison.layers import patching_table, probing_table
+        from pbb_probe.comparison.located import located_tables
         from pbb_probe.comparison.probes import across_table, control_table, cosine_table
-        from pbb_probe.comparison.transfer import interchange_table, transfer_table
+        from pbb_probe.comparison.transfer import interchange_table, transfer_difference_table, transfer_table
 
         path = self._path
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
-        probing_table(path / "probing", **settings).to_csv(out / "probing.csv", index=False)
+        within = {"margin": self.config.equivalence} | settings
+        probing_table(path / "probing", **within).to_csv(out / "probing.csv", index=False)
         control_table(path / "probing", **settings).to_csv(out / "probing_controls.csv", index=False)
         across_table(path / "probing", **settings).to_csv(out / "probing_across.csv", index=False)
         lens_table(path / "probing", **settings).to_csv(out / "lens.csv", index=False)
         outcome_table(path / "probing", **settings).to_csv(out / "outcomes.csv", index=False)
         cosine_table(path / "probing").to_csv(out / "cosines.csv", index=False)
-        patching_table(path / "patching", **settings).to_csv(out / "patching.csv", index=False)
+        patching_table(path / "patching", **within).to_csv(out / "patching.csv", index=False)
         transfer_table(path / "transfer", **settings).to_csv(out / "transfer.csv", index=False)
         interchange_table(path / "interchange", **settings).to_csv(out / "interchange.csv", index=False)
-        located_table(path / "probing", path / "patching", self.config.threshold, **settings).to_csv(
-            out / "located.csv", index=False
-        )
+        transfer_difference_table(path / "transfer", **within).to_csv(out / "transfer_differences.csv", index=False)
+        located = located_tables({"": Run(path)}, self.config.threshold, self.config.margin, **settings)
+        for name, table in located.items():
+            table.to_csv(out / f"{name}.csv", index=False)
 
     def _report(self, out: Path) -> None:
         from pbb_probe.views.study_report import write_study_report

@@ -1,7 +1,7 @@
 """What is located: for each kind of rows and each variable, a measure over the layers."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.comparison.locate import Edge
 from pbb_probe.comparison.statistics import each_kind
@@ -9,12 +9,18 @@ from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import SHUFFLED
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
 STREAM, COMPONENTS = ("resid_pre",), ("attn_out", "mlp_out")
-OF_TOKENS = ("op_", "constant_", "input")
-"""Targets that may stand in the tokens themselves, so that the embedding is no control of them."""
+NO_OBJECTION = {
+    "input": ("permutation", "untrained", "base", "relabelled", "embedding"),
+    "op": ("permutation", "embedding"),
+    "constant": ("permutation", "embedding"),
+}
+"""Controls that say nothing against a target: the input stands in its token, and any model may bring it to the answer;
+operations and constants may stand in the name's token, and are the same in all calls of a program."""
 PROGRAM = "op_1"
 """What stands for the program where it is read."""
 
@@ -68,6 +74,27 @@ def use_curves(
                 yield Curve(kind, variable, role, edge, best, _rows(table[known], cluster, models))
 
 
+def patching_curves(
+    recovered: "xr.DataArray",
+    variable: Literal["program", "input"],
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+) -> Iterator[Curve]:
+    """What `located_patching` locates: recovery of the stream at the swapped variable's own place."""
+    import pandas as pd
+
+    role = "input" if variable == "input" else "name"
+    if role not in recovered["role"] or STREAM[0] not in recovered["site"]:
+        return
+    values = recovered.sel(site=STREAM[0], role=role).transpose("layer", "pair").rename(pair="row")
+    names = [name for name in recovered.coords if recovered[name].dims == ("pair",)]
+    table = pd.DataFrame({name: recovered[name].values for name in names})
+    for kind, chosen in each_kind(table[list(by)]):
+        rows = _rows(table[chosen], cluster, models) | {"weights": table["weight"][chosen].tolist()}
+        yield Curve(kind, variable, role, "last", values.isel(row=chosen), rows)
+
+
 def reading_curves(
     probes: "xr.Dataset",
     labels: "pd.DataFrame",
@@ -81,7 +108,7 @@ def reading_curves(
     _check_columns(labels, by, cluster, models)
     for kind, chosen in each_kind(labels[list(by)]):
         for target in probes["target"].values.tolist():
-            known = chosen & labels[target].notna().to_numpy()
+            known = chosen & _apart(labels, target)
             places: list[tuple[str, Edge]] = [("answer", "first")]
             if target == PROGRAM:
                 places = [("answer", "once"), ("name", "once")]
@@ -89,9 +116,8 @@ def reading_curves(
                 if role not in probes["role"] or not known.any():
                     continue
                 place = probes.sel(target=target, role=role).isel(site=0, prompt=known)
-                controls = place["control_correct"]
-                if target.startswith(OF_TOKENS):
-                    controls = controls.sel(control=controls["control"] != "embedding")
+                left_out = NO_OBJECTION.get(target.split("_")[0], ())
+                controls = place["control_correct"].isel(control=~place["control"].isin(left_out))
                 gain = _gain(place["correct"], _strongest(controls))
                 variable = "program" if target == PROGRAM else target
                 yield Curve(kind, variable, role, edge, gain, _rows(labels[known], cluster, models))
@@ -112,12 +138,22 @@ def lens_curves(
     right = looked["correct"].sel(role="answer")
     for kind, chosen in each_kind(labels[list(by)]):
         for name in names:
-            known = chosen & right.sel(variable=name).notnull().all("layer").values
+            known = chosen & _apart(labels, name) & right.sel(variable=name).notnull().all("layer").values
             if not known.any():
                 continue
             some = right.isel(prompt=known)
             gain = _gain(some.sel(variable=name, drop=True), some.sel(variable=SHUFFLED + name, drop=True))
             yield Curve(kind, name, "answer", "first", gain, _rows(labels[known], cluster, models))
+
+
+def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
+    """Prompts [prompt] that have the target, and a state only where it is neither the input nor the output: else one
+    would be read for the other."""
+    known = labels[target].notna()
+    if target.startswith("state_"):
+        for other in ("input", "output"):
+            known &= labels[target] != labels[other] if other in labels else True
+    return known.to_numpy()
 
 
 def _above_random(carried: "xr.Dataset") -> "xr.Dataset":

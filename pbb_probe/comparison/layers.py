@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.locate import Edge, locate
 from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.pairs import SWAPS
@@ -42,7 +41,7 @@ def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
     tables = []
     for swap in SWAPS:
-        for subset, values, pairs in _recoveries(folder, swap):
+        for subset, values, pairs in recoveries(folder, swap):
             table = compare_groups(
                 values,
                 group=pairs["group"],
@@ -54,51 +53,6 @@ def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True)
 
 
-def located_table(probing: Path, patching: Path, threshold: float, **settings: Any) -> "pd.DataFrame":
-    """Where each variable sets in or dies away, a row a variable, place, subset and group.
-
-    By patching: the last layer at whose input the swapped variable still matters at its own place, and the first at
-    whose input the answer position carries it. By probing: the first layer after which the answer position shows a
-    variable.
-    """
-    import pandas as pd
-
-    rows = []
-    for swap in SWAPS:
-        own = "input" if swap == "input" else "name"
-        for subset, values, pairs in _recoveries(patching, swap):
-            places: tuple[tuple[str, Edge], ...] = ((own, "last"), ("answer", "first"))
-            for role, edge in places:
-                if role not in values["role"] or "resid_pre" not in values["site"]:
-                    continue  # not measured in this study
-                found = locate(
-                    values.sel(site="resid_pre", role=role),
-                    group=pairs["group"],
-                    clusters=pairs["program"],
-                    weights=values["weight"].values.tolist(),
-                    threshold=threshold,
-                    edge=edge,
-                    **settings,
-                )
-                rows.append(found.assign(measure="patching", variable=swap, role=role, edge=edge, subset=subset))
-    probes, prompts = _probes(probing)
-    for subset, keep in subsets(prompts["correct"]):
-        for target in probes["target"].values if "answer" in probes["role"] else ():
-            known = keep & prompts[target].notna().to_numpy()
-            values = probes["correct"].isel(site=0, prompt=known).sel(target=target, role="answer")
-            found = locate(
-                values,
-                group=prompts["group"][known],
-                clusters=prompts["program"][known],
-                threshold=threshold,
-                **settings,
-            )
-            rows.append(found.assign(measure="probing", variable=target, role="answer", edge="first", subset=subset))
-    place = ["measure", "variable", "role", "edge", "subset"]
-    table = pd.concat(rows, ignore_index=True)
-    return table[[*place, *table.columns.drop(place)]]
-
-
 def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
     import pandas as pd
     import xarray as xr
@@ -106,7 +60,7 @@ def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
     return xr.load_dataset(folder / "probes.nc"), pd.read_csv(folder / "prompts.csv")
 
 
-def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
+def recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
     """For each subset that both groups have pairs in: its name, recovery (site, role, layer, pair), and the pairs."""
     import pandas as pd
     import xarray as xr

@@ -15,9 +15,9 @@ measure of the output's layer: it succeeds as soon as program and input have arr
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pbb_probe.comparison.curves import Curve, lens_curves, reading_curves, use_curves
+from pbb_probe.comparison.curves import Curve, lens_curves, patching_curves, reading_curves, use_curves
 from pbb_probe.comparison.locate import locate, locate_difference
 from pbb_probe.comparison.statistics import each_kind
 
@@ -74,7 +74,8 @@ def located_reading(
         cluster: the column that says which prompts belong together.
         models: the column that says which finetuned model a prompt was given, where there are several.
         margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
-            right. The embedding is no control of operations, constants and the input, which may stand in the tokens.
+            right. Controls that are no objection to a target are left out (`curves.NO_OBJECTION`), and so are prompts
+            in which a state equals the input or the output.
         settings: `draws`, `seed` of `locate`.
 
     Returns:
@@ -97,6 +98,21 @@ def located_lens(
 ) -> "pd.DataFrame":
     """The same by the logit lens: `looked` is from `lens`, of variables and, prefixed `SHUFFLED`, `shuffled_values`."""
     return _located(lens_curves(looked, labels, by, cluster, models), margin, settings)
+
+
+def located_patching(
+    recovered: "xr.DataArray",
+    variable: Literal["program", "input"],
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+    threshold: float = 0.5,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
+    pair), whose pairs have the coordinates `by`, `cluster`, `models` and `weight`; else as `located_use`.
+    """
+    return _located(patching_curves(recovered, variable, by, cluster, models), threshold, settings)
 
 
 def onset_differences(
@@ -125,7 +141,7 @@ def onset_differences(
             continue
         values = xr.concat([curve.values for curve in both], "row", coords="minimal", compat="override")
         group = [curve.kind["group"] for curve in both for _ in range(curve.values.sizes["row"])]
-        rows = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
+        rows: dict[str, Any] = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
         table = locate_difference(
             values, group=group, threshold=threshold, edge=both[0].edge, margin=margin, **rows, **settings
         )
@@ -138,9 +154,21 @@ def side_by_side(
     used: "pd.DataFrame",
     read: "pd.DataFrame",
     lens: "pd.DataFrame | None" = None,
+    patched: "pd.DataFrame | None" = None,
     by: Sequence[str] = ("group", "steps"),
 ) -> "pd.DataFrame":
     """A row a kind and variable: where it is used, where a probe reads it, where the lens does, and `agreement`.
+
+    Args:
+        used: from `located_use`; its variables are the table's.
+        read: from `located_reading`; what is read at the answer position.
+        lens: from `located_lens`.
+        patched: from `located_patching`.
+        by: the columns that tell kinds apart.
+
+    Returns:
+        The columns `layer`, `lower`, `upper`, `peak` and `n` of each table, prefixed `used_`, `read_`, `lens_`,
+        `patched_`.
 
     `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
     `only read`, `only used` or `neither` where one is not found or both.
@@ -148,7 +176,7 @@ def side_by_side(
     key = [*by, "variable"]
     numbers = ["layer", "lower", "upper", "peak", "n"]
     read = read[read["role"] == "answer"]
-    parts = {"used": used, "read": read, "lens": lens}
+    parts = {"used": used, "read": read, "lens": lens, "patched": patched}
     tables = [
         table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
     ]

@@ -10,6 +10,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -119,6 +120,22 @@ def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return _joined([table for group in GROUPS for table in _by_subset(folder / f"{group}.nc", settings)], [])
 
 
+def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map."""
+    import pandas as pd
+    import xarray as xr
+
+    maps = {group: xr.load_dataset(path) for group in GROUPS if (path := folder / f"{group}.nc").exists()}
+    tables = []
+    for subset in ("all", "correct") if len(maps) == len(GROUPS) else ():
+        some: dict[str, xr.Dataset] = {
+            group: found.isel(pair=_right(found) | (subset == "all")) for group, found in maps.items()
+        }
+        if all(found.sizes["pair"] for found in some.values()):
+            tables.append(transfer_differences(some, **settings).assign(subset=subset))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
+
+
 def interchange_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     """The same of the maps of probes' subspaces, whose `variable` is what the probes read."""
     tables = [
@@ -136,11 +153,15 @@ def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
     if not path.exists():
         return []
     carried = xr.load_dataset(path)
-    right = carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
     return [
         carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
-        for subset, rows in subsets(right)
+        for subset, rows in subsets(_right(carried))
     ]
+
+
+def _right(carried: "xr.Dataset") -> "np.ndarray":
+    """Are both unpatched runs answered right? [pair]"""
+    return carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
 
 
 def _joined(tables: "list[pd.DataFrame]", further: list[str]) -> "pd.DataFrame":
