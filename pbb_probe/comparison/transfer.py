@@ -121,16 +121,20 @@ def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
 
 def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
-    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map."""
+    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map.
+
+    Beside all and correct, `matched` are the pairs whose swapped calls, the source's program on the base's input and
+    the other way round, are answered right too, by the map itself where everything is still at its own place (layer 0):
+    where groups differ in accuracy, a share that is lower for a wrong answer is no difference of places.
+    """
     import pandas as pd
     import xarray as xr
 
     maps = {group: xr.load_dataset(path) for group in GROUPS if (path := folder / f"{group}.nc").exists()}
     tables = []
-    for subset in ("all", "correct") if len(maps) == len(GROUPS) else ():
-        some: dict[str, xr.Dataset] = {
-            group: found.isel(pair=_right(found) | (subset == "all")) for group, found in maps.items()
-        }
+    chosen = {"all": lambda found: found["base_correct"].values >= 0, "correct": _right, "matched": answers_all}
+    for subset, rows in chosen.items() if len(maps) == len(GROUPS) else ():
+        some: dict[str, xr.Dataset] = {group: found.isel(pair=rows(found)) for group, found in maps.items()}
         if all(found.sizes["pair"] for found in some.values()):
             tables.append(transfer_differences(some, **settings).assign(subset=subset))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
@@ -157,6 +161,19 @@ def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
         carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
         for subset, rows in subsets(_right(carried))
     ]
+
+
+def answers_all(carried: "xr.Dataset") -> "np.ndarray":
+    """Are both unpatched runs answered right, and both swapped calls? [pair] False where the map cannot tell."""
+    import numpy as np
+
+    patched = carried.sel(run="patched") if "run" in carried.dims else carried
+    there = "resid_pre" in patched and {"name", "input"} <= set(patched["role"].values) and 0 in patched["layer"]
+    if not there:
+        return np.zeros(carried.sizes["pair"], bool)
+    first = patched["resid_pre"].sel(layer=0)
+    swapped = [first.sel(role=role, hypothesis=what) == 1 for role, what in (("name", "program"), ("input", "input"))]
+    return _right(carried) & np.logical_and(*(one.values for one in swapped))
 
 
 def _right(carried: "xr.Dataset") -> "np.ndarray":

@@ -1,140 +1,164 @@
-"""What a run says in words, generated from its tables; "not found" where nothing clears the bar."""
+"""What a run says in words, generated from its tables; "not found" where behaviour or controls fail."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ALPHA = 0.05
+LEAVES = ("program", "input")
+"""Variables that are located where they leave their own place; others where they come to be."""
+KINDS = {
+    "step by step": "evaluated step by step: a state is carried from one step to the next",
+    "one step": "a single step, of programs that are read off names never seen by the probe",
+    "compiled": "evaluated in one piece, as if compiled: what the program does is read off names never seen by the "
+    "probe, and no state is carried",
+    "looked up": "looked up, as far as can be told: the program is carried, and cannot be read off other names",
+    "not found": "not found: neither the program nor the output is carried by any one place",
+}
+
 
 def describe(
     behaviour: "pd.DataFrame",
-    located: "pd.DataFrame",
-    patching: "pd.DataFrame",
-    probing: "pd.DataFrame",
-    transfer: "pd.DataFrame",
-    threshold: float,
+    onsets: "pd.DataFrame",
+    evaluation: "pd.DataFrame",
+    onset_differences: "pd.DataFrame",
+    differences: "Mapping[str, pd.DataFrame]",
 ) -> list[str]:
-    """Sentences on behaviour, on where each group's program and input go, and on the difference between the groups.
+    """A paragraph on behaviour, one on each group, and one on the difference between them.
 
     Args:
-        behaviour: from `accuracy_table`, with the model `finetuned`.
-        located: from `located_table`.
-        patching: from `patching_table`.
-        probing: from `probing_table`.
-        transfer: from `transfer_table`.
-        threshold: what `located` was made with.
+        behaviour: from `accuracy_table`, with the model `finetuned`; of several finetunings, a row a cell and model.
+        onsets: `onsets` of `located_tables`; what is said is of the calls answered correctly.
+        evaluation: of the same.
+        onset_differences: of the same.
+        differences: tables of `compare_groups` with a margin and the column `subset`, by what was compared.
     """
-    sentences, meaningful = _behaviour(behaviour)
-    if not meaningful:
-        return [
-            *sentences,
-            "Direct answers to without_io programs are not above chance: the layer maps below locate nothing.",
-        ]
-    for group in GROUPS:
-        sentences.append(_places(located, group, threshold))
-        sentences.append(_carried(transfer, group, threshold))
-    sentences.append(_difference(patching, "recovery", "swap"))
-    sentences.append(_difference(probing, "probe accuracy", "target"))
-    return sentences
+    words, meaningful = _behaviour(behaviour)
+    if not any(meaningful.values()):
+        return [words, "No direct answers are above chance: where they are evaluated was not found."]
+    onsets, evaluation, onset_differences = (
+        table[table["subset"] == "correct"] if len(table) else table
+        for table in (onsets, evaluation, onset_differences)
+    )
+    return [
+        words,
+        *(_group(onsets, evaluation, group, meaningful) for group in GROUPS),
+        _difference(onset_differences, differences, meaningful),
+    ]
 
 
-def _behaviour(table: "pd.DataFrame") -> tuple[list[str], bool]:
+def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], bool]]:
+    """What was answered, and for each group and number of steps whether direct answers are above chance."""
     finetuned = table[(table["model"] == "finetuned") & ~((table["group"] == "with_io") & table["seen"])]
-    parts, meaningful = [], False
-    for cell in finetuned.sort_values(["mode", "group", "steps"]).itertuples():
+    parts, meaningful = [], {}
+    for (mode, group, steps), cells in finetuned.groupby(["mode", "group", "steps"]):
+        spread = f"[{cells['lower'].min():.0%}, {cells['upper'].max():.0%}]"
+        of_models = f" in {len(cells)} models" if len(cells) > 1 else ""
         parts.append(
-            f"{cell.group}, {cell.mode}, {cell.steps} step{'s' * (cell.steps > 1)}: {cell.mean:.0%} "
-            f"[{cell.lower:.0%}, {cell.upper:.0%}] of {cell.n} calls (chance {cell.chance:.0%})"
+            f"{group}, {mode}, {_steps(steps)}: {cells['mean'].mean():.0%} {spread} of {cells['n'].sum()} calls"
+            f"{of_models} (chance {cells['chance'].mean():.0%})"
         )
-        meaningful |= bool(cell.group == "without_io" and cell.mode == "direct" and cell.lower > cell.chance)
-    return ["Behaviour on inputs whose answers were never shown. " + "; ".join(parts) + "."], meaningful
+        if mode == "direct":
+            meaningful[group, steps] = bool((cells["lower"] > cells["chance"]).all())
+    return "Behaviour on inputs whose answers were never shown. " + "; ".join(parts) + ".", meaningful
 
 
-def _places(located: "pd.DataFrame", group: str, threshold: float) -> str:
-    chosen = located[(located["subset"] == "correct") & (located["group"] == group)]
-
-    def block(measure: str, variable: str, role: str, words: str) -> str:
-        rows = chosen[(chosen["measure"] == measure) & (chosen["variable"] == variable) & (chosen["role"] == role)]
-        if rows.empty or rows["layer"].isna().any():
-            return "nowhere (not found)"
-        row = rows.iloc[0]
-        interval = "" if row["lower"] != row["lower"] else f" [{row['lower']:.0f}, {row['upper']:.0f}]"
-        return f"{words} block {row['layer']:.0f}{interval}"
-
-    pairs = chosen[chosen["measure"] == "patching"].groupby("variable")["n"].first()
-    counts = ", ".join(f"{n} pairs with the {swap} swapped" for swap, n in pairs.items())
-    return (
-        f"{group}, only calls answered correctly ({counts or 'no pairs'}; threshold {threshold}). The program matters "
-        f"at its name {block('patching', 'program', 'name', 'up to the input of')} and is carried by the answer "
-        f"position {block('patching', 'program', 'answer', 'from the input of')}; the input matters at its own place "
-        f"{block('patching', 'input', 'input', 'up to the input of')} and is carried by the answer position "
-        f"{block('patching', 'input', 'answer', 'from the input of')}. At the answer position a linear probe reads the "
-        f"first step's operation {block('probing', 'op_1', 'answer', 'after')}, the intermediate state "
-        f"{block('probing', 'state_1', 'answer', 'after')} and the output "
-        f"{block('probing', 'output', 'answer', 'after')}."
-    )
-
-
-def _carried(transfer: "pd.DataFrame", group: str, threshold: float) -> str:
-    """What the transfer map shows of programs of each number of steps."""
-    chosen = transfer[(transfer["subset"] == "correct") & (transfer["group"] == group)]
-    if chosen.empty:
-        return f"{group}, transfer map: there is none (no pair that tells the hypotheses apart and is answered right)."
+def _group(
+    onsets: "pd.DataFrame", evaluation: "pd.DataFrame", group: str, meaningful: dict[tuple[str, int], bool]
+) -> str:
     parts = []
-    for steps, table in chosen.groupby("steps"):
-        stream = table[(table["run"] == "patched") & (table["site"] == "resid_pre")]
+    for steps in sorted({steps for this, steps in meaningful if this == group}):
+        if not meaningful[group, steps]:
+            parts.append(f"{_steps(steps)}: not found, as direct answers are not above chance.")
+            continue
+        here = onsets[(onsets["group"] == group) & (onsets["steps"] == steps)] if len(onsets) else onsets
+        if here.empty:
+            parts.append(f"{_steps(steps)}: not found, as no pair of runs is answered right on both sides.")
+            continue
+        said = "; ".join(_variable(row) for row in here.to_dict(orient="records"))
+        of_kind = evaluation[(evaluation["group"] == group) & (evaluation["steps"] == steps)]
+        parts.append(f"{_steps(steps)}: {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
+    return f"{group}, only calls answered correctly. " + " ".join(parts)
 
-        def block(role: str, hypothesis: str, last: bool, stream=stream) -> str:
-            rows = stream[(stream["role"] == role) & (stream["hypothesis"] == hypothesis)].sort_values("layer")
-            rows = rows[rows["proportion"] >= threshold]
-            if rows.empty:
-                return "nowhere (not found)"
-            row = rows.iloc[-1 if last else 0]
-            return f"{'up to' if last else 'from'} the input of block {row['layer']} ({_share(row)})"
 
-        head = f"{steps} step{'s' * (steps != 1)} ({table['n'].max()} pairs of {table['programs'].max()} programs): "
+def _variable(row: dict[str, Any]) -> str:
+    """One variable by use, by probes and by the lens."""
+    variable, pairs = row["variable"], f"{row['used_n']:.0f} pairs"
+    if variable in LEAVES:
+        place = "its name" if variable == "program" else "its place"
+        used = f"the {variable} leaves {place} in block {_layer(row, 'used')} ({pairs})"
+        none = f"no one place carries the {variable} (at most {row['used_peak']:.0%} of {pairs})"
+    else:
+        used = f"{variable} is written in block {_layer(row, 'used')} ({pairs})"
+        none = f"no one component carries {variable} (at most {row['used_peak']:.0%} of {pairs} above random vectors)"
+    read = [
+        f"{words} read{'s' if way == 'lens' else ''} it after block {_layer(row, way)}"
+        if _there(row, way)
+        else f"{words} do{'es' if way == 'lens' else ''} not (gain at most {row[f'{way}_peak']:.0%})"
+        for way, words in (("read", "at the answer position probes"), ("lens", "the logit lens"))
+        if row.get(f"{way}_n") == row.get(f"{way}_n") and row.get(f"{way}_n") is not None
+    ]
+    flag = ", WHERE USE AND PROBES DISAGREE" if row["agreement"] == "disagree" else ""
+    return ", ".join([used if _there(row, "used") else none, *read]) + flag
+
+
+def _difference(
+    onsets: "pd.DataFrame", differences: "Mapping[str, pd.DataFrame]", meaningful: dict[tuple[str, int], bool]
+) -> str:
+    parts = []
+    known = onsets[onsets["difference"].notna()] if len(onsets) else onsets
+    for row in known.to_dict(orient="records"):
+        if not all(meaningful.get((group, row["steps"]), False) for group in GROUPS):
+            continue
+        if (
+            row["measure"] == "probes"
+            and row["variable"] not in ("output",)
+            and not row["variable"].startswith("state")
+        ):
+            continue  # what stands in the tokens has no onset
+        verb = "leaves its place" if row["variable"] in LEAVES else "sets in"
+        same = ", the same within half a block" if row["p_equivalent"] < ALPHA else ""
         parts.append(
-            f"{head}the name carries the program {block('name', 'program', True)}; the answer position carries the "
-            f"input {block('answer', 'input', False)} and everything {block('answer', 'everything', False)}"
-            f"{_states(table)}"
+            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {row['difference']:+.0f} blocks later "
+            f"in {GROUPS[0]} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
         )
-    return f"{group}, transfer map, only calls answered correctly. " + ". ".join(parts) + "."
+    said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
+    said += [_places(table, what) for what, table in differences.items()]
+    return "Difference between the groups, only calls answered correctly. " + " ".join(said)
 
 
-def _states(table: "pd.DataFrame") -> str:
-    """Is an intermediate state carried anywhere, more than where random vectors were added?"""
-    states = table[table["hypothesis"].str.startswith("state_")]
-    if states.empty:
-        return ""
-    patched, random = (states[states["run"] == run] for run in ("patched", "random"))
-    top = patched.loc[patched["proportion"].idxmax()]
-    head = f"; a state is carried by at most {_share(top)}, at {top['site']} of layer {top['layer']}, {top['role']}"
-    if random.empty:
-        return f"{head}, without a control to compare it with"
-    most = random.loc[random["upper"].idxmax()]
-    beside = f"{head}, where random vectors give up to {_share(most)}"
-    if top["lower"] > most["upper"]:
-        return f"{beside}: the program is evaluated step by step"
-    return f"{beside}: no sign of an evaluation step by step"
-
-
-def _share(row: "pd.Series") -> str:
-    return f"{row['proportion']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}]"
-
-
-def _difference(table: "pd.DataFrame", what: str, variable: str) -> str:
-    chosen = table[table["subset"] == "correct"]
+def _places(table: "pd.DataFrame", what: str) -> str:
+    subset = "matched" if "matched" in set(table["subset"]) else "correct"
+    chosen = table[table["subset"] == subset]
+    chosen = chosen[chosen["p_adjusted"].notna()]
     if chosen.empty:
-        return f"No {what} could be compared on calls answered correctly: a group has none."
-    differing = chosen[chosen["p_adjusted"] < 0.05]
-    head = f"The groups differ in {what} at {len(differing)} of {len(chosen)} places on calls answered correctly"
+        return f"No {what} could be compared: a group has none."
+    differing = chosen[chosen["p_adjusted"] < ALPHA]
+    same = f"; it is the same within the margin at {int(chosen['equivalent'].astype(bool).sum())}"
+    head = f"They differ in {what} at {len(differing)} of {len(chosen)} places (adjusted p < {ALPHA}){same}"
     if differing.empty:
-        return f"{head} (adjusted p < 0.05): no difference was found, which is not to say that there is none."
+        return f"{head}."
     top = differing.loc[differing["difference"].abs().idxmax()]
+    named = ("site", "layer", "role", "swap", "target", "hypothesis", "steps")
+    place = ", ".join(f"{name} {top[name]}" for name in named if name in top and top[name] == top[name])
     return (
-        f"{head} (adjusted p < 0.05); most at {top['site']} of layer {top['layer']}, {top['role']}, {variable} "
-        f"{top[variable]}: with_io {top['mean_with_io']:.2f}, without_io {top['mean_without_io']:.2f}, difference "
-        f"{top['difference']:.2f} [{top['lower']:.2f}, {top['upper']:.2f}]. One model: a claim needs several seeds."
+        f"{head}; most at {place}: with_io {top['mean_with_io']:.2f}, without_io {top['mean_without_io']:.2f}, "
+        f"difference {top['difference']:.2f} [{top['lower']:.2f}, {top['upper']:.2f}]."
     )
+
+
+def _there(row: dict[str, Any], way: str) -> bool:
+    return row[f"{way}_layer"] == row[f"{way}_layer"]
+
+
+def _layer(row: dict[str, Any], way: str) -> str:
+    layer, lower, upper = (row[f"{way}_{name}"] for name in ("layer", "lower", "upper"))
+    return f"{layer:.0f}" + (f" [{lower:.0f}, {upper:.0f}]" if lower == lower else "")
+
+
+def _steps(steps: int) -> str:
+    return f"{steps} step{'s' * (steps != 1)}"

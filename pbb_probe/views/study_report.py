@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pbb_probe.comparison.located import TABLES
 from pbb_probe.comparison.verdict import describe
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views import figures
@@ -17,6 +18,26 @@ if TYPE_CHECKING:
 _SUBSETS = {"all": "all calls", "correct": "only calls answered correctly"}
 
 
+def study_verdict(run: Path) -> list[str]:
+    """The paragraphs of `describe` for a finished run."""
+    compared = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
+    return describe(
+        read_table(run, "behaviour", "behaviour"),
+        *(read_table(run, name) for name in TABLES),
+        {what: read_table(run, name) for what, name in compared.items()},
+    )
+
+
+def read_table(run: Path, name: str, step: str = "comparison") -> "pd.DataFrame":
+    """A table of a finished step; one that was written without columns is empty."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(run / step / f"{name}.csv")
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
 def study_figures(run: Path) -> "dict[str, Figure]":
     """The figures of a finished run by file name."""
     import pandas as pd
@@ -25,8 +46,11 @@ def study_figures(run: Path) -> "dict[str, Figure]":
     probing = pd.read_csv(run / "comparison" / "probing.csv")
     patching = pd.read_csv(run / "comparison" / "patching.csv")
     transfer = pd.read_csv(run / "comparison" / "transfer.csv")
+    onsets = read_table(run, "onsets")
     made = {"behaviour": figures.behaviour(behaviour), **_probe_figures(run, probing), **_lens_figures(run)}
     for subset, words in _SUBSETS.items():
+        if len(chosen := onsets[onsets["subset"] == subset] if len(onsets) else onsets):
+            made[f"onsets_{subset}"] = figures.onsets(chosen, title=f"Where each variable is used and read, {words}")
         chosen = patching[(patching["subset"] == subset) & (patching["site"] == patching["site"].iloc[0])]
         if len(chosen):
             made[f"recovery_{subset}"] = figures.layer_curves(
@@ -116,13 +140,11 @@ def write_study_report(run: Path, out: Path) -> None:
 
     made = study_figures(run)
     behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv")
-    located = pd.read_csv(run / "comparison" / "located.csv")
-    patching = pd.read_csv(run / "comparison" / "patching.csv")
-    probing = pd.read_csv(run / "comparison" / "probing.csv")
     transfer = pd.read_csv(run / "comparison" / "transfer.csv")
     config = json.loads((run / "config.json").read_text())
     manifest = json.loads((run / "manifest.json").read_text())
-    words = describe(behaviour, located, patching, probing, transfer, config["threshold"])
+    words = study_verdict(run)
+    onsets, onset_differences = (read_table(run, name) for name in ("onsets", "onset_differences"))
     settings = pd.DataFrame(
         [(name, json.dumps(value)) for name, value in config.items()]
         + [(f"{name} (version)", value) for name, value in manifest["versions"].items()],
@@ -144,6 +166,20 @@ def write_study_report(run: Path, out: Path) -> None:
                     "share of the most common answer.": made["behaviour"]
                 },
                 behaviour.drop(columns="programs"),
+            ),
+            Section(
+                "Where: by use and by reading",
+                f"Used: the block in which a variable leaves its place or is written, by the transfer map (a share of "
+                f"{config['threshold']:.0%} of pairs above that with random vectors) or by recovery. Read: the block "
+                f"after which a probe or the logit lens gets right {config['margin']:.0%} of what the strongest of its "
+                "controls gets wrong, at the answer position. What is read need not be used.",
+                {f"{figure.layout.title.text}.": figure for name, figure in made.items() if name[:6] == "onsets"},
+                onsets,
+            ),
+            Section(
+                "How many blocks later in with_io than in without_io",
+                "With p from permuting programs, and p_equivalent that the difference is half a block or more.",
+                table=onset_differences,
             ),
             Section(
                 "What is used: activation patching",
@@ -200,12 +236,6 @@ def write_study_report(run: Path, out: Path) -> None:
                     for name, figure in made.items()
                     if name[:4] in ("lens", "outc")
                 },
-            ),
-            Section(
-                "Located layers",
-                f"Threshold {config['threshold']}. Patching: layer l means the input of block l. "
-                "Probing: the output of block l.",
-                table=located.astype({"layer": object}).fillna({"layer": "not found"}),
             ),
             Section("Settings", table=settings),
         ],

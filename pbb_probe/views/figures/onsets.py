@@ -1,0 +1,147 @@
+"""Where variables set in, by use and by reading, and differences between groups with their intervals."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+WAYS = {
+    "used": ("used (transfer map)", "circle"),
+    "patched": ("used (recovery)", "diamond"),
+    "read": ("read (probes)", "square-open"),
+    "lens": ("read (logit lens)", "triangle-up-open"),
+}
+
+
+def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", groups: Sequence[str] = GROUPS) -> "Figure":
+    """The block of each variable with its interval: a row a variable and group, a mark for each way of finding it.
+
+    Args:
+        table: from `side_by_side`, one subset.
+        columns: its column whose values are the panels.
+        title: of the figure.
+        groups: those that are shown, in this order.
+
+    Raises:
+        PbbError: the table lacks a column, or has no rows of these groups.
+    """
+    from plotly.subplots import make_subplots
+
+    if lacking := {"group", "variable", "used_layer", "read_layer", columns} - set(table.columns):
+        raise PbbError(f"The table has no column {min(lacking)!r}: give that of side_by_side.")
+    table = table[table["group"].isin(groups)]
+    if table.empty:
+        raise PbbError(f"The table has no rows of the groups {', '.join(groups)}.")
+    panels = list(table.groupby(columns))
+    variables = list(dict.fromkeys(table["variable"]))
+    order = sorted(variables, key=lambda name: (name == "output", name.startswith("state_"), name == "input", name))
+    rows = [f"{variable}, {group}" for variable in order for group in groups]
+    figure = make_subplots(
+        1, len(panels), shared_yaxes=True, column_titles=[f"{columns}: {value}" for value, _ in panels], x_title="block"
+    )
+    ways = {way: kind for way, kind in WAYS.items() if f"{way}_layer" in table}
+    named: set[tuple[str, str]] = set()
+    for c, (_, cells) in enumerate(panels, start=1):
+        for (way, (words, symbol)), group in ((w, g) for w in ways.items() for g in groups):
+            here = cells[(cells["group"] == group) & cells[f"{way}_layer"].notna()]
+            if here.empty:
+                continue
+            shift = 0.18 * (list(ways).index(way) - (len(ways) - 1) / 2)  # marks of one row beside each other
+            bounds = here[[f"{way}_layer", f"{way}_lower", f"{way}_upper"]].to_numpy()
+            figure.add_scatter(
+                x=bounds[:, 0],
+                y=[rows.index(f"{variable}, {group}") + shift for variable in here["variable"]],
+                mode="markers",
+                marker={"symbol": symbol, "size": 10, "color": GROUP_COLOURS.get(group, OTHER_COLOURS[0])},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": bounds[:, 2] - bounds[:, 0],
+                    "arrayminus": bounds[:, 0] - bounds[:, 1],
+                    "thickness": 1.5,
+                },
+                name=f"{words}, {group}",
+                legendgroup=f"{words}, {group}",
+                showlegend=(way, group) not in named,
+                customdata=here[["variable", f"{way}_peak", f"{way}_n"]],
+                hovertemplate="%{customdata[0]}: block %{x}<br>peak %{customdata[1]:.2f}, n %{customdata[2]:.0f}"
+                f"<extra>{words}, {group}</extra>",
+                row=1,
+                col=c,
+            )
+            named.add((way, group))
+    figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=list(range(len(rows))), ticktext=rows)
+    top = table[[f"{way}_upper" for way in ways]].max().max()
+    figure.update_xaxes(range=[-0.5, (top if top == top else 0) + 0.5], dtick=1)
+    figure.update_layout(title=title, height=52 * len(rows) + 200, **LAYOUT)
+    figure.update_layout(margin_l=170, legend={"orientation": "h", "y": -0.22})
+    return figure
+
+
+def differences(
+    table: "pd.DataFrame",
+    rows: str,
+    colour: str | None = None,
+    margin: float | None = None,
+    predicted: float | None = None,
+    title: str = "",
+    x_title: str = "difference",
+) -> "Figure":
+    """Differences with their intervals, one below the other, around no difference.
+
+    Args:
+        table: with `difference`, `lower` and `upper`, as from `compare_groups` or `onset_differences`.
+        rows: the column that names the rows.
+        colour: a column whose values have colours of their own.
+        margin: within which differences count as none; shaded.
+        predicted: a difference that was expected; a dashed line.
+        title: of the figure.
+        x_title: of its axis.
+
+    Raises:
+        PbbError: the table lacks a column, or is empty.
+    """
+    import plotly.graph_objects as go
+
+    needed = {"difference", "lower", "upper", rows, *([colour] if colour else [])}
+    if lacking := needed - set(table.columns):
+        raise PbbError(f"The table has no column {min(lacking)!r}: give differences with their intervals.")
+    if table.empty:
+        raise PbbError("The table has no rows: there is no difference to show.")
+    names = list(dict.fromkeys(table[rows]))
+    kinds = list(table.groupby(colour, sort=False)) if colour else [("", table)]
+    figure = go.Figure()
+    for k, (kind, cells) in enumerate(kinds):
+        shift = 0.2 * (k - (len(kinds) - 1) / 2)
+        figure.add_scatter(
+            x=cells["difference"],
+            y=[names.index(name) + shift for name in cells[rows]],
+            mode="markers",
+            marker={"size": 9, "color": OTHER_COLOURS[k % len(OTHER_COLOURS)]},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": cells["upper"] - cells["difference"],
+                "arrayminus": cells["difference"] - cells["lower"],
+                "thickness": 1.5,
+            },
+            name=str(kind),
+            showlegend=colour is not None,
+            customdata=cells[["lower", "upper", rows]],
+            hovertemplate="%{customdata[2]}: %{x:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}]<extra></extra>",
+        )
+    if margin is not None:
+        figure.add_vrect(x0=-margin, x1=margin, fillcolor="#999999", opacity=0.15, line_width=0)
+    if predicted is not None:
+        figure.add_vline(x=predicted, line={"dash": "dash", "color": "#666666"}, annotation_text="predicted")
+    figure.add_vline(x=0, line={"color": "#444444", "width": 1})
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names)
+    figure.update_layout(title=title, xaxis_title=x_title, height=44 * len(names) + 180, **LAYOUT)
+    figure.update_layout(margin_l=230)
+    return figure
