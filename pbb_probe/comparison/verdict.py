@@ -114,17 +114,14 @@ def _difference(
     for row in known.to_dict(orient="records"):
         if not all(meaningful.get((group, row["steps"]), False) for group in GROUPS):
             continue
-        if (
-            row["measure"] == "probes"
-            and row["variable"] not in ("output",)
-            and not row["variable"].startswith("state")
-        ):
+        computed = row["variable"] == "output" or row["variable"].startswith("state_")
+        if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
         verb = "leaves its place" if row["variable"] in LEAVES else "sets in"
         same = ", the same within half a block" if row["p_equivalent"] < ALPHA else ""
         parts.append(
-            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {row['difference']:+.0f} blocks later "
-            f"in {GROUPS[0]} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
+            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {row['difference']:+.0f} blocks "
+            f"later in {GROUPS[0]} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
         )
     said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
     said += [_places(table, what) for what, table in differences.items()]
@@ -136,10 +133,11 @@ def _places(table: "pd.DataFrame", what: str) -> str:
     chosen = table[table["subset"] == subset]
     chosen = chosen[chosen["p_adjusted"].notna()]
     if chosen.empty:
-        return f"No {what} could be compared: a group has none."
+        return f"In {what} they could not be compared: a group has none."
     differing = chosen[chosen["p_adjusted"] < ALPHA]
     same = f"; it is the same within the margin at {int(chosen['equivalent'].astype(bool).sum())}"
-    head = f"They differ in {what} at {len(differing)} of {len(chosen)} places (adjusted p < {ALPHA}){same}"
+    matched = ", where both swapped calls are answered right too," if subset == "matched" else ""
+    head = f"They differ in {what}{matched} at {len(differing)} of {len(chosen)} places (adjusted p < {ALPHA}){same}"
     if differing.empty:
         return f"{head}."
     top = differing.loc[differing["difference"].abs().idxmax()]

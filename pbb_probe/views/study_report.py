@@ -21,9 +21,12 @@ _SUBSETS = {"all": "all calls", "correct": "only calls answered correctly"}
 def study_verdict(run: Path) -> list[str]:
     """The paragraphs of `describe` for a finished run."""
     compared = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
+    onsets, evaluation, onset_differences = (read_table(run, name) for name in TABLES)
     return describe(
         read_table(run, "behaviour", "behaviour"),
-        *(read_table(run, name) for name in TABLES),
+        onsets,
+        evaluation,
+        onset_differences,
         {what: read_table(run, name) for what, name in compared.items()},
     )
 

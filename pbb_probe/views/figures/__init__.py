@@ -1,7 +1,8 @@
 """Figures of labelled tables. Each function returns a plotly Figure and shows nothing.
 
 The tables are those of `comparison`: `accuracy_table` for behaviour, `probe_table` for probes, `recovery_table` and
-`carried_table` for patching, `brewing_table` for the lens, `side_by_side` for onsets, and `compare_groups` for two groups by layer.
+`carried_table` for patching, `brewing_table` for the lens, `side_by_side` for onsets, and `compare_groups` for two
+groups by layer.
 """
 
 from pbb_probe.views.figures.behaviour import behaviour
