@@ -1,0 +1,151 @@
+"""How far the verdict depends on choices that could as well have been made otherwise: all of them, in one table.
+
+Where the program leaves its name is asked with each metric, denoising and noising, with each draw of pairs and each
+threshold; where the output is read at the answer position, with each C and each margin. `reference_study.py` asks this
+of every finetuned model.
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+METRICS = ("logit difference", "probability", "negative KL")
+DIRECTIONS = ("denoising", "noising")
+PAIR_SEEDS = (0, 1, 2)
+PAIRS = 300
+THRESHOLDS = (0.3, 0.5, 0.7)
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+MARGINS = (0.1, 0.2, 0.3)
+DRAWS = 500
+
+
+def sweeps(corpus, model_path: str, out: Path) -> None:
+    """Recovery with the program swapped, in every universe: a file a pair seed and group."""
+    from pbb_probe.hooking.capture import answer_logits
+    from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.prompts import answer_ids
+    from pbb_probe.measures import is_answered
+    from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
+    from pbb_probe.patching.pairs import make_pairs
+    from pbb_probe.patching.sweep import patch_sweep
+    from pbb_probe.programs.corpus import GROUPS
+
+    model = load_model(model_path)
+    for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
+        pairs = make_pairs(corpus, model, "program", group, PAIRS, pair_seed, unseen=True)
+        clean, other = (answer_ids(model, run, run.labels["output"])[:, 0] for run in (pairs.clean, pairs.corrupted))
+        metrics = dict(
+            zip(
+                METRICS,
+                (logit_difference(clean, other), probability(clean), negative_kl(answer_logits(model, pairs.clean))),
+                strict=True,
+            )
+        )
+        effects = [
+            patch_sweep(
+                model,
+                clean=pairs.clean,
+                corrupted=pairs.corrupted,
+                metric=metrics,
+                positions=["name"],
+                noising=direction == "noising",
+            )
+            for direction in DIRECTIONS
+        ]
+        labels = pairs.clean.labels
+        right = is_answered(model, pairs.clean) & is_answered(model, pairs.corrupted)
+        coords: dict[str, Any] = {name: ("pair", labels[name].to_numpy()) for name in ("program", "group", "steps")}
+        made = xr.concat(effects, "direction").assign_coords(
+            direction=list(DIRECTIONS), correct=("pair", right), **coords
+        )
+        made.to_netcdf(out / f"sweep_{pair_seed}_{group}.nc")
+
+
+def probes(corpus, probing: Path, out: Path) -> None:
+    """The output read at the answer position with every C: probes of the study's own activations."""
+    from pbb_probe.probing.controls import relabelled_targets
+    from pbb_probe.probing.linear import fit_probes
+
+    sources = {entry.program.name: entry.program.source for entry in corpus.entries}
+    labels = pd.read_csv(probing / "prompts.csv")
+    relabelled = relabelled_targets(labels.assign(source=labels["program"].map(sources)), ["output"])
+    acts = xr.load_dataset(probing / "activations.nc").sel(role=["answer"])
+    found = [
+        fit_probes(
+            acts,
+            labels[["output"]],
+            clusters=labels["program"].tolist(),
+            train=(labels["group"] == "with_io").to_numpy(),
+            C=strength,
+            folds=3,
+            controls=["chance", "shuffled", "selectivity"],
+            relabelled=relabelled,
+        )
+        for strength in STRENGTHS
+    ]
+    xr.concat(found, "C").assign_coords(C=list(STRENGTHS)).to_netcdf(out / "probes.nc")
+
+
+def universes(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    """A row a universe, group and number of steps: the block of the program by use or of the output by reading."""
+    from pbb_probe.comparison.onsets import located_patching, located_reading
+    from pbb_probe.errors import PbbError
+    from pbb_probe.patching.metrics import recovery
+    from pbb_probe.programs.corpus import GROUPS
+
+    rows = []
+    for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
+        effects = xr.load_dataset(folder / f"sweep_{pair_seed}_{group}.nc")
+        effects = effects.isel(pair=effects["correct"].values.astype(bool))
+        for direction, metric in itertools.product(DIRECTIONS, METRICS):
+            some = effects.sel(direction=direction, metric=metric, drop=True)
+            try:
+                recovered = recovery(some)
+            except PbbError:
+                continue  # no pair, or none that is told apart
+            values = recovered.to_array("site").assign_coords(weight=recovered["weight"])
+            if direction == "noising":
+                values = values["weight"] - values  # not what is left of the answer, but what is lost
+            for threshold in THRESHOLDS:
+                found = located_patching(values, "program", threshold=threshold, draws=DRAWS)
+                choices = {"metric": metric, "direction": direction, "pair seed": pair_seed, "threshold": threshold}
+                rows.append(found.assign(question="the program leaves its name", **choices))
+    read = xr.load_dataset(folder / "probes.nc")
+    right = labels["correct"].to_numpy(bool)
+    for strength, margin in itertools.product(STRENGTHS, MARGINS):
+        some = read.sel(C=strength, drop=True).isel(prompt=right)
+        found = located_reading(some, labels[right].reset_index(drop=True), margin=margin, draws=DRAWS)
+        rows.append(found.assign(question="the output is read", C=strength, margin=margin))
+    return pd.concat(rows, ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """For every choice and question: in how many universes each block is the answer, and how often the groups agree."""
+    choices = [
+        name for name in ("metric", "direction", "pair seed", "threshold", "C", "margin", "seed") if name in table
+    ]
+    key = [*choices, "steps", "question"]
+    wide = table.pivot_table(index=key, columns="group", values="layer", dropna=False, aggfunc="first").reset_index()
+    wide = wide.merge(table[key].drop_duplicates())
+    rows = []
+    for question, some in wide.groupby("question", sort=False):
+        for choice in choices:
+            for value, cells in some.groupby(choice):
+                both = cells.dropna(subset=["with_io", "without_io"])
+                row = {"question": question, "choice": choice, "value": value, "universes": len(cells)}
+                for group in ("with_io", "without_io"):
+                    counts = cells[group].value_counts(dropna=False).sort_index()
+                    row[group] = ", ".join(
+                        f"{'not found' if block != block else f'block {block:.0f}'}: {n}" for block, n in counts.items()
+                    )
+                later = (both["without_io"] - both["with_io"]).to_numpy()
+                row |= {
+                    "same block": int((later == 0).sum()),
+                    "without_io later": int((later > 0).sum()),
+                    "earlier": int((later < 0).sum()),
+                }
+                rows.append(row)
+    return pd.DataFrame(rows)

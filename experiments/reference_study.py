@@ -1,0 +1,353 @@
+"""The reference study: where nano evaluates programs, over five finetunings, beside base, stage 1 alone and joint.
+
+    python experiments/reference_study.py
+
+Every seed draws its own programs, documents and order, and is taught by the proactive curriculum and by the joint one:
+a run of `pbb-probe run` each, in `runs/reference`, two side by side on a core each. Then the layer map of the base
+model and of stage 1 alone, back-patching, and the multiverse. At most two hours on two cores; a killed study goes on
+where it stopped, and no seed waits for another. Tables, figures and the summary go to `results/reference`; what is said
+of them in `reading.md` there is written by hand.
+"""
+
+import argparse
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import multiverse
+import numpy as np
+import pandas as pd
+import xarray as xr
+from workers import run_all
+
+from pbb_probe.study import Study, StudyConfig
+
+CURRICULA = ("proactive", "joint")
+SEEDS = (0, 1, 2, 3, 4)
+EQUIVALENT = 0.1
+PAIRS = {"all": "all pairs", "correct": "pairs answered correctly"}
+WRONG = 300  # calls that are back-patched, a group
+
+
+def run_path(runs: Path, curriculum: str, seed: int) -> Path:
+    return runs / f"{curriculum}-seed{seed}"
+
+
+# What is done, in processes of its own
+
+
+def study(curriculum: str, seed: int, runs: Path) -> None:
+    """One run, and of a proactive one what else this study asks."""
+    from pbb_probe import measures
+    from pbb_probe.programs.corpus import Corpus
+
+    config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
+    run = Study(config).run()
+    if curriculum != "proactive":
+        return
+    corpus = Corpus.load(run.path / "corpus")
+    inputs = {"version": version("pbb-probe"), "after": run.key("stage2"), "seed": seed}
+    models = {"base": config.base, "stage1": str(run.path / "stage1" / "model")}
+    brief = replace(config.transfer, controls=("random",))
+    for name, model in models.items():
+        asked = inputs | {"transfer": asdict(brief)}
+        run.step(f"transfer_{name}", asked, partial(measures.transfer, brief, corpus, model, seed))
+    final = str(run.path / "stage2" / "model")
+    run.step("back_patching", inputs | {"calls": WRONG}, lambda out: back_patching(corpus, final, seed, out))
+
+    def universes(out: Path) -> None:
+        multiverse.sweeps(corpus, final, out)
+        multiverse.probes(corpus, run.path / "probing", out)
+        table = multiverse.universes(out, run.table("probing/prompts"))
+        table.to_csv(out / "universes.csv", index=False, float_format="%.4g")
+
+    run.step("multiverse", inputs, universes)
+
+
+def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
+    """Later layers into earlier ones of calls answered wrong: is the right answer given, or that of another call?"""
+    from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.prompts import answer_ids, make_prompts
+    from pbb_probe.measures import is_answered
+    from pbb_probe.patching.backward import back_patch
+    from pbb_probe.probing.controls import shuffled_values
+    from pbb_probe.programs.corpus import GROUPS
+
+    model = load_model(model_path)
+    for group in GROUPS:
+        prompts = make_prompts(corpus, model, group, n=3 * WRONG, seed=seed, unseen=True)
+        wrong = np.flatnonzero(~is_answered(model, prompts))[:WRONG]
+        some = prompts.select(wrong.tolist())
+        answers = {"right": some.labels[["output"]], "another's": shuffled_values(some.labels[["output"]], seed)}
+        found = []
+        for values in answers.values():
+            tokens = answer_ids(model, some, list(values["output"]))[:, 0]
+            metric = lambda logits, tokens=tokens: (logits.argmax(-1) == tokens).float()  # noqa: E731
+            found.append(back_patch(model, some, metric=metric, roles=("name", "answer")))
+        facts = some.labels[["program", "group", "steps"]]
+        coords: dict[str, Any] = {name: ("prompt", facts[name].to_numpy()) for name in facts}
+        xr.concat(found, "answer").assign_coords(answer=list(answers), **coords).to_netcdf(out / f"{group}.nc")
+
+
+# What it says
+
+
+def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Accuracy of every model in every cell, models resampled and programs within them."""
+    from pbb_probe.comparison.behaviour import CELL
+    from pbb_probe.comparison.statistics import cluster_bootstrap
+
+    rows = []
+    for curriculum, of_seeds in runs.items():
+        files = sorted(path.stem for path in next(iter(of_seeds.values())).path.glob("behaviour/*.nc"))
+        for file in files:
+            name = f"{curriculum}, {file.replace('_', ' ')}"
+            if curriculum != "proactive" and file != "finetuned":
+                continue  # the same base and stage 2 alone
+            tables = [r.array(f"behaviour/{file}").to_dataframe().assign(model=s) for s, r in of_seeds.items()]
+            for cell, calls in pd.concat(tables).groupby(CELL):
+                found = cluster_bootstrap(calls["correct"].to_numpy(float), calls["program"], models=calls["model"])
+                by_seed = calls.groupby("model")["correct"].mean()
+                rows.append(
+                    {
+                        "model": name,
+                        **dict(zip(CELL, cell, strict=True)),
+                        **{key: float(value) for key, value in found._asdict().items()},
+                        "n": len(calls),
+                        "models": calls["model"].nunique(),
+                        "chance": calls["output"].value_counts(normalize=True).max(),
+                        **{f"seed{seed}": share for seed, share in by_seed.items()},
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    """`compare_groups` of every measure over all seeds: all rows, those answered right, and of these as many alike."""
+    from pbb_probe.comparison.matching import matched_rows
+    from pbb_probe.comparison.runs import MEASURES, gather
+    from pbb_probe.comparison.statistics import compare_groups
+    from pbb_probe.comparison.transfer import flat_places
+
+    made: dict[str, pd.DataFrame] = {}
+    for measure in MEASURES:
+        values = gather(runs, measure)
+        labels = pd.DataFrame({name: values[name].values for name in values.coords if values[name].dims == ("row",)})
+        right = np.flatnonzero(labels["correct"].astype(bool))
+        alike = right[matched_rows(labels.iloc[right], labels["group"].iloc[right], ["steps", "op_1", "op_2"])]
+        tables = []
+        for subset, rows in {"all": np.arange(len(labels)), "correct": right, "alike": alike}.items():
+            for steps in (1, 2):
+                some = rows[labels["steps"].to_numpy()[rows] == steps]
+                places = flat_places(values.isel(row=some), "row")
+                of = labels.iloc[some]
+                table = compare_groups(
+                    places,
+                    group=of["group"].tolist(),
+                    clusters=of["program"].tolist(),
+                    weights=of["weight"].tolist(),
+                    models=of["run"].tolist(),
+                    margin=EQUIVALENT,
+                )
+                where = pd.DataFrame({name: places[name].values for name in values.dims if name != "row"})
+                tables.append(
+                    pd.concat([where, table.drop(columns="place")], axis=1).assign(subset=subset, steps=steps)
+                )
+        made[measure] = pd.concat(tables, ignore_index=True)
+    return made
+
+
+def repaired(runs: dict[str, Any]) -> pd.DataFrame:
+    """Of the calls answered wrong, how many the best pair of layers repairs, beside the answers of other calls."""
+    from pbb_probe.comparison.statistics import cluster_bootstrap
+    from pbb_probe.programs.corpus import GROUPS
+
+    rows = []
+    for group in GROUPS:
+        parts = [r.array(f"back_patching/{group}").assign_coords(model=name) for name, r in runs.items()]
+        effects = xr.concat(parts, "prompt", coords="all")
+        for steps in (1, 2):
+            some = effects.isel(prompt=effects["steps"].values == steps)
+            if not some.sizes["prompt"]:
+                continue
+            cells = some["resid_pre"].stack(cell=["source_layer", "target_layer", "role"]).dropna("cell", how="all")
+            for answer in cells["answer"].values:
+                shares = cells.sel(answer=answer).mean("prompt")
+                best = cells.sel(answer=answer).isel(cell=int(shares.argmax()))
+                models = some["model"].values if "prompt" in some["model"].dims else np.repeat("", some.sizes["prompt"])
+                found = cluster_bootstrap(best.values, some["program"].values.tolist(), models=models.tolist())
+                source, target, role = best["cell"].item()
+                rows.append(
+                    {
+                        "group": group,
+                        "steps": steps,
+                        "answer": str(answer),
+                        "source_layer": source,
+                        "target_layer": target,
+                        "role": role,
+                        **{name: float(value) for name, value in found._asdict().items()},
+                        "wrong": some.sizes["prompt"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
+    from pbb_probe.comparison.located import located_tables
+    from pbb_probe.comparison.onsets import located_use
+    from pbb_probe.comparison.runs import compare_runs
+    from pbb_probe.comparison.transfer import carried_table
+    from pbb_probe.comparison.verdict import describe
+    from pbb_probe.store import open_run
+    from pbb_probe.views import figures
+    from pbb_probe.views.images import save_pngs
+
+    results.mkdir(parents=True, exist_ok=True)
+    runs = {
+        curriculum: {
+            str(seed): open_run(path)
+            for seed in seeds
+            if (path := run_path(runs_folder, curriculum, seed)).joinpath("report").exists()
+        }
+        for curriculum in CURRICULA
+    }
+    main_runs = runs["proactive"]
+    tables: dict[str, pd.DataFrame] = {"behaviour": behaviour_table(runs), "back_patching": repaired(main_runs)}
+    located = {name: located_tables(some) for name, some in runs.items() if some}
+    for name in ("onsets", "evaluation", "onset_differences"):
+        tables[name] = pd.concat([found[name].assign(curriculum=c) for c, found in located.items()], ignore_index=True)
+    compared = differences(main_runs)
+    tables |= {f"difference_{measure}": table for measure, table in compared.items()}
+    if runs["joint"]:
+        tables["joint_transfer"] = compare_runs(
+            main_runs, runs["joint"], "transfer", ("proactive", "joint"), margin=EQUIVALENT
+        )
+    carried, used = {}, []
+    for step, name in (("transfer", "finetuned"), ("transfer_stage1", "stage 1 alone"), ("transfer_base", "base")):
+        parts = [
+            run.array(f"{step}/{group}").assign_coords(model=seed).drop_vars("pair")
+            for seed, run in main_runs.items()
+            for group in ("with_io", "without_io")
+        ]
+        whole = xr.concat(parts, "pair", coords="all", join="outer")
+        if name != "finetuned":
+            used.append(located_use(whole, models="model").assign(of=name))
+        unique = np.char.add(np.char.add(whole["model"].values.astype(str), " "), whole["program"].values.astype(str))
+        whole = whole.assign_coords(program=("pair", unique))
+        right = (whole["base_correct"] * whole["source_correct"]).values.astype(bool)
+        for subset, rows in (("all", np.ones(len(right), bool)), ("correct", right)):
+            if rows.any():
+                table = carried_table(whole.isel(pair=rows), by=("group", "steps"), draws=2000)
+                carried[name, subset] = table.assign(of=name, subset=subset)
+    tables["use_in_base_and_stage1"] = pd.concat(used, ignore_index=True)
+    every = pd.concat(carried.values(), ignore_index=True)
+    tables["transfer"] = every[every["proportion"] > 0]
+    universes = pd.concat(
+        [r.table("multiverse/universes").assign(seed=s) for s, r in main_runs.items()], ignore_index=True
+    )
+    tables["multiverse"], tables["multiverse_summary"] = universes, multiverse.summary(universes)
+    for name, table in tables.items():
+        table.to_csv(results / f"{name}.csv", index=False, float_format="%.4g")
+
+    behaviour = tables["behaviour"]
+    finetuned = behaviour[behaviour["model"] == "proactive, finetuned"].assign(model="finetuned")
+    words = describe(
+        finetuned,
+        located["proactive"]["onsets"],
+        located["proactive"]["evaluation"],
+        located["proactive"]["onset_differences"],
+        {
+            "recovery with the program swapped": compared["recovery_program"],
+            "probe accuracy": compared["probes"],
+            "what the lens says": compared["lens"],
+            "what places carry": compared["transfer"],
+        },
+    )
+    drawn = {
+        "behaviour": figures.behaviour(
+            behaviour[behaviour["model"].str.startswith("proactive")].assign(
+                model=lambda t: t["model"].str.removeprefix("proactive, ")
+            )
+        ),
+    }
+    for steps in (1, 2):
+        for (name, subset), table in carried.items():
+            some = table[table["steps"] == steps]
+            if len(some) and (subset == "correct") == (name == "finetuned"):
+                what = f"{steps} step{'s' * (steps > 1)}, {len(main_runs)} finetunings, {PAIRS[subset]}"
+                drawn[f"transfer_{name.replace(' ', '_')}_{steps}"] = figures.transfer_map(
+                    some, title=f"What each place carries, {name}: {what}"
+                )
+    onsets = located["proactive"]["onsets"]
+    drawn["onsets"] = figures.onsets(
+        onsets[onsets["subset"] == "correct"],
+        title=f"Where each variable is used and read: {len(main_runs)} finetunings, calls answered correctly",
+    )
+    save_pngs(drawn, results)
+    (results / "summary.md").write_text(summary(words, behaviour, tables, len(main_runs), len(runs["joint"])))
+    print("\n\n".join(words))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    def cell(value) -> str:
+        if isinstance(value, float):
+            return "" if value != value else f"{value:.2f}".rstrip("0").rstrip(".")
+        return str(value)
+
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def summary(words: list[str], behaviour: pd.DataFrame, tables: dict[str, pd.DataFrame], n: int, n_joint: int) -> str:
+    unseen = behaviour[(behaviour["mode"] == "direct") & ~((behaviour["group"] == "with_io") & behaviour["seen"])]
+    seeds = [name for name in behaviour if name.startswith("seed")]
+    onsets = tables["onsets"]
+    shown = [name for name in onsets if name.endswith(("layer", "lower", "upper", "used_peak", "read_peak"))]
+    onsets = onsets[onsets["subset"] == "correct"][["curriculum", "group", "steps", "variable", *shown, "agreement"]]
+    paragraphs = "\n\n".join(words)
+    return f"""# The reference study
+
+Made by `python experiments/reference_study.py`: nano, {n} proactive and {n_joint} joint finetunings, each with
+programs of its own. Intervals resample finetunings and, within them, programs; a reading of it is in
+[reading.md](reading.md).
+
+{paragraphs}
+
+## Direct answers, inputs never shown
+
+{markdown(unseen[["model", "group", "steps", "mean", "lower", "upper", *seeds, "n", "chance"]])}
+
+## Onsets, calls answered correctly
+
+{markdown(onsets)}
+
+## Back-patching: calls answered wrong that the best pair of layers repairs
+
+{markdown(tables["back_patching"])}
+
+## The multiverse
+
+How many universes (choices that could have been made otherwise, each in {n} models) give which block.
+
+{markdown(tables["multiverse_summary"])}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--results", type=Path, default=Path("results/reference"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report-only", action="store_true", help="write the results of the runs that are finished")
+    options = parser.parse_args()
+    if not options.report_only:
+        jobs = [(f"{c}-seed{s}", study, (c, s, options.runs)) for c in CURRICULA for s in options.seeds]
+        run_all(jobs, options.runs / "logs", options.workers)
+    report(options.runs, options.seeds, options.results)
+
+
+if __name__ == "__main__":
+    main()
