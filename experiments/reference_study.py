@@ -175,7 +175,7 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
             cells = some["resid_pre"].stack(cell=["source_layer", "target_layer", "role"]).dropna("cell", how="all")
             for answer in cells["answer"].values:
                 shares = cells.sel(answer=answer).mean("prompt")
-                best = cells.sel(answer=answer).isel(cell=int(shares.argmax()))
+                best = cells.sel(answer=answer).isel(cell=int(shares.argmax("cell")))
                 models = some["model"].values if "prompt" in some["model"].dims else np.repeat("", some.sizes["prompt"])
                 found = cluster_bootstrap(best.values, some["program"].values.tolist(), models=models.tolist())
                 source, target, role = best["cell"].item()

@@ -10,17 +10,30 @@ how many blocks the name carries the program:
     retrieval depth = number of blocks at whose input the name, taken from another program's run, makes the answer that
                       program's; 1 if it is gone after block 0, and so on
 
-Pairs are calls of two programs on inputs whose answers were never shown, both answered right, and so is the base
-program's input by the source program where the name is put in before any block: what remains is when, not whether.
+Pairs are calls of two programs on inputs whose answers were never shown. Both are answered right, and so is the
+source's program on the base's input where the name is put in before any block: what is compared is when, not whether.
 
-Prediction: depth without_io - with_io is about 1. A difference within half a block is called the same depth.
+Prediction: depth of without_io minus depth of with_io is about 1. A difference within half a block counts as none, if
+that can be told (two one-sided tests). p is from permuting programs within models; intervals resample models and their
+programs. Conditions: the reference study's own (proactive and joint; names of without_io programs are read 240 times
+and those of with_io programs 246), and from the end of the proactive stage 1 a second stage with half the documents of
+without_io programs, one with twice the replay, and one twice as long. Tables go to `results/retrieval`.
 """
 
 import argparse
-from dataclasses import replace
+import itertools
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
+import xarray as xr
+from reference_study import markdown
+from workers import run_all
+
+from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
+from pbb_probe.programs.corpus import GROUPS
 
 STAGE_2 = CURRICULA["proactive"][1]
 
@@ -35,41 +48,149 @@ def _times(stage: Stage, without_io: float = 1, replay: float = 1) -> Stage:
 
 
 SECOND_STAGES = {
-    "fewer exposures": _times(STAGE_2, without_io=0.5),
-    "more replay": _times(STAGE_2, replay=2),
-    "longer": _times(STAGE_2, without_io=2, replay=2),
+    "half the exposures": _times(STAGE_2, without_io=0.5),
+    "twice the replay": _times(STAGE_2, replay=2),
+    "twice as long": _times(STAGE_2, without_io=2, replay=2),
 }
-"""Beside the default, in which names of without_io programs are read 240 times and those of with_io programs 246."""
+CONDITIONS = ("proactive", "joint", *SECOND_STAGES)
+PAIRS = 3000  # a group, of which few are answered right on both sides where programs have two steps
+MARGIN = 0.5  # blocks
 
 
-def folder(runs: Path, condition: str, seed: int) -> Path:
-    return runs / f"{condition.replace(' ', '_')}-seed{seed}"
+def model_path(condition: str, seed: int, reference: Path, runs: Path) -> Path:
+    if condition in SECOND_STAGES:
+        return runs / f"{condition.replace(' ', '_')}-seed{seed}" / "model"
+    stage = "stage2" if condition == "proactive" else "joint"
+    return reference / f"{condition}-seed{seed}" / stage / "model"
 
 
-def train(condition: str, seed: int, reference: Path, runs: Path) -> None:
-    """The second stage of one condition, from the reference study's first."""
+# What is done, in processes of its own
+
+
+def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
+    """Train the second stage if there is one to train, and put other programs' names into the runs of each group."""
+    from pbb_probe import measures
+    from pbb_probe.finetuning.bases import base_digest
     from pbb_probe.finetuning.train import train_stage
     from pbb_probe.programs.corpus import Corpus
+    from pbb_probe.store import Run
+    from pbb_probe.study import TransferConfig
 
-    start = reference / f"proactive-seed{seed}"
-    train_stage(
-        start / "stage1" / "model",
-        Corpus.load(start / "corpus"),
-        SECOND_STAGES[condition],
-        folder(runs, condition, seed) / "model",
-        seed,
+    corpus = Corpus.load(reference / f"proactive-seed{seed}" / "corpus")
+    model = model_path(condition, seed, reference, runs)
+    if condition in SECOND_STAGES:
+        train_stage(model_path_of_stage1(seed, reference), corpus, SECOND_STAGES[condition], model, seed)
+    config = TransferConfig(PAIRS, sites=("resid_pre", "attn_out"), roles=("name", "answer"), controls=())
+    run = Run(runs / f"{condition.replace(' ', '_')}-seed{seed}")
+    inputs = {"model": base_digest(model), "transfer": asdict(config), "seed": seed}
+    run.step("transfer", inputs, partial(measures.transfer, config, corpus, str(model), seed))
+
+
+def model_path_of_stage1(seed: int, reference: Path) -> Path:
+    return reference / f"proactive-seed{seed}" / "stage1" / "model"
+
+
+# What it says
+
+
+def depths(condition: str, seeds: list[int], runs: Path) -> pd.DataFrame:
+    """A row a pair: how many blocks' inputs hold the program at the name, and which block's attention brings it."""
+    rows = []
+    for seed, group in itertools.product(seeds, GROUPS):
+        carried = xr.load_dataset(runs / f"{condition.replace(' ', '_')}-seed{seed}" / "transfer" / f"{group}.nc")
+        at_name = carried["resid_pre"].sel(role="name", hypothesis="program")
+        kept = (carried["base_correct"] * carried["source_correct"]).astype(bool) & (at_name.sel(layer=0) == 1)
+        brought = carried["attn_out"].sel(role="answer", hypothesis="program")
+        table = pd.DataFrame({"program": carried["program"].values, "steps": carried["steps"].values})
+        table["depth"] = at_name.sum("layer").values
+        table["brought"] = brought.max("layer").values
+        rows.append(table[kept.values].assign(group=group, model=seed, condition=condition))
+    return pd.concat(rows, ignore_index=True)
+
+
+def compare(table: pd.DataFrame) -> pd.DataFrame:
+    """without_io against with_io by number of steps: over all models, and in each."""
+    rows = []
+    for steps, of_steps in table.groupby("steps"):
+        for seed in ("all", *sorted(of_steps["model"].unique())):
+            some = of_steps if seed == "all" else of_steps[of_steps["model"] == seed]
+            if some["group"].nunique() < 2:
+                continue
+            found = compare_groups(
+                xr.DataArray([some["depth"].to_numpy(float)], dims=("measure", "pair"), coords={"measure": ["depth"]}),
+                group=some["group"].map({"without_io": "1 without_io", "with_io": "2 with_io"}).tolist(),
+                clusters=some["program"].tolist(),
+                models=some["model"].tolist() if seed == "all" and some["model"].nunique() > 1 else None,
+                margin=MARGIN,
+            )
+            found.columns = [name.replace("_1 without", "_without").replace("_2 with", "_with") for name in found]
+            rows.append(found.drop(columns=["measure", "p_adjusted"]).assign(steps=steps, seed=str(seed)))
+    return pd.concat(rows, ignore_index=True).assign(condition=table["condition"].iloc[0])
+
+
+def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None:
+    from pbb_probe.views import figures
+    from pbb_probe.views.images import save_pngs
+
+    there = {
+        condition: [s for s in seeds if (runs / f"{condition.replace(' ', '_')}-seed{s}" / "transfer").exists()]
+        for condition in CONDITIONS
+    }
+    table = pd.concat([compare(depths(name, some, runs)) for name, some in there.items() if some], ignore_index=True)
+    first = ["condition", "steps", "seed"]
+    table = table[[*first, *table.columns.drop(first)]]
+    results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(results / "differences.csv", index=False, float_format="%.4g")
+    pooled = table[table["seed"] == "all"].assign(steps=lambda t: t["steps"].map("{} step(s)".format))
+    figure = figures.differences(
+        pooled,
+        rows="condition",
+        colour="steps",
+        margin=MARGIN,
+        predicted=1.0,
+        title="Do names of programs learned from code alone carry them for longer?",
+        x_title="blocks for which the name carries the program: without_io minus with_io",
     )
+    save_pngs({"retrieval": figure}, results)
+    shown = [
+        "condition",
+        "steps",
+        "mean_without_io",
+        "mean_with_io",
+        "difference",
+        "lower",
+        "upper",
+        "p",
+        "p_equivalent",
+    ]
+    counts = ["n_without_io", "clusters_without_io", "n_with_io", "clusters_with_io", "models_with_io"]
+    lines = pooled[[*shown, *counts]]
+    (results / "summary.md").write_text(
+        "# Are programs learned from code alone retrieved later?\n\n"
+        "Made by `python experiments/retrieval_hypothesis.py`, whose first lines state the hypothesis and the measure: "
+        "the number of blocks at whose input the name carries the program, predicted to be larger by about 1 in "
+        f"without_io. By seed in `differences.csv`.\n\n{markdown(lines)}\n\n![differences](retrieval.png)\n"
+    )
+    print(lines.to_string(index=False, float_format="%.3f"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--reference", type=Path, default=Path("runs/reference"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/hypothesis"))
-    parser.add_argument("--only", nargs=2)
+    parser.add_argument("--runs", type=Path, default=Path("runs/retrieval"))
+    parser.add_argument("--results", type=Path, default=Path("results/retrieval"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report-only", action="store_true", help="write the results of the models that are finished")
     options = parser.parse_args()
-    if options.only:
-        train(options.only[0], int(options.only[1]), options.reference, options.runs)
+    if not options.report_only:
+        jobs = [
+            (f"{condition.replace(' ', '_')}-seed{seed}", measure, (condition, seed, options.reference, options.runs))
+            for seed in options.seeds
+            for condition in CONDITIONS
+        ]
+        run_all(jobs, options.runs / "logs", options.workers)
+    report(options.seeds, options.reference, options.runs, options.results)
 
 
 if __name__ == "__main__":
