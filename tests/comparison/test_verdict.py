@@ -3,111 +3,188 @@
 import pandas as pd
 import pytest
 
-from pbb_probe.comparison.verdict import describe
+from pbb_probe.comparison.verdict import KINDS, describe
 
 GROUPS = ("with_io", "without_io")
+NAN = float("nan")
 
 
-def behaviour(direct: float, lower: float) -> pd.DataFrame:
-    return pd.DataFrame(
+def behaviour(direct: float = 0.6, lower: float = 0.5, models: int = 1) -> pd.DataFrame:
+    cells = [
         {
-            "model": "finetuned", "mode": "direct", "group": group, "steps": 1, "seen": False,
-            "mean": direct, "lower": lower, "upper": direct + 0.1, "n": 50, "programs": 10, "chance": 0.12,
+            "model": "finetuned", "mode": mode, "group": group, "steps": 2, "seen": False, "mean": share,
+            "lower": low, "upper": share + 0.1, "n": 50, "programs": 10, "chance": 0.12,
         }
         for group in GROUPS
-    )  # fmt: skip
-
-
-def located(state: float) -> pd.DataFrame:
-    places = [
-        ("patching", "program", "name", 3), ("patching", "program", "answer", 4), ("patching", "input", "input", 0),
-        ("patching", "input", "answer", 1), ("probing", "op_1", "answer", 2), ("probing", "state_1", "answer", state),
-        ("probing", "output", "answer", 5),
+        for mode, share, low in (("direct", direct, lower), ("trace", 0.9, 0.85))
     ]  # fmt: skip
-    return pd.DataFrame(
-        {"measure": m, "variable": v, "role": r, "layer": layer, "lower": layer, "upper": layer, "n": 40, "clusters": 9,
-         "subset": "correct", "group": group}
-        for m, v, r, layer in places for group in GROUPS
-    )  # fmt: skip
+    return pd.DataFrame(cells * models)
 
 
-def compared(p: float, variable: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"subset": ["correct"], "site": "resid_pre", "layer": 2, "role": "name", variable: "x", "p_adjusted": p,
-         "mean_with_io": 0.9, "mean_without_io": 0.4, "difference": 0.5, "lower": 0.3, "upper": 0.7}
-    )  # fmt: skip
-
-
-def transfer(states: dict[str, float]) -> pd.DataFrame:
-    """The name carries the program up to block 1, the answer position everything from block 2, and a state somewhat."""
-    columns = ["run", "site", "layer", "role", "hypothesis", "proportion"]
-    cells = [
-        *[("patched", "resid_pre", layer, "name", "program", 0.9 * (layer < 2)) for layer in range(3)],
-        *[("patched", "resid_pre", layer, "answer", "input", 0.8 * (layer == 1)) for layer in range(3)],
-        *[("patched", "resid_pre", layer, "answer", "everything", 0.7 * (layer == 2)) for layer in range(3)],
-        *[(run, "mlp_out", 1, "answer", "state_1", share) for run, share in states.items()],
+def onsets() -> pd.DataFrame:
+    """The program leaves in block 3 and is read from block 1 on; no state; the output is read, no part writes it."""
+    rows = [
+        ("program", 3.0, 0.97, 1.0, 0.8, NAN, NAN, "disagree"),
+        ("input", 0.0, 0.9, 0.0, 1.0, NAN, NAN, "agree"),
+        ("state_1", NAN, 0.07, NAN, 0.12, NAN, 0.03, "neither"),
+        ("output", NAN, 0.41, 4.0, 0.9, 4.0, 0.95, "only read"),
     ]
-    table = pd.DataFrame(cells, columns=columns).assign(subset="correct", steps=2, n=40, programs=9)
-    table["lower"], table["upper"] = table["proportion"] - 0.05, table["proportion"] + 0.05
-    return pd.concat([table.assign(group=group) for group in GROUPS])
+    return pd.DataFrame(
+        [
+            {
+                "group": group, "steps": 2, "variable": variable, "subset": subset, "agreement": agreement,
+                "used_layer": used, "used_lower": used - 1, "used_upper": used, "used_peak": share, "used_n": 40,
+                "read_layer": read, "read_lower": read, "read_upper": read, "read_peak": gain, "read_n": 70,
+                "lens_layer": lens, "lens_lower": lens, "lens_upper": lens, "lens_peak": said,
+                "lens_n": 70 if said == said else NAN,
+            }
+            for variable, used, share, read, gain, lens, said, agreement in rows
+            for group in GROUPS
+            for subset in ("all", "correct")
+        ]
+    )  # fmt: skip
 
 
-STATES = {"patched": 0.1, "random": 0.08}
+def evaluation(kind: str = "compiled") -> pd.DataFrame:
+    rows = [
+        (group, 2, "not found" if subset == "all" else kind, subset)
+        for group in GROUPS
+        for subset in ("all", "correct")
+    ]
+    return pd.DataFrame(rows, columns=["group", "steps", "evaluation", "subset"])
 
 
-def words(direct=0.6, lower=0.5, state=float("nan"), p=0.01, states=STATES) -> str:
-    tables = (behaviour(direct, lower), located(state), compared(p, "swap"), compared(p, "target"), transfer(states))
-    return " ".join(describe(*tables, 0.5))
+def onset_differences(p_equivalent: float = 0.01) -> pd.DataFrame:
+    rows = [
+        ("use", "program", 1.0, 0.04),
+        ("probes", "program", 2.0, 0.5),
+        ("lens", "output", 0.0, 1.0),
+        ("use", "state_1", NAN, NAN),
+    ]
+    return pd.DataFrame(
+        {"steps": 2, "measure": m, "variable": v, "difference": d, "lower": d - 1, "upper": d, "p": p,
+         "p_equivalent": p_equivalent if d == d else NAN, "subset": "correct"}
+        for m, v, d, p in rows
+    )  # fmt: skip
 
 
-def test_what_is_carried_is_named_with_interval_and_n():
-    text = words()
-    assert "2 steps (40 pairs of 9 programs): the name carries the program up to the input of block 1" in text
-    assert (
-        "the answer position carries the input from the input of block 1 (80% [75%, 85%]) and everything from" in text
+def compared(p: float = 0.01, subset: str = "correct", **names) -> pd.DataFrame:
+    """Two places, of which one may differ, and a third that is of other rows."""
+    row = {
+        "site": "resid_pre", "layer": 2, "role": "name", "mean_with_io": 0.9, "mean_without_io": 0.4,
+        "difference": 0.5, "lower": 0.3, "upper": 0.7, "equivalent": False, **names,
+    }  # fmt: skip
+    same = row | {"layer": 1, "difference": 0.0, "equivalent": True}
+    return pd.DataFrame([row | {"p_adjusted": p}, same | {"p_adjusted": 1.0}, same | {"p_adjusted": 0.001}]).assign(
+        subset=[subset, subset, "all"]
     )
-    assert "everything from the input of block 2 (70% [65%, 75%])" in text
+
+
+def words(**given) -> list[str]:
+    tables = {
+        "behaviour": behaviour(),
+        "onsets": onsets(),
+        "evaluation": evaluation(),
+        "onset_differences": onset_differences(),
+        "differences": {"recovery": compared()},
+    }
+    return describe(**{**tables, **given})
+
+
+def test_a_paragraph_on_behaviour_one_on_each_group_and_one_on_the_difference():
+    said = words()
+    assert len(said) == 4
+    assert said[0].startswith(
+        "Behaviour on inputs whose answers were never shown. with_io, direct, 2 steps: 60% [50%, 70%]"
+    )
+    assert said[1].startswith("with_io, only calls answered correctly. 2 steps: ")
+    assert said[2].startswith("without_io, only calls answered correctly. 2 steps: ")
+    assert said[3].startswith("Difference between the groups")
+
+
+def test_what_is_used_and_read_is_named_with_interval_and_n():
+    text = words()[1]
+    assert "the program leaves its name in block 3 [2, 3] (40 pairs)" in text
+    assert "at the answer position probes read it after block 1 [1, 1], WHERE USE AND PROBES DISAGREE" in text
+    assert "the input leaves its place in block 0 [-1, 0] (40 pairs)" in text
+    assert "no one component carries output (at most 41% of 40 pairs above random vectors)" in text
+    assert (
+        "at the answer position probes read it after block 4 [4, 4], the logit lens reads it after block 4 [4, 4]"
+        in text
+    )
+    assert text.count("DISAGREE") == 1
+
+
+def test_what_is_not_found_is_said_with_how_much_there_was():
+    text = words()[1]
+    assert "no one component carries state_1 (at most 7% of 40 pairs above random vectors)" in text
+    assert "at the answer position probes do not (gain at most 12%), the logit lens does not (gain at most 3%)" in text
+    nowhere = onsets()
+    nowhere.loc[nowhere["variable"] == "program", "used_layer"] = NAN
+    assert "no one place carries the program (at most 97% of 40 pairs)" in words(onsets=nowhere)[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_of_evaluation_is_that_of_calls_answered_correctly(kind: str):
+    for text in words(evaluation=evaluation(kind))[1:3]:
+        assert f"So: {KINDS[kind]}." in text
+    assert KINDS[kind].startswith(("evaluated", "a single", "looked", "not found"))
+
+
+def test_without_behaviour_nothing_is_found():
+    said = words(behaviour=behaviour(0.13, 0.08))
+    assert len(said) == 2
+    assert "not found" in said[1]
+    assert "block" not in " ".join(said)
+
+
+def test_a_group_without_behaviour_is_not_found_and_not_compared():
+    weak = behaviour()
+    weak.loc[(weak["group"] == "without_io") & (weak["mode"] == "direct"), "lower"] = 0.1
+    said = words(behaviour=weak)
+    assert "leaves its name" in said[1]
+    assert said[2].endswith("2 steps: not found, as direct answers are not above chance.")
+    assert "No onset is there in both groups." in said[3]
+
+
+def test_a_group_without_pairs_says_so():
+    only = onsets()
+    said = words(onsets=only[only["group"] == "with_io"])
+    assert said[2].endswith("2 steps: not found, as no pair of runs is answered right on both sides.")
+    assert "not found" in words(onsets=only.iloc[:0], onset_differences=pd.DataFrame())[1]
+
+
+def test_onset_differences_have_their_p_and_equivalence():
+    text = words()[3]
+    assert (
+        "program (2 steps, use) leaves its place +1 blocks later in with_io [0, 1] (p 0.04, the same within half a"
+        in text
+    )
+    assert "output (2 steps, lens) sets in +0 blocks later in with_io [-1, 0] (p 1.00, the same within half" in text
+    assert "probes) leaves" not in text  # the program stands in the tokens
+    assert "state_1" not in text
+    assert "the same within half a block" not in words(onset_differences=onset_differences(0.2))[3]
 
 
 @pytest.mark.parametrize(
-    ("states", "said"),
+    ("p", "said"),
     [
-        ({"patched": 0.1, "random": 0.08}, "up to 8% [3%, 13%]: no sign of an evaluation step by step"),
-        ({"patched": 0.9, "random": 0.08}, "at most 90% [85%, 95%], at mlp_out of layer 1, answer"),
-        ({"patched": 0.9, "random": 0.08}, "the program is evaluated step by step"),
-        ({"patched": 0.19, "random": 0.08}, "the program is evaluated step by step"),
-        ({"patched": 0.17, "random": 0.08}, "no sign of an evaluation step by step"),
-        ({"patched": 0.9}, "without a control"),
+        (0.01, "They differ in recovery at 1 of 2 places (adjusted p < 0.05); it is the same within the margin at 1; most "
+               "at site resid_pre, layer 2, role name: with_io 0.90, without_io 0.40, difference 0.50 [0.30, 0.70]."),
+        (0.2, "They differ in recovery at 0 of 2 places (adjusted p < 0.05); it is the same within the margin at 1."),
     ],
-)
-def test_a_state_counts_as_carried_only_where_it_is_above_random_vectors(states, said):
-    assert said in words(states=states)
+)  # fmt: skip
+def test_a_difference_of_places_needs_an_adjusted_p(p: float, said: str):
+    assert said in words(differences={"recovery": compared(p)})[3]
 
 
-def test_a_run_without_a_transfer_map_says_so():
-    tables = (behaviour(0.6, 0.5), located(1.0), compared(0.2, "swap"), compared(0.2, "target"))
-    text = " ".join(describe(*tables, transfer(STATES).iloc[:0], 0.5))
-    assert text.count("transfer map: there is none") == 2
+def test_of_what_places_carry_the_matched_pairs_count():
+    carried = pd.concat([compared(0.001), compared(0.3, "matched", hypothesis="program", steps=2)])
+    text = words(differences={"what places carry": carried})[3]
+    assert "what places carry, where both swapped calls are answered right too, at 0 of 2 places" in text
+    assert "could not be compared" in words(differences={"recovery": compared(subset="all")})[3]
 
 
-def test_places_are_named_with_interval_and_n():
-    text = words(state=3.0)
-    assert "its name up to the input of block 3 [3, 3]" in text
-    assert "the intermediate state after block 3 [3, 3]" in text
-    assert "40 pairs with the program swapped" in text
-    assert "not found" not in text
-
-
-def test_what_was_not_found_is_said():
-    assert words().count("the intermediate state nowhere (not found)") == 2
-
-
-@pytest.mark.parametrize(("p", "said"), [(0.01, "at 1 of 1 places"), (0.2, "no difference was found")])
-def test_a_difference_needs_an_adjusted_p(p, said):
-    assert said in words(p=p)
-
-
-def test_without_behaviour_nothing_is_located():
-    text = words(direct=0.13, lower=0.08)
-    assert "locate nothing" in text
-    assert "block" not in text
+def test_several_finetunings_are_said():
+    text = words(behaviour=behaviour(models=3))[0]
+    assert "with_io, direct, 2 steps: 60% [50%, 70%] of 150 calls in 3 models (chance 12%)" in text
