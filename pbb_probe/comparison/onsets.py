@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STREAM, COMPONENTS = ("resid_pre",), ("attn_out", "mlp_out")
 OF_TOKENS = ("op_", "constant_", "input")
 """Targets that may stand in the tokens themselves, so that the embedding is no control of them."""
+WAYS = ("used", "read")
 PROGRAM = "op_1"
 """What stands for the program where it is read."""
 
@@ -100,7 +101,7 @@ def located_reading(
 
     Args:
         probes: from `fit_probes` with controls; the first of its sites counts.
-        labels: of the same prompts, with the columns `by` and `cluster`.
+        labels: of the same prompts, with the columns `by` and `cluster`, and the targets.
         by: columns whose combinations of values get rows of their own.
         cluster: the column that says which prompts belong together.
         margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
@@ -117,9 +118,9 @@ def located_reading(
 
     if "control_correct" not in probes:
         raise PbbError("These probes have no controls: fit them with controls, such as chance and relabelled.")
-    rows = []
-    for kind, chosen in each_kind(_columns(labels, by, cluster)[list(by)]):
-        for target in probes["target"].values.tolist():
+    targets, rows = probes["target"].values.tolist(), []
+    for kind, chosen in each_kind(_columns(labels, [*by, cluster, *targets])[list(by)]):
+        for target in targets:
             known = chosen & labels[target].notna().to_numpy()
             places: list[tuple[str, Edge]] = [("answer", "first")]
             if target == PROGRAM:
@@ -146,7 +147,22 @@ def located_lens(
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The same by the logit lens: `looked` is from `lens`, of variables and, prefixed `SHUFFLED`, `shuffled_values`."""
+    """The same by the logit lens, whose control is its accuracy on the values of other prompts.
+
+    Args:
+        looked: from `lens`, of variables and, prefixed `SHUFFLED`, of their `shuffled_values`.
+        labels: those of `located_reading`; which prompts have a variable, `looked` says.
+        by: as in `located_reading`.
+        cluster: as in `located_reading`.
+        margin: as in `located_reading`.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        As `located_reading`.
+
+    Raises:
+        PbbError: a variable without its control, or a column that the labels do not have.
+    """
     import pandas as pd
 
     names = [name for name in looked["variable"].values.tolist() if not name.startswith(SHUFFLED)]
@@ -154,7 +170,7 @@ def located_lens(
         raise PbbError(f"The lens lacks the control {min(lacking)!r}: give it shuffled_values of the variables too.")
     right = looked["correct"].sel(role="answer")
     rows = []
-    for kind, chosen in each_kind(_columns(labels, by, cluster)[list(by)]):
+    for kind, chosen in each_kind(_columns(labels, [*by, cluster])[list(by)]):
         for name in names:
             known = chosen & right.sel(variable=name).notnull().all("layer").values
             if not known.any():
@@ -175,7 +191,7 @@ def side_by_side(
     """A row a kind and variable: where it is used, where a probe reads it, where the lens does, and `agreement`.
 
     `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
-    `only read`, `only used` or `neither` where one is not found or both.
+    `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
     """
     key = [*by, "variable"]
     numbers = ["layer", "lower", "upper", "peak", "n"]
@@ -190,51 +206,6 @@ def side_by_side(
     both["agreement"] = [_agreement(row) for row in both.to_dict(orient="records")]
     rank = both["variable"].map(order)
     return both.assign(rank=rank).sort_values([*by, "rank"]).drop(columns="rank").reset_index(drop=True)
-
-
-def _agreement(row: dict) -> str:
-    used, read = row["used_layer"] == row["used_layer"], row["read_layer"] == row["read_layer"]
-    if used and read:
-        apart = row["used_lower"] > row["read_upper"] or row["read_lower"] > row["used_upper"]
-        return "disagree" if apart else "agree"
-    return "only used" if used else "only read" if read else "neither"
-
-
-def _above_random(carried: "xr.Dataset") -> "xr.Dataset":
-    if "run" not in carried.dims:
-        return carried
-    patched = carried.sel(run="patched", drop=True)
-    return patched - carried.sel(run="random", drop=True) if "random" in carried["run"] else patched
-
-
-def _strongest(controls: "xr.DataArray") -> "xr.DataArray":
-    """(layer, prompt) of the control that is right most often at each layer."""
-    means = controls.mean("prompt")
-    return controls.sel(control=means.fillna(-1).idxmax("control")).drop_vars("control")
-
-
-def _gain(correct: "xr.DataArray", control: "xr.DataArray") -> "xr.DataArray":
-    """(layer, prompt), whose mean is the gain; 0 where the control is always right."""
-    left = 1 - control.mean("prompt")
-    return ((correct - control) / left.where(left > 0)).fillna(0.0).transpose("layer", "prompt")
-
-
-def _located(
-    values: "xr.DataArray", clusters: Sequence[Hashable], threshold: float, edge: Edge, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The row of `locate` for values (site, layer, row), at each layer of the site whose mean is the largest."""
-    means = values.mean(str(values.dims[-1]))
-    best = values.isel(site=means.argmax("site")).transpose("layer", ...)
-    table = locate(
-        best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings
-    )
-    return {**table.drop(columns="group").iloc[0].to_dict(), "peak": float(means.max())}
-
-
-def _columns(labels: "pd.DataFrame", by: Sequence[str], cluster: str) -> "pd.DataFrame":
-    if lacking := [name for name in (*by, cluster) if name not in labels]:
-        raise PbbError(f"The labels have no column {lacking[0]!r}: {', '.join(map(str, labels.columns))} are there.")
-    return labels
 
 
 def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] = ("group", "steps")) -> "pd.DataFrame":
@@ -262,3 +233,51 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
             evaluation = "compiled" if len(states) else "one step"
         rows.append({**kind, "evaluation": evaluation})
     return pd.DataFrame(rows)
+
+
+def _agreement(row: dict) -> str:
+    used, read = (all(row[f"{way}_{part}"] == row[f"{way}_{part}"] for part in ("layer", "lower")) for way in WAYS)
+    if used and read:
+        apart = row["used_lower"] > row["read_upper"] or row["read_lower"] > row["used_upper"]
+        return "disagree" if apart else "agree"
+    return "only used" if used else "only read" if read else "neither"
+
+
+def _above_random(carried: "xr.Dataset") -> "xr.Dataset":
+    if "run" not in carried.dims:
+        return carried
+    patched = carried.sel(run="patched", drop=True)
+    return patched - carried.sel(run="random", drop=True) if "random" in carried["run"] else patched
+
+
+def _strongest(controls: "xr.DataArray") -> "xr.DataArray":
+    """(layer, prompt) of the control that is right most often at each layer."""
+    means = controls.mean("prompt")
+    return controls.sel(control=means.fillna(-1).idxmax("control")).drop_vars("control")
+
+
+def _gain(correct: "xr.DataArray", control: "xr.DataArray") -> "xr.DataArray":
+    """(layer, prompt), whose mean is the gain; 0 where the control is always right, or there is none.
+
+    Missing for prompts that have no control, such as one of relabelled values, where others have one.
+    """
+    left = 1 - control.mean("prompt")
+    return ((correct - control) / left).where(left > 0, 0.0).transpose("layer", "prompt")
+
+
+def _located(
+    values: "xr.DataArray", clusters: Sequence[Hashable], threshold: float, edge: Edge, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The row of `locate` for values (site, layer, row), at each layer of the site whose mean is the largest."""
+    means = values.mean(str(values.dims[-1]))
+    best = values.isel(site=means.argmax("site")).transpose("layer", ...)
+    table = locate(
+        best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings
+    )
+    return {**table.drop(columns="group").iloc[0].to_dict(), "peak": float(means.max())}
+
+
+def _columns(labels: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":
+    if lacking := [name for name in names if name not in labels]:
+        raise PbbError(f"The labels have no column {lacking[0]!r}: {', '.join(map(str, labels.columns))} are there.")
+    return labels
