@@ -438,7 +438,7 @@ EVALUATIONS = {
 def test_how_programs_are_evaluated(by: list[str]):
     for case, (used, read) in EVALUATIONS.items():
         use = onsets(*((name, layer, layer, layer) for name, layer in used.items()))
-        reading = onsets(*(("program", layer, layer, layer, role) for role, layer in read.items()))
+        reading = onsets(*(("program", layer, layer, layer, role) for role, layer in read.items()), ("output", 4, 4, 4))
         other = onsets(("program", 1, 1, 1), ("state_1", 1, 1, 1), group="without_io")  # of other programs
         if by:
             use, reading = pd.concat([use, other]), pd.concat([reading, other])
