@@ -33,6 +33,8 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         if min(self.designs, self.null_models, self.splits) < 1:
             raise PbbError("designs, null_models and splits must be at least 1.")
+        if self.seed < 0:
+            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
 
 
 def calibrate(config: CalibrateConfig) -> None:

@@ -142,6 +142,8 @@ class StudyConfig:
             raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
         if min(self.calls, self.probing.prompts, self.patching.pairs, self.transfer.pairs, self.draws) < 1:
             raise PbbError("calls, prompts, pairs and draws must be at least 1.")
+        if self.seed < 0:
+            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
 
 
 class Study:
