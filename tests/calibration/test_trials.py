@@ -130,6 +130,15 @@ def test_what_is_compared_varies_between_programs(splits):
         assert means.std().max() > 0.2
 
 
+def test_the_patched_run_is_compared_and_not_its_control(splits):
+    """The planted model takes the program from its name in block 1; random vectors say nothing of another program."""
+    _, made = splits
+    values = made[4][0]
+    place = {"site": "resid_pre", "role": "name", "hypothesis": "program", "layer": 1}
+    (row,) = np.flatnonzero(np.all([values[name].values == value for name, value in place.items()], axis=0))
+    assert float(values[row].mean()) > 0.4
+
+
 def test_a_planted_difference_is_reported_by_the_same_machinery(monkeypatch):
     """Were programs split by the place in which they differ most, the p of the same comparison would say so."""
     made, compare = [], trials.compare_groups
@@ -201,7 +210,7 @@ def counted() -> pd.DataFrame:
     rows = [
         *design(0),
         *design(1, used_layer=2.0, read_layer=2.0),
-        *design(2, decoys="twice, later", p=0.01, lens_layer=NAN),
+        *design(2, decoys="later, twice", p=0.01, lens_layer=NAN),
         *design(3, decoys="lookup", p=0.2, found_evaluation="looked up", evaluation="one step"),
         *design(4, decoys="later_than_that, twice", p=0.001),
         state(0, 2.0, 2.0, 1.0),
