@@ -201,7 +201,8 @@ def side_by_side(
         table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
     ]
     both = tables[0].join(tables[1:], how="outer", sort=False)
-    order = {name: i for i, name in enumerate(dict.fromkeys(used["variable"]))}
+    names = sorted(dict.fromkeys(used["variable"]), key=_when)
+    order = {name: i for i, name in enumerate(names)}
     both = both[[variable in order for variable in both.index.get_level_values("variable")]].reset_index()
     both["agreement"] = [_agreement(row) for row in both.to_dict(orient="records")]
     rank = both["variable"].map(order)
@@ -233,6 +234,11 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
             evaluation = "compiled" if len(states) else "one step"
         rows.append({**kind, "evaluation": evaluation})
     return pd.DataFrame(rows)
+
+
+def _when(variable: str) -> tuple[bool, int]:
+    """States by number, after program and input and before the output."""
+    return variable == "output", int(variable.removeprefix("state_")) if variable.startswith("state_") else 0
 
 
 def _agreement(row: dict) -> str:
@@ -274,7 +280,8 @@ def _located(
     table = locate(
         best, group=[""] * best.shape[-1], clusters=list(clusters), threshold=threshold, edge=edge, **settings
     )
-    return {**table.drop(columns="group").iloc[0].to_dict(), "peak": float(means.max())}
+    (row,) = table.drop(columns="group").to_dict(orient="records")
+    return {**row, "peak": float(means.max())}
 
 
 def _columns(labels: "pd.DataFrame", names: Sequence[str]) -> "pd.DataFrame":

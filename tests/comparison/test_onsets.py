@@ -80,6 +80,7 @@ def test_each_variable_is_where_its_rule_says():
     assert table["peak"].tolist() == [1.0] * 4
     assert (table["n"] == 4).all()
     assert (table["clusters"] == 4).all()
+    assert table[["n", "clusters"]].dtypes.tolist() == [int, int]
     # one pair of four is two of four or more in every fourth resample
     assert table[["lower", "upper"]].T.to_dict("list") == {
         "program": [2, 2],
@@ -416,6 +417,14 @@ def test_a_row_a_kind_and_variable_in_the_order_of_use():
     pd.testing.assert_frame_equal(without, both.drop(columns=[name for name in both if name.startswith("lens")]))
     alone = side_by_side(used.iloc[3:], read.iloc[:2], by=[])
     assert alone["variable"].tolist() == ["program", "state_1", "output"]
+
+
+def test_states_stand_by_number_before_the_output_even_if_the_first_kind_has_none():
+    one = onsets(("program", 1, 1, 1), ("input", 0, 0, 0), ("output", 4, 4, 4), group="a")
+    names = ("program", "input", *(f"state_{k}" for k in range(1, 11)), "output")
+    more = onsets(*((name, 1, 1, 1) for name in names), group="b")
+    both = side_by_side(pd.concat([one, more]), pd.concat([more, one]), by=["group"])
+    assert both["variable"].tolist() == ["program", "input", "output", *names]
 
 
 EVALUATIONS = {
