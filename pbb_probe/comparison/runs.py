@@ -73,7 +73,7 @@ def compare_runs(
         second: those of the other.
         measure: as in `gather`.
         names: of the conditions, in the columns of the table.
-        group: whose programs are compared; both groups are not.
+        group: whose programs are compared, with_io or without_io.
         correct: only what was answered right.
         settings: those of `compare_groups`. With several runs in each condition these are what is resampled, and their
             programs within them; where either has but one it is programs, and nothing is said of other finetunings.
