@@ -253,6 +253,7 @@ def test_the_other_group_can_be_asked_for(runs):
         compare_runs({"0": runs["a1"]}, {"0": runs["b1"]}, "probes", group="with_io", **FEW)
 
 
+@pytest.mark.filterwarnings("error")
 def test_layers_of_one_condition_only_have_no_difference(runs):
     table = compare_runs({"0": runs["a1"]}, {"0": runs["later"]}, "probes", correct=False, **FEW)
     found = table[table["target"] == "output"].set_index("layer")

@@ -82,6 +82,7 @@ def test_another_coordinate_may_be_the_unit_and_maps_may_be_one_run():
     assert table["difference"].tolist() == pytest.approx([3 / 4, -3 / 4, -3 / 4, 3 / 4])
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_only_one_group_has_is_no_difference():
     one, two = carried([1, 1], hypotheses=("program", "state_1")), carried([1, 0], first=2, layers=(0,))
     table = transfer_differences({"a": one, "b": two}, **FEW).set_index(["layer", "hypothesis"])
