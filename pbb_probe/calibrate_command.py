@@ -1,11 +1,12 @@
 """The command `calibrate`: the instrument on models whose truth is known, at settings of one's own."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pbb_probe.calibration.trials import NULL_DATA, Instrument, draw_designs, null_comparisons, try_design
+from pbb_probe.calibration.trials import NULL_DATA, Design, Instrument, draw_designs, null_comparisons, try_design
 from pbb_probe.errors import PbbError
 from pbb_probe.store import Run
 
@@ -33,6 +34,8 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         if min(self.designs, self.null_models, self.splits) < 1:
             raise PbbError("designs, null_models and splits must be at least 1.")
+        if self.seed < 0:
+            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
 
 
 def calibrate(config: CalibrateConfig) -> None:
@@ -45,7 +48,7 @@ def calibrate(config: CalibrateConfig) -> None:
     run = Run(config.out)
     settings = {"instrument": asdict(config.instrument), "version": version("pbb-probe")}
 
-    def kept(name: str, make, **inputs) -> "pd.DataFrame":
+    def kept(name: str, make: Callable[[], "pd.DataFrame"], **inputs: Any) -> "pd.DataFrame":
         """A table that is made once for its inputs."""
         run.step(name, inputs | settings, lambda out: make().to_csv(out / "table.csv", index=False))
         return pd.read_csv(run.path / name / "table.csv")
@@ -55,28 +58,21 @@ def calibrate(config: CalibrateConfig) -> None:
     kinds = [(data, config.seed * 1000 + k) for data in NULL_DATA for k in range(config.null_models)]
     with tqdm(total=len(designs) + len(kinds), desc="calibrating", unit="model") as progress:
         for i, design in enumerate(designs):
-            made = kept(
-                f"design_{i}", lambda design=design: try_design(design, config.instrument), design=asdict(design)
-            )
-            named = {name: value for name, value in asdict(design).items() if name != "output"}
-            words = {
-                name: ", ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in named.items()
-            }
-            tables.append(made.assign(design=i, **words))
+            made = kept(f"design_{i}", partial(try_design, design, config.instrument), design=asdict(design))
+            tables.append(made.assign(design=i, **_in_words(design)))
             progress.update()
         for data, seed in kinds:
-            nulls.append(
-                kept(
-                    f"null_{data}_{seed}",
-                    lambda data=data, seed=seed: null_comparisons(data, config.splits, config.instrument, seed),
-                    data=data,
-                    seed=seed,
-                    splits=config.splits,
-                )
-            )
+            compare = partial(null_comparisons, data, config.splits, config.instrument, seed)
+            nulls.append(kept(f"null_{data}_{seed}", compare, data=data, seed=seed, splits=config.splits))
             progress.update()
     planted, null = pd.concat(tables, ignore_index=True), pd.concat(nulls, ignore_index=True)
     table = calibration_table(planted, null)
     for name, written in (("designs", planted), ("nulls", null), ("calibration", table)):
-        written.to_csv(Path(run.path) / f"{name}.csv", index=False, float_format="%.4g")
+        written.to_csv(run.path / f"{name}.csv", index=False, float_format="%.4g")
     print(table.to_string(index=False, float_format="%.3f"))
+
+
+def _in_words(design: Design) -> dict[str, Any]:
+    """The columns of a design. The block of its output is left out: the rows say it, for each group."""
+    columns = {name: value for name, value in asdict(design).items() if name != "output"}
+    return {name: ", ".join(map(str, value)) if isinstance(value, tuple) else value for name, value in columns.items()}

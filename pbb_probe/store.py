@@ -81,7 +81,7 @@ class Run:
         """A labelled array of a finished step by its path in the run without `.nc`, such as `probing/probes`.
 
         Raises:
-            PbbError: there is none; the message names those of the step.
+            PbbError: there is none; the message names those that finished steps have.
         """
         import xarray as xr
 
@@ -96,10 +96,9 @@ class Run:
     def _file(self, name: str, suffix: str) -> Path:
         path = self.path / f"{name}{suffix}"
         if not path.is_file():
-            there = sorted(
-                str(other.relative_to(self.path).with_suffix("")) for other in self.path.glob(f"*/**/*{suffix}")
-            )
-            raise PbbError(f"The run {self.path} has no {name}{suffix}: it has {', '.join(there) or 'none'}.")
+            whole = [other.relative_to(self.path) for other in self.path.glob(f"[!.]*/**/*{suffix}")]
+            there = ", ".join(sorted(str(other.with_suffix("")) for other in whole)) or "none"
+            raise PbbError(f"The run {self.path} has no {name}{suffix}: it has {there}.")
         return path
 
     def write_manifest(self, **facts: Any) -> None:

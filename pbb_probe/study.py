@@ -149,6 +149,8 @@ class StudyConfig:
             raise PbbError("calls, prompts, pairs and draws must be at least 1.")
         if min(self.threshold, self.margin, self.equivalence) <= 0 or max(self.threshold, self.margin) > 1:
             raise PbbError("threshold and margin are shares above 0 and at most 1, and equivalence is above 0.")
+        if self.seed < 0:
+            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
 
 
 class Study:

@@ -38,6 +38,7 @@ def test_unknown_field_wrong_type_and_unknown_choice_are_refused(capsys, tmp_pat
     assert "with_io" in refused(capsys, "--corpus.with_io", "many")
     assert "curriculum" in refused(capsys, "--curriculum", "inverse", "--out", str(tmp_path))
     assert "above 0" in refused(capsys, "--corpus.without_io", "0", "--out", str(tmp_path))
+    assert "The seed must be 0 or more" in refused(capsys, "--seed", "-1", "--out", str(tmp_path))
 
 
 def test_a_config_file_with_an_unknown_key_is_refused(capsys, tmp_path):

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
 from pbb_probe.errors import PbbError
-from pbb_probe.store import Run, digest, write
+from pbb_probe.store import Run, digest, open_run, write
 
 
 class Maker:
@@ -187,3 +189,76 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "old"
     write(path, "new")
     assert path.read_text() == "new"
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """A finished run with two steps, and another step that was killed; and what it holds."""
+    array = xr.Dataset(
+        {"correct": (("layer", "prompt"), np.array([[0.0, 1.0, np.nan], [1.0, 0.5, 0.25]]))},
+        {"layer": [2, 5], "program": ("prompt", ["a", "b", "b"])},
+        {"given": 3},
+    )
+    table = pd.DataFrame({"group": ["with_io", "without_io"], "layer": [1.0, np.nan], "n": [3, 4]})
+    run = Run(tmp_path / "run")
+
+    def make(folder: Path) -> None:
+        array.to_netcdf(folder / "probes.nc")
+        table.to_csv(folder / "located.csv", index=False)
+        (folder / "op_1").mkdir()
+        (2 * array).to_netcdf(folder / "op_1" / "with_io.nc")
+
+    def killed(folder: Path) -> None:
+        make(folder)
+        raise KeyboardInterrupt
+
+    run.step("probing", {"seed": 0}, make)
+    with pytest.raises(KeyboardInterrupt):
+        run.step("transfer", {"seed": 0}, killed)
+    run.write_manifest()
+    return run.path, array, table
+
+
+def test_what_is_read_is_what_was_written(measured):
+    path, array, table = measured
+    for run in (open_run(path), open_run(str(path))):
+        assert run.path == path
+        xr.testing.assert_identical(run.array("probing/probes"), array)
+        xr.testing.assert_identical(run.array("probing/op_1/with_io"), 2 * array)
+        pd.testing.assert_frame_equal(run.table("probing/located"), table)
+    held = open_run(path).array("probing/probes")
+    (2 * array).to_netcdf(path / "probing" / "probes.nc")  # whoever has read the array does not hold its file
+    xr.testing.assert_identical(held, array)
+
+
+def test_a_run_in_the_home_directory_is_found(measured, monkeypatch):
+    path, array, _ = measured
+    monkeypatch.setenv("HOME", str(path.parent))
+    xr.testing.assert_identical(open_run("~/run").array("probing/probes"), array)
+
+
+def test_what_is_not_there_is_refused_with_what_is(measured):
+    """What a killed step has written is not there."""
+    path, _, _ = measured
+    run = open_run(path)
+    for read, name, said in (
+        (run.array, "probing/lens", "has no probing/lens.nc: it has probing/op_1/with_io, probing/probes."),
+        (run.array, "transfer/probes", "has no transfer/probes.nc: it has probing/op_1/with_io, probing/probes."),
+        (run.array, "probing", "has no probing.nc: it has probing/op_1/with_io, probing/probes."),
+        (run.table, "probing/probes", "has no probing/probes.csv: it has probing/located."),
+    ):
+        with pytest.raises(PbbError) as refused:
+            read(name)
+        assert str(refused.value) == f"The run {path} {said}"
+    (path / "probing" / "located.csv").unlink()
+    with pytest.raises(PbbError, match="it has none"):
+        run.table("probing/located")
+
+
+def test_where_there_is_no_run_none_is_made(tmp_path):
+    (tmp_path / "file").write_text("here")
+    (tmp_path / "empty").mkdir()
+    for name in ("absent", "file", "empty"):
+        with pytest.raises(PbbError, match=f"no run in {tmp_path / name}"):
+            open_run(tmp_path / name)
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "empty"}

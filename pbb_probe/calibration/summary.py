@@ -14,12 +14,13 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
     """Counts with their exact 95 % intervals (Clopper and Pearson 1934).
 
     Args:
-        designs: of `try_design`, with the columns `design` and `decoys` (their names, joined by commas).
+        designs: of `try_design`, with the columns `design` and `decoys` (their names, joined by commas; empty or
+            missing without any).
         nulls: of `null_comparisons`.
 
     Returns:
-        A row a question: `part` (planted or null), `question`, `count` of `n`, `share` with `lower` and `upper`, and
-        `wanted`, the share of a perfect instrument.
+        A row a question: `part` (planted, or nothing to be found), `question`, `count` of `n`, `share` with `lower`
+        and `upper`, and `wanted`, the share of a perfect instrument.
     """
     import pandas as pd
 
@@ -40,20 +41,20 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
     for kind, of in groups.groupby("evaluation", sort=False):
         ask("planted", f"evaluation named: {kind}", of["evaluation"] == of["found_evaluation"], 1.0)
     models = designs.drop_duplicates("design")
-    differ = models["decoys"].map(lambda names: bool(set(names.split(", ")) & set(DIFFERENT)))
+    differ = models["decoys"].fillna("").map(lambda names: bool(set(names.split(", ")) & set(DIFFERENT)))
     reported = models["p"] < ALPHA
     ask("planted", "groups differ: reported", reported[differ], 1.0)
     ask("planted", "groups do not differ: difference reported", reported[~differ], 0.0)
     splits = nulls[nulls["split"] >= 0]
-    ask("null", "difference reported, all comparisons", splits["p"] < ALPHA, ALPHA)
+    ask("nothing", "difference reported, all comparisons", splits["p"] < ALPHA, ALPHA)
     for (data, measure), of in splits.groupby(["data", "measure"], sort=False):
-        ask("null", f"difference reported: {data}, {measure}", of["p"] < ALPHA, ALPHA)
-    ask("null", "the same, were prompts the unit and not programs", splits["p_of_rows"] < ALPHA, ALPHA)
+        ask("nothing", f"difference reported: {data}, {measure}", of["p"] < ALPHA, ALPHA)
+    ask("nothing", "the same, were prompts the unit and not programs", splits["p_of_rows"] < ALPHA, ALPHA)
     for (data, measure), of in nulls[nulls["split"] < 0].groupby(["data", "measure"], sort=False):
         each = [
             found for row in of.itertuples() for found in [True] * int(row.found) + [False] * int(row.n - row.found)
         ]
-        ask("null", f"a variable located: {data}, {measure}", pd.Series(each), 0.0)
+        ask("nothing", f"a variable located: {data}, {measure}", pd.Series(each), 0.0)
     return pd.DataFrame(rows)
 
 

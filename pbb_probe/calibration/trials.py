@@ -124,7 +124,7 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     looked = _lens(model, prompts, labels, design.seed)
     lens = located_lens(looked, labels, ["group"], margin=instrument.margin, **settings)
     kinds = how_evaluated(used, read, ["group"]).rename(columns={"evaluation": "found_evaluation"})
-    found = side_by_side(used, read, lens, ["group"]).merge(kinds)
+    found = side_by_side(used, read, lens, by=["group"]).merge(kinds)
     differences = transfer_differences(carried, by=(), **settings)
     return truth.merge(found, how="left").assign(p=differences["p_adjusted"].min())
 

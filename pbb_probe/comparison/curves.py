@@ -105,9 +105,10 @@ def reading_curves(
     """What `located_reading` locates: gains over the strongest control."""
     if "control_correct" not in probes:
         raise PbbError("These probes have no controls: fit them with controls, such as chance and relabelled.")
-    _check_columns(labels, by, cluster, models)
+    targets = probes["target"].values.tolist()
+    _check_columns(labels, [*by, *targets], cluster, models)
     for kind, chosen in each_kind(labels[list(by)]):
-        for target in probes["target"].values.tolist():
+        for target in targets:
             known = chosen & _apart(labels, target)
             places: list[tuple[str, Edge]] = [("answer", "first")]
             if target == PROGRAM:
@@ -170,9 +171,12 @@ def _strongest(controls: "xr.DataArray") -> "xr.DataArray":
 
 
 def _gain(correct: "xr.DataArray", control: "xr.DataArray") -> "xr.DataArray":
-    """(layer, prompt), whose mean is the gain; 0 where the control is always right."""
+    """(layer, row), whose mean is the gain; 0 where the control is always right, or there is none.
+
+    Missing for prompts that have no control, such as one of relabelled values, where others have one.
+    """
     left = 1 - control.mean("prompt")
-    return ((correct - control) / left.where(left > 0)).fillna(0.0).transpose("layer", "prompt").rename(prompt="row")
+    return ((correct - control) / left).where(left > 0, 0.0).transpose("layer", "prompt").rename(prompt="row")
 
 
 def _best_site(values: "xr.DataArray") -> "xr.DataArray":

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+SURE = 0.95
+"""Share of resamples in which there must be a layer for one to be named: else it was not found."""
+
+
 def located_use(
     carried: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
@@ -47,13 +51,14 @@ def located_use(
         settings: `draws`, `seed` of `locate`.
 
     Returns:
-        A row a kind and variable: `role` and `edge`, `layer` with `lower`, `upper` and `found` as in `locate`, `peak`
-        (the largest share over the layers, after its control), n pairs, clusters and models.
+        A row a kind and variable: `role` and `edge`, `layer` with `lower`, `upper` and `found` as in `locate`, but
+        missing unless `found` in nearly all resamples (`SURE`); `peak` (the largest share over the layers, after its
+        control), n pairs, clusters and models.
 
     Raises:
         PbbError: a coordinate that the pairs do not have.
     """
-    return _located(use_curves(carried, by, cluster, models), threshold, settings)
+    return _located(use_curves(carried, by, cluster, models), by, threshold, settings)
 
 
 def located_reading(
@@ -69,7 +74,7 @@ def located_reading(
 
     Args:
         probes: from `fit_probes` with controls; the first of its sites counts.
-        labels: of the same prompts, with the columns `by`, `cluster` and `models`.
+        labels: of the same prompts, with the columns `by`, `cluster` and `models`, and the targets.
         by: columns whose combinations of values get rows of their own.
         cluster: the column that says which prompts belong together.
         models: the column that says which finetuned model a prompt was given, where there are several.
@@ -84,7 +89,7 @@ def located_reading(
     Raises:
         PbbError: probes without controls, or a column that the labels do not have.
     """
-    return _located(reading_curves(probes, labels, by, cluster, models), margin, settings)
+    return _located(reading_curves(probes, labels, by, cluster, models), by, margin, settings)
 
 
 def located_lens(
@@ -96,8 +101,24 @@ def located_lens(
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The same by the logit lens: `looked` is from `lens`, of variables and, prefixed `SHUFFLED`, `shuffled_values`."""
-    return _located(lens_curves(looked, labels, by, cluster, models), margin, settings)
+    """The same by the logit lens, whose control is its accuracy on the values of other prompts.
+
+    Args:
+        looked: from `lens`, of variables and, prefixed `SHUFFLED`, of their `shuffled_values`.
+        labels: those of `located_reading`.
+        by: as in `located_reading`.
+        cluster: as in `located_reading`.
+        models: as in `located_reading`.
+        margin: as in `located_reading`.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        As `located_reading`.
+
+    Raises:
+        PbbError: a variable without its control, or a column that the labels do not have.
+    """
+    return _located(lens_curves(looked, labels, by, cluster, models), by, margin, settings)
 
 
 def located_patching(
@@ -112,7 +133,7 @@ def located_patching(
     """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
     pair), whose pairs have the coordinates `by`, `cluster`, `models` and `weight`; else as `located_use`.
     """
-    return _located(patching_curves(recovered, variable, by, cluster, models), threshold, settings)
+    return _located(patching_curves(recovered, variable, by, cluster, models), by, threshold, settings)
 
 
 def onset_differences(
@@ -160,18 +181,17 @@ def side_by_side(
     """A row a kind and variable: where it is used, where a probe reads it, where the lens does, and `agreement`.
 
     Args:
-        used: from `located_use`; its variables are the table's.
+        used: from `located_use`.
         read: from `located_reading`; what is read at the answer position.
         lens: from `located_lens`.
         patched: from `located_patching`.
         by: the columns that tell kinds apart.
 
     Returns:
-        The columns `layer`, `lower`, `upper`, `peak` and `n` of each table, prefixed `used_`, `read_`, `lens_`,
-        `patched_`.
-
-    `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
-    `only read`, `only used` or `neither` where one is not found or both.
+        Of the program, the input, the states and the output, those that are in either of the first two tables: the
+        columns `layer`, `lower`, `upper`, `peak` and `n` of each table, prefixed `used_`, `read_`, `lens_`, `patched_`.
+        `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
+        `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
     """
     key = [*by, "variable"]
     numbers = ["layer", "lower", "upper", "peak", "n"]
@@ -181,15 +201,25 @@ def side_by_side(
         table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
     ]
     both = tables[0].join(tables[1:], how="outer", sort=False)
-    order = {name: i for i, name in enumerate(dict.fromkeys(used["variable"]))}
+    names = {*used["variable"], *(name for name in read["variable"] if not name.startswith(("op_", "constant_")))}
+    order = {name: i for i, name in enumerate(sorted(names, key=_when))}
     both = both[[variable in order for variable in both.index.get_level_values("variable")]].reset_index()
     both["agreement"] = [_agreement(row) for row in both.to_dict(orient="records")]
     rank = both["variable"].map(order)
     return both.assign(rank=rank).sort_values([*by, "rank"]).drop(columns="rank").reset_index(drop=True)
 
 
+def _when(variable: str) -> tuple[int, int, str]:
+    """Program and input, then states by number, then the output."""
+    if variable.startswith("state_"):
+        return 1, int(variable.removeprefix("state_")), ""
+    return (2, 0, "") if variable == "output" else (0, int(variable != "program"), variable)
+
+
 def _agreement(row: dict) -> str:
-    used, read = row["used_layer"] == row["used_layer"], row["read_layer"] == row["read_layer"]
+    used, read = (
+        all(row[f"{way}_{part}"] == row[f"{way}_{part}"] for part in ("layer", "lower")) for way in ("used", "read")
+    )
     if used and read:
         apart = row["used_lower"] > row["read_upper"] or row["read_lower"] > row["used_upper"]
         return "disagree" if apart else "agree"
@@ -220,16 +250,19 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
         else:
             evaluation = "compiled" if len(states) else "one step"
         rows.append({**kind, "evaluation": evaluation})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*by, "evaluation"])
 
 
-def _located(curves: Iterable[Curve], threshold: float, settings: dict[str, Any]) -> "pd.DataFrame":
+def _located(curves: Iterable[Curve], by: Sequence[str], threshold: float, settings: dict[str, Any]) -> "pd.DataFrame":
     import pandas as pd
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for curve in curves:
         one = [""] * curve.values.sizes["row"]
         table = locate(curve.values, group=one, threshold=threshold, edge=curve.edge, **curve.rows, **settings)
-        found = table.drop(columns="group").iloc[0].to_dict()
+        (found,) = table.drop(columns="group").to_dict(orient="records")
+        if found["found"] < SURE:
+            found |= dict.fromkeys(("layer", "lower", "upper"), float("nan"))
         rows.append({**curve.place, **found, "peak": float(curve.values.mean("row").max())})
-    return pd.DataFrame(rows)
+    numbers = ("layer", "lower", "upper", "found", "n", "clusters", "peak")
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, "variable", "role", "edge", *numbers])

@@ -13,7 +13,8 @@ def permutation_p(observed: "np.ndarray", null: "np.ndarray") -> "tuple[np.ndarr
     """
     import numpy as np
 
-    spread = np.nanstd(null, axis=0)
+    spread, there = np.ones(null.shape[1]), np.isfinite(null).any(axis=0)
+    spread[there] = np.nanstd(null[:, there], axis=0)
     spread[spread == 0] = 1.0
     statistic, extreme = np.abs(observed) / spread, np.abs(null) / spread
     known = np.isfinite(statistic)

@@ -238,9 +238,11 @@ def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> 
 
 
 def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """The bounds of the 95 % interval over the first axis."""
+    """The bounds of the 95 % interval over the first axis, NaN where there is nothing."""
     import numpy as np
 
     tail = 100 * (1 - CONFIDENCE) / 2
-    lower, upper = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+    bounds, known = np.full((2, *means.shape[1:]), np.nan), np.isfinite(means).any(axis=0)
+    bounds[:, known] = np.nanpercentile(means[:, known], [tail, 100 - tail], axis=0)
+    lower, upper = bounds
     return lower, upper

@@ -1,12 +1,12 @@
 """Several runs at once: what was measured in each, row by row, so that seeds are pooled and conditions are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.comparison.layers import recovery_or_nothing
 from pbb_probe.comparison.statistics import compare_groups
-from pbb_probe.comparison.transfer import flat_places
+from pbb_probe.comparison.transfer import by_site, flat_places
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.store import Run, open_run
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 Measure = Literal["probes", "lens", "transfer", "recovery_program", "recovery_input"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-LABELS = ("run", "group", "program", "steps", "correct", "weight")
-"""Coordinates of the rows that every measure has."""
 
 
 def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.DataArray":
@@ -30,9 +28,9 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
             `recovery_program` and `recovery_input` (recovery with that swapped).
 
     Returns:
-        (places..., row), with coordinates of the rows: run, group, program, steps, correct (of pairs: both unpatched
-        runs are answered right), weight (ones but for recovery, as `compare_groups` takes it), and the facts of the
-        program in the corpus, such as op_1.
+        (places..., row), missing where a run has no such place, with coordinates of the rows: run, group, program,
+        steps, correct (of pairs: both unpatched runs are answered right), weight (ones but for recovery, as
+        `compare_groups` takes it), and the facts of the program in the corpus, such as op_1.
 
     Raises:
         PbbError: an unknown measure, no run, or a run that lacks it.
@@ -51,7 +49,7 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
             [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.path / "corpus").entries]
         )
         for values, labels in _measured(run, measure):
-            tables.append(labels.drop(columns="steps", errors="ignore").merge(facts, how="left").assign(run=name))
+            tables.append(labels.merge(facts, on="program", how="left").assign(run=name))
             bare = values.drop_vars([c for c in values.coords if values[c].dims == (values.dims[-1],)])
             parts.append(bare.rename({values.dims[-1]: "row"}))
     table = pd.concat(tables, ignore_index=True)
@@ -75,19 +73,26 @@ def compare_runs(
         second: those of the other.
         measure: as in `gather`.
         names: of the conditions, in the columns of the table.
-        group: whose programs are compared; both groups are not.
+        group: whose programs are compared, with_io or without_io.
         correct: only what was answered right.
         settings: those of `compare_groups`. With several runs in each condition these are what is resampled, and their
-            programs within them; with one run in each it is programs, and nothing is said of other finetunings.
+            programs within them; where either has but one it is programs, and nothing is said of other finetunings.
 
     Returns:
-        A row a place: its coordinates, then the columns of `compare_groups`.
+        A row a place: its coordinates, then the columns of `compare_groups`, whose difference is that of the names in
+        sorted order. Where only one condition has the place there is no difference.
+
+    Raises:
+        PbbError: an unknown group, one name for both conditions, a condition in which nothing is left to compare, and
+            whatever `gather` refuses.
     """
     import pandas as pd
     import xarray as xr
 
     if group not in GROUPS:
         raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
+    if len(set(names)) < 2:
+        raise PbbError(f"The conditions have one name twice: {names[0]!r}.")
     conditions = zip(names, (first, second), strict=True)
     arrays = [
         gather({f"{name} {run}": path for run, path in runs.items()}, measure).assign_coords(condition=name)
@@ -95,6 +100,9 @@ def compare_runs(
     ]
     both = xr.concat(arrays, "row", join="outer", coords="all")
     chosen = both.isel(row=(both["group"] == group) & (both["correct"].astype(bool) | (not correct)))
+    if lacking := [name for name in names if name not in chosen["condition"]]:
+        found = "was answered right: compare with correct=False" if correct else "was measured"
+        raise PbbError(f"No {group} prompt or pair of {lacking[0]} {found}.")
     places = flat_places(chosen, "row")
     several = min(len(first), len(second)) > 1
     table = compare_groups(
@@ -111,7 +119,7 @@ def compare_runs(
     return pd.concat([where, table.drop(columns="place")], axis=1)
 
 
-def _measured(run: Run, measure: Measure):
+def _measured(run: Run, measure: Measure) -> "Iterator[tuple[xr.DataArray, pd.DataFrame]]":
     """Values (places..., row) and the labels of the rows, one or two parts a run."""
     import numpy as np
     import pandas as pd
@@ -126,10 +134,10 @@ def _measured(run: Run, measure: Measure):
             patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
             right = found["base_correct"].values.astype(bool) & found["source_correct"].values.astype(bool)
             labels = pd.DataFrame({"program": found["program"].values, "group": group, "correct": right, "weight": 1.0})
-            yield patched.to_array("site").transpose("site", ..., "pair"), labels
+            yield by_site(patched), labels
         else:
             name = f"patching/{measure.removeprefix('recovery_')}_{group}"
             recovered = recovery_or_nothing(run.array(name))
             labels = run.table(name)[["program", "group", "correct"]]
             labels["weight"] = np.asarray(recovered["weight"].values, float)
-            yield recovered.to_array("site").transpose("site", ..., "pair"), labels
+            yield by_site(recovered), labels

@@ -44,8 +44,7 @@ def carried_table(
     """
     import pandas as pd
 
-    if lacking := [name for name in (*by, cluster) if name not in carried.coords or carried[name].dims != ("pair",)]:
-        raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
+    _check_coordinates(carried, (*by, cluster))
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
     if "run" in carried.coords and "run" not in carried.dims:  # without controls, or one run selected
@@ -76,18 +75,24 @@ def transfer_differences(
 
     Returns:
         `compare_groups` of the shares of pairs, a row a combination of the values of `by` that both groups have, site,
-        layer, role and hypothesis; p is adjusted over the rows of such a combination.
+        layer, [head | kv_head,] role and hypothesis; p is adjusted over the rows of such a combination.
+
+    Raises:
+        PbbError: not two groups, a coordinate that the pairs do not have, or no combination that both groups have.
     """
     import numpy as np
     import pandas as pd
     import xarray as xr
 
+    if len(carried) != 2:
+        raise PbbError(f"Two groups are compared; there are {len(carried)}: {', '.join(carried)}.")
     kept = (cluster, *by)
     parts = []
     for found in carried.values():
+        _check_coordinates(found, kept)
         patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
         labels = [name for name in patched.coords if patched[name].dims == ("pair",) and name not in kept]
-        parts.append(patched.drop_vars(labels).to_array("site"))
+        parts.append(by_site(patched.drop_vars(labels)))
     both = xr.concat(parts, "pair", join="outer", fill_value=np.nan)
     group = np.repeat(list(carried), [part.sizes["pair"] for part in parts])
     tables = []
@@ -98,7 +103,32 @@ def transfer_differences(
         table = compare_groups(places, group=group[rows].tolist(), clusters=places[cluster].values.tolist(), **settings)
         where = pd.DataFrame({name: places[name].values for name in both.dims if name != "pair"})
         tables.append(pd.concat([where, table.drop(columns="place")], axis=1).assign(**kind))
+    if not tables:
+        raise PbbError(
+            f"There are no values of {', '.join(by)} that both groups have: take another `by`, or add pairs."
+        )
     return pd.concat(tables, ignore_index=True)
+
+
+def by_site(found: "xr.Dataset") -> "xr.DataArray":
+    """(site, ..., pair): the sites of a map as one array. Those without heads have values at head NaN alone."""
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+    dims = dict.fromkeys(dim for values in found.data_vars.values() for dim in values.dims)
+    parts = [
+        values.expand_dims({dim: [np.nan] for dim in dims if dim not in values.dims})
+        for values in found.data_vars.values()
+    ]
+    sites = pd.Index(list(found.data_vars), name="site")
+    joined = xr.concat(parts, sites, join="outer", coords="minimal", compat="override")
+    return joined.transpose("site", ..., "pair")
+
+
+def _check_coordinates(carried: "xr.Dataset", names: Sequence[str]) -> None:
+    if lacking := [name for name in names if name not in carried.coords or carried[name].dims != ("pair",)]:
+        raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
 
 
 def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
@@ -135,7 +165,7 @@ def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     chosen = {"all": lambda found: found["base_correct"].values >= 0, "correct": _right, "matched": answers_all}
     for subset, rows in chosen.items() if len(maps) == len(GROUPS) else ():
         some: dict[str, xr.Dataset] = {group: found.isel(pair=rows(found)) for group, found in maps.items()}
-        if all(found.sizes["pair"] for found in some.values()):
+        if set.intersection(*(set(found["steps"].values.tolist()) for found in some.values())):
             tables.append(transfer_differences(some, **settings).assign(subset=subset))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
 
