@@ -20,7 +20,7 @@ WAYS = {
 
 
 def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", groups: Sequence[str] = GROUPS) -> "Figure":
-    """The block of each variable with its interval: a row a variable and group, a mark for each way of finding it.
+    """The block of each variable with its interval: a row a variable and group, a mark for each way that found it.
 
     Args:
         table: from `side_by_side`, one subset.
@@ -76,6 +76,17 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                 col=c,
             )
             named.add((way, group))
+        for (group, variable), of in cells.groupby(["group", "variable"], sort=False):
+            if of[[f"{way}_layer" for way in ways]].isna().all(axis=None):
+                figure.add_annotation(
+                    text="not found",
+                    x=0,
+                    y=rows.index(f"{variable}, {group}"),
+                    showarrow=False,
+                    font_size=11,
+                    row=1,
+                    col=c,
+                )
     figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=list(range(len(rows))), ticktext=rows)
     top = table[[f"{way}_upper" for way in ways]].max().max()
     figure.update_xaxes(range=[-0.5, (top if top == top else 0) + 0.5], dtick=1)
