@@ -116,6 +116,7 @@ def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
                         **dict(zip(CELL, cell, strict=True)),
                         **{key: float(value) for key, value in found._asdict().items()},
                         "n": len(calls),
+                        "programs": len(calls[["model", "program"]].drop_duplicates()),
                         "models": calls["model"].nunique(),
                         "chance": calls["output"].value_counts(normalize=True).max(),
                         **{f"seed{seed}": share for seed, share in by_seed.items()},
@@ -214,13 +215,14 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
         for curriculum in CURRICULA
     }
     main_runs = runs["proactive"]
+    runs = {curriculum: of_seeds for curriculum, of_seeds in runs.items() if of_seeds}
     tables: dict[str, pd.DataFrame] = {"behaviour": behaviour_table(runs), "back_patching": repaired(main_runs)}
-    located = {name: located_tables(some) for name, some in runs.items() if some}
+    located = {name: located_tables(some) for name, some in runs.items()}
     for name in ("onsets", "evaluation", "onset_differences"):
         tables[name] = pd.concat([found[name].assign(curriculum=c) for c, found in located.items()], ignore_index=True)
     compared = differences(main_runs)
     tables |= {f"difference_{measure}": table for measure, table in compared.items()}
-    if runs["joint"]:
+    if "joint" in runs:
         tables["joint_transfer"] = compare_runs(
             main_runs, runs["joint"], "transfer", ("proactive", "joint"), margin=EQUIVALENT
         )
@@ -282,11 +284,11 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
                 )
     onsets = located["proactive"]["onsets"]
     drawn["onsets"] = figures.onsets(
-        onsets[onsets["subset"] == "correct"],
-        title=f"Where each variable is used and read: {len(main_runs)} finetunings, calls answered correctly",
+        onsets[onsets["subset"] == "matched"],
+        title=f"Where each variable is used and read: {len(main_runs)} finetunings, calls answered right",
     )
     save_pngs(drawn, results)
-    (results / "summary.md").write_text(summary(words, behaviour, tables, len(main_runs), len(runs["joint"])))
+    (results / "summary.md").write_text(summary(words, behaviour, tables, len(main_runs), len(runs.get("joint", {}))))
     print("\n\n".join(words))
 
 
@@ -305,7 +307,7 @@ def summary(words: list[str], behaviour: pd.DataFrame, tables: dict[str, pd.Data
     seeds = [name for name in behaviour if name.startswith("seed")]
     onsets = tables["onsets"]
     shown = [name for name in onsets if name.endswith(("layer", "lower", "upper", "used_peak", "read_peak"))]
-    onsets = onsets[onsets["subset"] == "correct"][["curriculum", "group", "steps", "variable", *shown, "agreement"]]
+    onsets = onsets[onsets["subset"] == "matched"][["curriculum", "group", "steps", "variable", *shown, "agreement"]]
     paragraphs = "\n\n".join(words)
     return f"""# The reference study
 
@@ -319,7 +321,7 @@ programs of its own. Intervals resample finetunings and, within them, programs; 
 
 {markdown(unseen[["model", "group", "steps", "mean", "lower", "upper", *seeds, "n", "chance"]])}
 
-## Onsets, calls answered correctly
+## Onsets, prompts answered right, and pairs of which all four calls are
 
 {markdown(onsets)}
 

@@ -14,6 +14,7 @@ from pbb_probe.comparison.onsets import (
     onset_differences,
     side_by_side,
 )
+from pbb_probe.comparison.transfer import answers_all
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.pairs import SWAPS
 from pbb_probe.programs.corpus import GROUPS
@@ -39,8 +40,9 @@ def located_tables(
 
     Returns:
         `onsets` of `side_by_side`, `evaluation` of `how_evaluated` with the peaks of what decides it, and
-        `onset_differences` of what is used (`measure` use), of probes and of the lens; each with the column `subset`
-        (all, and correct where there is any such pair).
+        `onset_differences` of what is used (`measure` use), of probes and of the lens. Each has the column `subset`:
+        all; correct, prompts and pairs answered right; and matched, the same prompts and pairs whose swapped calls are
+        answered right too, so that a share below 1 is not one of wrong answers (`answers_all`).
 
     Raises:
         PbbError: no run has a transfer map, or one has no probes.
@@ -51,11 +53,11 @@ def located_tables(
     models = "model" if len(runs) > 1 else None
     maps = _maps(runs)
     probes, looked, labels = _readings(runs)
-    for subset in ("all", "correct"):
-        right = maps["base_correct"].astype(bool) & maps["source_correct"].astype(bool)
-        carried = maps.isel(pair=right.values) if subset == "correct" else maps
-        rows = dict(subsets(labels["correct"])).get(subset)
-        if rows is None or not carried.sizes["pair"]:
+    right = maps["base_correct"].astype(bool) & maps["source_correct"].astype(bool)
+    prompts = dict(subsets(labels["correct"]))
+    for subset, pairs in (("all", right.values | True), ("correct", right.values), ("matched", answers_all(maps))):
+        carried, rows = maps.isel(pair=pairs), prompts.get("all" if subset == "all" else "correct")
+        if rows is None or not pairs.any():
             continue
         some, known = probes.isel(prompt=rows), labels[rows].reset_index(drop=True)
         used = located_use(carried, models=models, threshold=threshold, **settings)
@@ -71,7 +73,7 @@ def located_tables(
         patched = [
             located_patching(values, swap, models=models, threshold=threshold, **settings)
             for swap in SWAPS
-            if (values := _recovered(runs, swap, subset)) is not None
+            if (values := _recovered(runs, swap, "all" if subset == "all" else "correct")) is not None
         ]
         onsets = side_by_side(used, read, lens, pd.concat(patched, ignore_index=True) if patched else None)
         made["onsets"].append(onsets.assign(subset=subset))

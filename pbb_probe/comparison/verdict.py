@@ -40,15 +40,21 @@ def describe(
     words, meaningful = _behaviour(behaviour)
     if not any(meaningful.values()):
         return [words, "No direct answers are above chance: where they are evaluated was not found."]
-    onsets, evaluation, onset_differences = (
-        table[table["subset"] == "correct"] if len(table) else table
-        for table in (onsets, evaluation, onset_differences)
-    )
+    onsets, evaluation = (_matched(table, ["group", "steps"]) for table in (onsets, evaluation))
+    onset_differences = _matched(onset_differences, ["steps"])
     return [
         words,
         *(_group(onsets, evaluation, group, meaningful) for group in GROUPS),
         _difference(onset_differences, differences, meaningful),
     ]
+
+
+def _matched(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
+    """Of each kind the rows of matched pairs, or of those answered right where there are no matched ones."""
+    if table.empty:
+        return table
+    best = table[table["subset"] != "all"].groupby(kind)["subset"].transform("max")  # correct comes before matched
+    return table[table["subset"] == best.reindex(table.index)]
 
 
 def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], bool]]:
@@ -87,13 +93,14 @@ def _group(
 
 def _variable(row: dict[str, Any]) -> str:
     """One variable by use, by probes and by the lens."""
-    variable, pairs = row["variable"], f"{row['used_n']:.0f} pairs"
+    matched = " whose four calls are answered right" if row["subset"] == "matched" else ""
+    variable, pairs = row["variable"], f"{row['used_n']:.0f} pairs{matched}"
     if variable in LEAVES:
         place = "its name" if variable == "program" else "its place"
-        used = f"the {variable} leaves {place} in block {_layer(row, 'used')} ({pairs})"
+        used = f"the {variable} leaves {place} in block {_layer(row, 'used')} (of {pairs})"
         none = f"no one place carries the {variable} (at most {row['used_peak']:.0%} of {pairs})"
     else:
-        used = f"{variable} is written in block {_layer(row, 'used')} ({pairs})"
+        used = f"{variable} is written in block {_layer(row, 'used')} (of {pairs})"
         none = f"no one component carries {variable} (at most {row['used_peak']:.0%} of {pairs} above random vectors)"
     read = [
         f"{words} read{'s' if way == 'lens' else ''} it after block {_layer(row, way)}"

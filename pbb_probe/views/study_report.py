@@ -51,9 +51,10 @@ def study_figures(run: Path) -> "dict[str, Figure]":
     transfer = pd.read_csv(run / "comparison" / "transfer.csv")
     onsets = read_table(run, "onsets")
     made = {"behaviour": figures.behaviour(behaviour), **_probe_figures(run, probing), **_lens_figures(run)}
-    for subset, words in _SUBSETS.items():
-        if len(chosen := onsets[onsets["subset"] == subset] if len(onsets) else onsets):
+    for subset, words in {**_SUBSETS, "matched": "pairs of which all four calls are answered correctly"}.items():
+        if len(onsets) and len(chosen := onsets[onsets["subset"] == subset]):
             made[f"onsets_{subset}"] = figures.onsets(chosen, title=f"Where each variable is used and read, {words}")
+    for subset, words in _SUBSETS.items():
         chosen = patching[(patching["subset"] == subset) & (patching["site"] == patching["site"].iloc[0])]
         if len(chosen):
             made[f"recovery_{subset}"] = figures.layer_curves(

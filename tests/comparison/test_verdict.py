@@ -104,9 +104,9 @@ def test_a_paragraph_on_behaviour_one_on_each_group_and_one_on_the_difference():
 
 def test_what_is_used_and_read_is_named_with_interval_and_n():
     text = words()[1]
-    assert "the program leaves its name in block 3 [2, 3] (40 pairs)" in text
+    assert "the program leaves its name in block 3 [2, 3] (of 40 pairs)" in text
     assert "at the answer position probes read it after block 1 [1, 1], WHERE USE AND PROBES DISAGREE" in text
-    assert "the input leaves its place in block 0 [-1, 0] (40 pairs)" in text
+    assert "the input leaves its place in block 0 [-1, 0] (of 40 pairs)" in text
     assert "no one component carries output (at most 41% of 40 pairs above random vectors)" in text
     assert (
         "at the answer position probes read it after block 4 [4, 4], the logit lens reads it after block 4 [4, 4]"
@@ -181,6 +181,15 @@ def test_a_difference_of_places_needs_an_adjusted_p(p: float, count: int, most: 
     same = "it is the same within the margin at 1"
     said = f"They differ in recovery at {count} of 2 places (adjusted p < 0.05); {same}{most}."
     assert said in words(differences={"recovery": compared(p)})[3]
+
+
+def test_pairs_whose_swapped_calls_are_right_too_come_first_where_there_are_any():
+    best = onsets().query("subset == 'correct' and group == 'with_io'").assign(subset="matched", used_n=7)
+    said = words(onsets=pd.concat([onsets(), best], ignore_index=True))
+    assert "the program leaves its name in block 3 [2, 3] (of 7 pairs whose four calls are answered right)" in said[1]
+    assert "the program leaves its name in block 3 [2, 3] (of 40 pairs)" in said[2]
+    kinds = pd.concat([evaluation(), evaluation("step by step").query("subset == 'correct'").assign(subset="matched")])
+    assert KINDS["step by step"] in words(evaluation=kinds.reset_index(drop=True))[1]
 
 
 def test_of_what_places_carry_the_matched_pairs_count():
