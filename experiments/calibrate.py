@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from pbb_probe.calibrate_command import CalibrateConfig, calibrate
-from pbb_probe.calibration.planted import DECOYS
+from pbb_probe.calibration.circuits import DECOYS
 
 TABLES = ("calibration", "designs", "nulls")
 

@@ -10,6 +10,7 @@ of them in `reading.md` there is written by hand.
 """
 
 import argparse
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from pbb_probe.study import Study, StudyConfig
 CURRICULA = ("proactive", "joint")
 SEEDS = (0, 1, 2, 3, 4)
 EQUIVALENT = 0.1
+OF_ONE_SEED = ("recovery_correct", "probes_all", "lens_correct")
 PAIRS = {"all": "all pairs", "correct": "pairs answered correctly"}
 WRONG = 300  # calls that are back-patched, a group
 
@@ -288,6 +290,9 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
         title=f"Where each variable is used and read: {len(main_runs)} finetunings, calls answered right",
     )
     save_pngs(drawn, results)
+    first, of_first = next(iter(main_runs.items()))
+    for name in OF_ONE_SEED:
+        shutil.copy(of_first.path / "report" / f"{name}.png", results / f"seed{first}_{name}.png")
     (results / "summary.md").write_text(summary(words, behaviour, tables, len(main_runs), len(runs.get("joint", {}))))
     print("\n\n".join(words))
 

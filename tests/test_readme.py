@@ -5,12 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PLANTED, PROBES, TRANSFER = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
     scope: dict = {}
-    exec(BLOCKS[0], scope)
+    exec(PROBES, scope)
     shown = capsys.readouterr().out
     assert "resid_post" in shown
     # the code is in the context: carrying the constant into the other run carries the answer with it
@@ -18,11 +18,20 @@ def test_the_ten_lines_run(capsys):
     assert float(recovered.sel(layer=0, role="constant")) > 0.9
 
 
+def test_the_planted_example_finds_what_was_planted(capsys):
+    scope: dict = {}
+    exec(PLANTED, scope)
+    used = scope["pbb"].located_use(scope["carried"]).set_index("variable")["layer"]
+    truth = scope["truth"].query("group == 'with_io'").set_index("variable")["layer"]
+    assert used.to_dict() == truth.to_dict() == {"program": 1, "input": 0, "state_1": 3, "output": 4}
+    assert "state_1" in capsys.readouterr().out
+
+
 def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     scope: dict = {}
-    exec(BLOCKS[1], scope)
+    exec(TRANSFER, scope)
     assert (tmp_path / "transfer.html").stat().st_size > 1e6
     table = scope["table"].set_index(["run", "layer", "role", "hypothesis"])["proportion"]
     # replacing the tokens of a line is replacing the line: this much is known without any model of the model

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pbb_probe.calibration.planted import DIFFERENT
+from pbb_probe.calibration.circuits import DIFFERENT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,8 @@ import random
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pbb_probe.calibration.planted import DECOYS, Decoy, Where, check_design, planted_model
+from pbb_probe.calibration.circuits import DECOYS, Decoy, Where
+from pbb_probe.calibration.planted import check_design, planted_model
 from pbb_probe.comparison.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
 from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.comparison.transfer import flat_places, transfer_differences

@@ -6,7 +6,8 @@ import random
 import pytest
 import torch
 
-from pbb_probe.calibration.planted import DECOYS, planted_model
+from pbb_probe.calibration.circuits import DECOYS
+from pbb_probe.calibration.planted import planted_model
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.behaviour import evaluate
 from pbb_probe.hooking.prompts import Prompts

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import beta
 
 from pbb_probe.calibration import trials
-from pbb_probe.calibration.planted import DECOYS, check_design
+from pbb_probe.calibration.circuits import DECOYS
+from pbb_probe.calibration.planted import check_design
 from pbb_probe.calibration.summary import calibration_table
 from pbb_probe.calibration.trials import Instrument, draw_designs, null_comparisons
 from pbb_probe.errors import PbbError
