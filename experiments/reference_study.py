@@ -140,8 +140,11 @@ def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
         labels = pd.DataFrame({name: values[name].values for name in values.coords if values[name].dims == ("row",)})
         right = np.flatnonzero(labels["correct"].astype(bool))
         alike = right[matched_rows(labels.iloc[right], labels["group"].iloc[right], ["steps", "op_1", "op_2"])]
+        subsets = {"all": np.arange(len(labels)), "correct": right, "alike": alike}
+        if "matched" in labels:
+            subsets["matched"] = np.flatnonzero(labels["matched"])
         tables = []
-        for subset, rows in {"all": np.arange(len(labels)), "correct": right, "alike": alike}.items():
+        for subset, rows in subsets.items():
             for steps in (1, 2):
                 some = rows[labels["steps"].to_numpy()[rows] == steps]
                 places = flat_places(values.isel(row=some), "row")

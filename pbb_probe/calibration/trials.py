@@ -105,6 +105,7 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     import pandas as pd
 
     from pbb_probe.hooking.load import load_model
+    from pbb_probe.probing.controls import embeddings
 
     hf_model, tokenizer, corpus, truth = planted_model(**asdict(design), d_model=D_MODEL)
     model = load_model(hf_model, tokenizer)
@@ -119,7 +120,8 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     for group in GROUPS:  # each by probes of its own, on programs that they have not seen
         rows = np.flatnonzero(labels["group"] == group)
         some = labels.iloc[rows].reset_index(drop=True)
-        probes = _probes(acts.isel(prompt=rows), some, instrument, design.seed)
+        tokens = embeddings(model, prompts.select(rows.tolist()), ["name"])
+        probes = _probes(acts.isel(prompt=rows), some, instrument, design.seed, {"embedding": tokens})
         parts.append(located_reading(probes, some, ["group"], margin=instrument.margin, **settings))
     read = pd.concat(parts, ignore_index=True)
     looked = _lens(model, prompts, labels, design.seed)
@@ -225,7 +227,13 @@ def _targets(labels: "pd.DataFrame") -> list[str]:
     return [name for name in ("op_1", "state_1", "output") if name in labels]
 
 
-def _probes(acts: "xr.Dataset", labels: "pd.DataFrame", instrument: Instrument, seed: int) -> "xr.Dataset":
+def _probes(
+    acts: "xr.Dataset",
+    labels: "pd.DataFrame",
+    instrument: Instrument,
+    seed: int,
+    elsewhere: "dict[str, xr.Dataset] | None" = None,
+) -> "xr.Dataset":
     from pbb_probe.probing.controls import relabelled_targets
     from pbb_probe.probing.linear import fit_probes
 
@@ -238,6 +246,7 @@ def _probes(acts: "xr.Dataset", labels: "pd.DataFrame", instrument: Instrument, 
         folds=instrument.folds,
         controls=["chance", "shuffled"],
         relabelled=relabelled_targets(labels, names, seed),
+        elsewhere=elsewhere,
         seed=seed,
     )
 

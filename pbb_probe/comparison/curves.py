@@ -21,6 +21,8 @@ NO_OBJECTION = {
 }
 """Controls that say nothing against a target: the input stands in its token, and any model may bring it to the answer;
 operations and constants may stand in the name's token, and are the same in all calls of a program."""
+TOKENS = -1
+"""The layer of what stands in the tokens' embeddings."""
 PROGRAM = "op_1"
 """What stands for the program where it is read."""
 
@@ -122,6 +124,13 @@ def reading_curves(
                 gain = _gain(place["correct"], _strongest(controls))
                 variable = "program" if target == PROGRAM else target
                 yield Curve(kind, variable, role, edge, gain, _rows(labels[known], cluster, models))
+            if target == PROGRAM and "embedding" in probes["control"] and known.any():
+                everywhere = probes["control_correct"].sel(target=target).isel(site=0, role=0, prompt=known)
+                tokens = everywhere.sel(control="embedding", drop=True).isel(layer=[0]).assign_coords(layer=[TOKENS])
+                others = everywhere.isel(layer=[0]).isel(control=~everywhere["control"].isin(NO_OBJECTION["op"]))
+                gain = _gain(tokens, _strongest(others.assign_coords(layer=[TOKENS])))
+                rows = _rows(labels[known], cluster, models)
+                yield Curve(kind, "program", "embedding", "once", gain, rows)
 
 
 def lens_curves(

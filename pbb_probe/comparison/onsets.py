@@ -70,7 +70,10 @@ def located_reading(
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The block after which each target is read at the answer position, for each kind of prompts; and op_1 at the name.
+    """The block after which each target is read at the answer position, for each kind of prompts.
+
+    The first step's operation stands for the program, and is also looked for at the name, and in the embeddings (layer
+    -1, role `embedding`) where they are a control.
 
     Args:
         probes: from `fit_probes` with controls; the first of its sites counts.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.comparison.layers import recovery_or_nothing
 from pbb_probe.comparison.statistics import compare_groups
-from pbb_probe.comparison.transfer import by_site, flat_places
+from pbb_probe.comparison.transfer import answers_all, by_site, flat_places
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.store import Run, open_run
@@ -30,7 +30,8 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
     Returns:
         (places..., row), missing where a run has no such place, with coordinates of the rows: run, group, program,
         steps, correct (of pairs: both unpatched runs are answered right), weight (ones but for recovery, as
-        `compare_groups` takes it), and the facts of the program in the corpus, such as op_1.
+        `compare_groups` takes it), of the transfer map matched (both swapped calls are answered right too), and the
+        facts of the program in the corpus, such as op_1.
 
     Raises:
         PbbError: an unknown measure, no run, or a run that lacks it.
@@ -134,6 +135,7 @@ def _measured(run: Run, measure: Measure) -> "Iterator[tuple[xr.DataArray, pd.Da
             patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
             right = found["base_correct"].values.astype(bool) & found["source_correct"].values.astype(bool)
             labels = pd.DataFrame({"program": found["program"].values, "group": group, "correct": right, "weight": 1.0})
+            labels["matched"] = answers_all(found)
             yield by_site(patched), labels
         else:
             name = f"patching/{measure.removeprefix('recovery_')}_{group}"

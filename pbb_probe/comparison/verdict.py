@@ -85,23 +85,28 @@ def _group(
         if here.empty:
             parts.append(f"{_steps(steps)}: not found, as no pair of runs is answered right on both sides.")
             continue
-        said = "; ".join(_variable(row) for row in here.to_dict(orient="records"))
+        rows = here.to_dict(orient="records")
+        said = "; ".join(map(_variable, rows))
+        pairs = max(row["used_n"] for row in rows)
+        matched = " whose four calls are answered right" if rows[0]["subset"] == "matched" else ""
+        counts = (
+            f" ({pairs:.0f} pairs{matched}, {max(row['read_n'] for row in rows):.0f} prompts)" if pairs == pairs else ""
+        )
         of_kind = evaluation[(evaluation["group"] == group) & (evaluation["steps"] == steps)]
-        parts.append(f"{_steps(steps)}: {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
+        parts.append(f"{_steps(steps)}{counts}: {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
     return f"{group}, only calls answered correctly. " + " ".join(parts)
 
 
 def _variable(row: dict[str, Any]) -> str:
     """One variable by use, by probes and by the lens."""
-    matched = " whose four calls are answered right" if row["subset"] == "matched" else ""
-    variable, pairs = row["variable"], f"{row['used_n']:.0f} pairs{matched}"
+    variable, most = row["variable"], f"at most {row['used_peak']:.0%} above random vectors"
     if variable in LEAVES:
         place = "its name" if variable == "program" else "its place"
-        used = f"the {variable} leaves {place} in block {_layer(row, 'used')} (of {pairs})"
-        none = f"no one place carries the {variable} (at most {row['used_peak']:.0%} of {pairs})"
+        used = f"the {variable} leaves {place} in block {_layer(row, 'used')}"
+        none = f"no one place carries the {variable} ({most})"
     else:
-        used = f"{variable} is written in block {_layer(row, 'used')} (of {pairs})"
-        none = f"no one component carries {variable} (at most {row['used_peak']:.0%} of {pairs} above random vectors)"
+        used = f"{variable} is written in block {_layer(row, 'used')}"
+        none = f"no one component carries {variable} ({most})"
     read = [
         f"{words} read{'s' if way == 'lens' else ''} it after block {_layer(row, way)}"
         if _there(row, way)
@@ -124,11 +129,12 @@ def _difference(
         computed = row["variable"] == "output" or row["variable"].startswith("state_")
         if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
-        verb = "leaves its place" if row["variable"] in LEAVES else "sets in"
+        verb = "leaves its place" if row["variable"] in LEAVES else "comes"
+        when = f"{row['difference']:+.0f} blocks later in {GROUPS[0]}" if row["difference"] else "in the same block"
         same = ", the same within half a block" if row["p_equivalent"] < ALPHA else ""
         parts.append(
-            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {row['difference']:+.0f} blocks "
-            f"later in {GROUPS[0]} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
+            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {when} "
+            f"[{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
         )
     said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
     said += [_places(table, what) for what, table in differences.items()]

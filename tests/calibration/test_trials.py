@@ -214,6 +214,7 @@ def counted() -> pd.DataFrame:
         *design(2, decoys="later, twice", p=0.01, lens_layer=NAN),
         *design(3, decoys="lookup", p=0.2, found_evaluation="looked up", evaluation="one step"),
         *design(4, decoys="later_than_that, twice", p=0.001),
+        *design(5, decoys="lookup", p=0.3),  # neither what is carried nor how it is evaluated tells the groups apart
         state(0, 2.0, 2.0, 1.0),
         state(1, NAN, NAN, 1.0),  # there is none, and none is used
         state(2, NAN, 3.0, NAN),
@@ -223,17 +224,17 @@ def counted() -> pd.DataFrame:
 
 def test_counts_by_hand(counted):
     assert counted[["count", "n"]].T.to_dict("list") == {
-        "designs in which use names every planted block": [3, 5],
-        "use name the block of program": [10, 10],
-        "use name the block of output": [9, 10],
+        "designs in which use names every planted block": [4, 6],
+        "use name the block of program": [12, 12],
+        "use name the block of output": [11, 12],
         "use name the block of state_1": [2, 3],
-        "probes name the block of program": [10, 10],
-        "probes name the block of output": [9, 10],
+        "probes name the block of program": [12, 12],
+        "probes name the block of output": [11, 12],
         "probes name the block of state_1": [1, 3],
-        "logit lens name the block of output": [9, 10],
-        "evaluation named: step by step": [8, 8],
+        "logit lens name the block of output": [11, 12],
+        "evaluation named: step by step": [10, 10],
         "evaluation named: one step": [2, 2],
-        "groups differ: reported": [1, 2],
+        "groups differ: reported": [2, 3],
         "groups do not differ: difference reported": [1, 3],
         "difference reported, all comparisons": [1, 4],
         "difference reported: programs, lens": [1, 2],

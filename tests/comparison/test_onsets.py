@@ -294,6 +294,19 @@ def test_the_embedding_is_no_control_of_what_may_stand_in_the_tokens():
     }
 
 
+def test_the_program_is_also_read_off_the_embeddings_where_they_are_a_control():
+    """Three of four right, a quarter of them by chance: two thirds of what is left; permuted labels are no objection."""
+    controls = {"chance": [0.25] * 2, "embedding": [0.75] * 2, "permutation": [1, 1]}
+    table = located_reading(probed({"op_1": [0, 0], "output": [0, 0]}, controls), LABELS, **FEW)
+    row = table[table["role"] == "embedding"].iloc[0]
+    assert (row["variable"], row["layer"], row["edge"]) == ("program", -1, "once")
+    assert row["peak"] == pytest.approx(2 / 3)
+    used = onsets(("program", 1, 1, 1), ("state_1", NAN, NAN, NAN))
+    assert how_evaluated(used, table.assign(group="with_io"), by=["group"])["evaluation"].tolist() == ["compiled"]
+    elsewhere = table[table["role"] != "embedding"].assign(group="with_io")
+    assert how_evaluated(used, elsewhere, by=["group"])["evaluation"].tolist() == ["looked up"]
+
+
 def test_a_state_that_equals_the_input_or_the_output_does_not_count():
     """Else the one would be read for the other: right in these four prompts at layer 0, in others from layer 1 on."""
     probes = probed({"state_1": [0.5, 1], "output": [0.5, 1]}, {"chance": [0, 0]})

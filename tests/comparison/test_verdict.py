@@ -97,17 +97,17 @@ def test_a_paragraph_on_behaviour_one_on_each_group_and_one_on_the_difference():
     assert said[0].startswith(
         "Behaviour on inputs whose answers were never shown. with_io, direct, 2 steps: 60% [50%, 70%]"
     )
-    assert said[1].startswith("with_io, only calls answered correctly. 2 steps: ")
-    assert said[2].startswith("without_io, only calls answered correctly. 2 steps: ")
+    assert said[1].startswith("with_io, only calls answered correctly. 2 steps (40 pairs, 70 prompts): ")
+    assert said[2].startswith("without_io, only calls answered correctly. 2 steps (40 pairs, 70 prompts): ")
     assert said[3].startswith("Difference between the groups")
 
 
 def test_what_is_used_and_read_is_named_with_interval_and_n():
     text = words()[1]
-    assert "the program leaves its name in block 3 [2, 3] (of 40 pairs)" in text
+    assert "the program leaves its name in block 3 [2, 3], " in text
     assert "at the answer position probes read it after block 1 [1, 1], WHERE USE AND PROBES DISAGREE" in text
-    assert "the input leaves its place in block 0 [-1, 0] (of 40 pairs)" in text
-    assert "no one component carries output (at most 41% of 40 pairs above random vectors)" in text
+    assert "the input leaves its place in block 0 [-1, 0], " in text
+    assert "no one component carries output (at most 41% above random vectors)" in text
     assert (
         "at the answer position probes read it after block 4 [4, 4], the logit lens reads it after block 4 [4, 4]"
         in text
@@ -117,11 +117,11 @@ def test_what_is_used_and_read_is_named_with_interval_and_n():
 
 def test_what_is_not_found_is_said_with_how_much_there_was():
     text = words()[1]
-    assert "no one component carries state_1 (at most 7% of 40 pairs above random vectors)" in text
+    assert "no one component carries state_1 (at most 7% above random vectors)" in text
     assert "at the answer position probes do not (gain at most 12%), the logit lens does not (gain at most 3%)" in text
     nowhere = onsets()
     nowhere.loc[nowhere["variable"] == "program", "used_layer"] = NAN
-    assert "no one place carries the program (at most 97% of 40 pairs)" in words(onsets=nowhere)[1]
+    assert "no one place carries the program (at most 97% above random vectors)" in words(onsets=nowhere)[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,7 +160,7 @@ def test_onset_differences_have_their_p_and_equivalence():
         "program (2 steps, use) leaves its place +1 blocks later in with_io [0, 1] (p 0.04, the same within half a"
         in text
     )
-    assert "output (2 steps, lens) sets in +0 blocks later in with_io [-1, 0] (p 1.00, the same within half" in text
+    assert "output (2 steps, lens) comes in the same block [-1, 0] (p 1.00, the same within half" in text
     assert "probes) leaves" not in text  # the program stands in the tokens
     assert "state_1" not in text
     assert "the same within half a block" not in words(onset_differences=onset_differences(0.2))[3]
@@ -186,8 +186,8 @@ def test_a_difference_of_places_needs_an_adjusted_p(p: float, count: int, most: 
 def test_pairs_whose_swapped_calls_are_right_too_come_first_where_there_are_any():
     best = onsets().query("subset == 'correct' and group == 'with_io'").assign(subset="matched", used_n=7)
     said = words(onsets=pd.concat([onsets(), best], ignore_index=True))
-    assert "the program leaves its name in block 3 [2, 3] (of 7 pairs whose four calls are answered right)" in said[1]
-    assert "the program leaves its name in block 3 [2, 3] (of 40 pairs)" in said[2]
+    assert "2 steps (7 pairs whose four calls are answered right, 70 prompts): the program leaves" in said[1]
+    assert "2 steps (40 pairs, 70 prompts): the program leaves" in said[2]
     kinds = pd.concat([evaluation(), evaluation("step by step").query("subset == 'correct'").assign(subset="matched")])
     assert KINDS["step by step"] in words(evaluation=kinds.reset_index(drop=True))[1]
 
