@@ -295,7 +295,7 @@ def test_the_embedding_is_no_control_of_what_may_stand_in_the_tokens():
 
 
 def test_the_program_is_also_read_off_the_embeddings_where_they_are_a_control():
-    """Three of four right, a quarter of them by chance: two thirds of what is left; permuted labels are no objection."""
+    """Three of four right, a quarter of them by chance: two thirds of what is left; permutation is no objection."""
     controls = {"chance": [0.25] * 2, "embedding": [0.75] * 2, "permutation": [1, 1]}
     table = located_reading(probed({"op_1": [0, 0], "output": [0, 0]}, controls), LABELS, **FEW)
     row = table[table["role"] == "embedding"].iloc[0]
