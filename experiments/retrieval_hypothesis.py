@@ -152,26 +152,28 @@ def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None
         x_title="blocks for which the name carries the program: without_io minus with_io",
     )
     save_pngs({"retrieval": figure}, results)
-    shown = [
-        "condition",
-        "steps",
-        "mean_without_io",
-        "mean_with_io",
-        "difference",
-        "lower",
-        "upper",
-        "p",
-        "p_equivalent",
-    ]
-    counts = ["n_without_io", "clusters_without_io", "n_with_io", "clusters_with_io", "models_with_io"]
-    lines = pooled[[*shown, *counts]]
+    left_out = ("seed", "equivalent", *(f"{bound}_{group}" for bound in ("lower", "upper") for group in GROUPS))
+    shown = [name for name in pooled if name not in left_out]
+    lines = pooled[shown].assign(**{name: pooled[name].map("{:.4f}".format) for name in ("p", "p_equivalent")})
+    below, above = int((pooled["upper"] < 0).sum()), int((pooled["lower"] > 0).sum())
     (results / "summary.md").write_text(
-        "# Are programs learned from code alone retrieved later?\n\n"
-        "Made by `python experiments/retrieval_hypothesis.py`, whose first lines state the hypothesis and the measure: "
-        "the number of blocks at whose input the name carries the program, predicted to be larger by about 1 in "
-        f"without_io. By seed in `differences.csv`.\n\n{markdown(lines)}\n\n![differences](retrieval.png)\n"
+        SUMMARY.format(table=markdown(lines), rows=len(pooled), below=below, above=above, most=pooled["upper"].max())
     )
     print(lines.to_string(index=False, float_format="%.3f"))
+
+
+SUMMARY = """# Are programs learned from code alone retrieved later?
+
+Made by `python experiments/retrieval_hypothesis.py`, whose first lines state the hypothesis and the measure: the number
+of blocks at whose input the name carries the program, predicted to be larger by about 1 in without_io programs. Of
+{rows} differences the interval lies below zero in {below} and above it in {above}; the largest upper bound is {most:+.2f}
+blocks. p is that of no difference, p_equivalent that of half a block or more. Where no number of models stands it is
+one; by seed in `differences.csv`.
+
+{table}
+
+![differences](retrieval.png)
+"""
 
 
 def main() -> None:
