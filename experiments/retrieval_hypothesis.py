@@ -167,8 +167,8 @@ SUMMARY = """# Are programs learned from code alone retrieved later?
 Made by `python experiments/retrieval_hypothesis.py`, whose first lines state the hypothesis and the measure: the number
 of blocks at whose input the name carries the program, predicted to be larger by about 1 in without_io programs. Of
 {rows} differences the interval lies below zero in {below} and above it in {above}; the largest upper bound is
-{most:+.2f} blocks. p is that of no difference, p_equivalent that of half a block or more. Where no number of models stands it is
-one; by seed in `differences.csv`.
+{most:+.2f} blocks. p is that of no difference, p_equivalent that of half a block or more. Where no number of models
+stands it is one; by seed in `differences.csv`.
 
 {table}
 
