@@ -1,6 +1,7 @@
 """The study end to end on a small corpus: done once, resumed after a kill, redone only where something changed."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import xarray as xr
 
 from pbb_probe import measures
+from pbb_probe.comparison.located import located_tables
 from pbb_probe.comparison.transfer import transfer_table
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus
+from pbb_probe.store import Run
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
 
 STEPS = (
@@ -114,6 +117,22 @@ def test_probes_stand_beside_every_control(run):
     across = pd.read_csv(run.path / "comparison" / "probing_across.csv")
     assert set(across["fitted_on"]) == set(across["group"]) == {"with_io", "without_io"}
     assert set(pd.read_csv(run.path / "comparison" / "cosines.csv")["pair"]) == {"with_io", "without_io", "between"}
+
+
+def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):
+    """No transfer map, no controls of the probes, no lens: what is left is recovery, which names nothing by itself."""
+    whole = located_tables({"": run}, draws=50)
+    assert set(whole["onsets"]["variable"]) >= {"program", "output"}
+    assert {"probes", "lens"} <= set(whole["onset_differences"]["measure"])
+    for step in ("probing", "patching"):
+        shutil.copytree(run.path / step, tmp_path / step)
+    (tmp_path / "probing" / "lens.nc").unlink()
+    probes = xr.load_dataset(tmp_path / "probing" / "probes.nc")
+    probes.drop_vars([name for name in probes if str(name).startswith("control_")]).to_netcdf(
+        tmp_path / "probing" / "probes.nc"
+    )
+    bare = located_tables({"": Run(tmp_path)}, draws=50)
+    assert {name: len(table) for name, table in bare.items()} == {"onsets": 0, "evaluation": 0, "onset_differences": 0}
 
 
 def test_the_lens_ends_at_what_the_model_answers(run):

@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.curves import lens_curves, reading_curves, use_curves
+from pbb_probe.comparison.curves import Curve, lens_curves, reading_curves, use_curves
 from pbb_probe.comparison.layers import recoveries, subsets
 from pbb_probe.comparison.onsets import (
     how_evaluated,
-    located_lens,
+    located_curves,
     located_patching,
-    located_reading,
-    located_use,
     onset_differences,
     side_by_side,
 )
-from pbb_probe.comparison.transfer import answers_all
-from pbb_probe.errors import PbbError
+from pbb_probe.comparison.transfer import PAIRS
 from pbb_probe.patching.pairs import SWAPS
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.store import Run
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TABLES = ("onsets", "evaluation", "onset_differences")
+KIND = ("group", "steps")
 
 
 def located_tables(
@@ -39,37 +37,38 @@ def located_tables(
         settings: `draws` and `seed`.
 
     Returns:
-        `onsets` of `side_by_side`, `evaluation` of `how_evaluated` with the peaks of what decides it, and
+        `onsets` of `side_by_side`, `evaluation` of `how_evaluated`, and
         `onset_differences` of what is used (`measure` use), of probes and of the lens. Each has the column `subset`:
         all; correct, prompts and pairs answered right; and matched, the same prompts and pairs whose swapped calls are
         answered right too, so that a share below 1 is not one of wrong answers (`answers_all`).
 
+    What a run lacks is left out: transfer maps, controls of its probes, the lens.
+
     Raises:
-        PbbError: no run has a transfer map, or one has no probes.
+        PbbError: a run without probes.
     """
     import pandas as pd
 
     made: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     models = "model" if len(runs) > 1 else None
+    bars = {"use": threshold, "probes": margin, "lens": margin}
     maps = _maps(runs)
     probes, looked, labels = _readings(runs)
-    right = maps["base_correct"].astype(bool) & maps["source_correct"].astype(bool)
     prompts = dict(subsets(labels["correct"]))
-    for subset, pairs in (("all", right.values | True), ("correct", right.values), ("matched", answers_all(maps))):
-        carried, rows = maps.isel(pair=pairs), prompts.get("all" if subset == "all" else "correct")
-        if rows is None or not pairs.any():
+    for subset in PAIRS:
+        rows = prompts.get("all" if subset == "all" else "correct")
+        pairs = None if maps is None else PAIRS[subset](maps)
+        if rows is None or (subset == "matched" and (pairs is None or not pairs.any())):
             continue
-        some, known = probes.isel(prompt=rows), labels[rows].reset_index(drop=True)
-        used = located_use(carried, models=models, threshold=threshold, **settings)
-        read = located_reading(some, known, models=models, margin=margin, **settings)
-        curves: dict[str, tuple[Any, float]] = {
-            "use": (use_curves(carried, models=models), threshold),
-            "probes": (reading_curves(some, known, models=models), margin),
-        }
-        lens = None
+        known = labels[rows].reset_index(drop=True)
+        curves: dict[str, list[Curve]] = {"use": [], "probes": [], "lens": []}
+        if maps is not None and pairs is not None and pairs.any():
+            curves["use"] = list(use_curves(maps.isel(pair=pairs), models=models))
+        if "control_correct" in probes:
+            curves["probes"] = list(reading_curves(probes.isel(prompt=rows), known, models=models))
         if looked is not None:
-            lens = located_lens(looked.isel(prompt=rows), known, models=models, margin=margin, **settings)
-            curves["lens"] = (lens_curves(looked.isel(prompt=rows), known, models=models), margin)
+            curves["lens"] = list(lens_curves(looked.isel(prompt=rows), known, models=models))
+        used, read, lens = (located_curves(some, KIND, bars[measure], settings) for measure, some in curves.items())
         patched = [
             located_patching(values, swap, models=models, threshold=threshold, **settings)
             for swap in SWAPS
@@ -79,14 +78,14 @@ def located_tables(
         made["onsets"].append(onsets.assign(subset=subset))
         made["evaluation"].append(how_evaluated(used, read).assign(subset=subset))
         made["onset_differences"] += [
-            onset_differences(curve, bar, **settings).assign(measure=measure, subset=subset)
-            for measure, (curve, bar) in curves.items()
+            onset_differences(some, bars[measure], **settings).assign(measure=measure, subset=subset)
+            for measure, some in curves.items()
         ]
     return {name: pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for name, tables in made.items()}
 
 
-def _maps(runs: "Mapping[str, Run]") -> "xr.Dataset":
-    """The transfer maps of both groups and all runs, along `pair`."""
+def _maps(runs: "Mapping[str, Run]") -> "xr.Dataset | None":
+    """The transfer maps of both groups and all runs, along `pair`; None where there is none."""
     import xarray as xr
 
     parts = []
@@ -97,9 +96,7 @@ def _maps(runs: "Mapping[str, Run]") -> "xr.Dataset":
                 if "run" in found.dims:
                     found = found.sel(run=[one for one in ("patched", "random") if one in found["run"]])
                 parts.append(found.drop_vars("pair").assign_coords(model=("pair", [name] * found.sizes["pair"])))
-    if not parts:
-        raise PbbError("There is no transfer map: no pair of calls tells the hypotheses apart.")
-    return xr.concat(parts, "pair", join="outer", combine_attrs="drop")
+    return xr.concat(parts, "pair", join="outer", combine_attrs="drop") if parts else None
 
 
 def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None, pd.DataFrame]":
@@ -110,8 +107,9 @@ def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None
     labels = pd.concat(
         [run.table("probing/prompts").assign(model=name) for name, run in runs.items()], ignore_index=True
     )
-    names = ["correct", "control_correct"]
-    probes = xr.concat([run.array("probing/probes")[names] for run in runs.values()], "prompt")
+    found = [run.array("probing/probes") for run in runs.values()]
+    names = [name for name in ("correct", "control_correct") if all(name in one for one in found)]
+    probes = xr.concat([one[names] for one in found], "prompt")
     looked = None
     if all((run.path / "probing" / "lens.nc").exists() for run in runs.values()):
         looked = xr.concat(

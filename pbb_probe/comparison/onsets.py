@@ -58,7 +58,7 @@ def located_use(
     Raises:
         PbbError: a coordinate that the pairs do not have.
     """
-    return _located(use_curves(carried, by, cluster, models), by, threshold, settings)
+    return located_curves(use_curves(carried, by, cluster, models), by, threshold, settings)
 
 
 def located_reading(
@@ -92,7 +92,7 @@ def located_reading(
     Raises:
         PbbError: probes without controls, or a column that the labels do not have.
     """
-    return _located(reading_curves(probes, labels, by, cluster, models), by, margin, settings)
+    return located_curves(reading_curves(probes, labels, by, cluster, models), by, margin, settings)
 
 
 def located_lens(
@@ -121,7 +121,7 @@ def located_lens(
     Raises:
         PbbError: a variable without its control, or a column that the labels do not have.
     """
-    return _located(lens_curves(looked, labels, by, cluster, models), by, margin, settings)
+    return located_curves(lens_curves(looked, labels, by, cluster, models), by, margin, settings)
 
 
 def located_patching(
@@ -136,7 +136,7 @@ def located_patching(
     """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
     pair), whose pairs have the coordinates `by`, `cluster`, `models` and `weight`; else as `located_use`.
     """
-    return _located(patching_curves(recovered, variable, by, cluster, models), by, threshold, settings)
+    return located_curves(patching_curves(recovered, variable, by, cluster, models), by, threshold, settings)
 
 
 def onset_differences(
@@ -256,7 +256,10 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
     return pd.DataFrame(rows, columns=[*by, "evaluation"])
 
 
-def _located(curves: Iterable[Curve], by: Sequence[str], threshold: float, settings: dict[str, Any]) -> "pd.DataFrame":
+def located_curves(
+    curves: Iterable[Curve], by: Sequence[str], threshold: float, settings: dict[str, Any]
+) -> "pd.DataFrame":
+    """What `located_use` and its like return, of any curves; no rows where there are none."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

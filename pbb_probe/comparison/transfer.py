@@ -1,6 +1,6 @@
 """The transfer map as a table: how often each place carries what, with intervals over programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,8 +162,7 @@ def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
     maps = {group: xr.load_dataset(path) for group in GROUPS if (path := folder / f"{group}.nc").exists()}
     tables = []
-    chosen = {"all": lambda found: found["base_correct"].values >= 0, "correct": _right, "matched": answers_all}
-    for subset, rows in chosen.items() if len(maps) == len(GROUPS) else ():
+    for subset, rows in PAIRS.items() if len(maps) == len(GROUPS) else ():
         some: dict[str, xr.Dataset] = {group: found.isel(pair=rows(found)) for group, found in maps.items()}
         if set.intersection(*(set(found["steps"].values.tolist()) for found in some.values())):
             tables.append(transfer_differences(some, **settings).assign(subset=subset))
@@ -189,7 +188,7 @@ def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
     carried = xr.load_dataset(path)
     return [
         carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
-        for subset, rows in subsets(_right(carried))
+        for subset, rows in subsets(answered_right(carried))
     ]
 
 
@@ -203,12 +202,25 @@ def answers_all(carried: "xr.Dataset") -> "np.ndarray":
         return np.zeros(carried.sizes["pair"], bool)
     first = patched["resid_pre"].sel(layer=0)
     swapped = [first.sel(role=role, hypothesis=what) == 1 for role, what in (("name", "program"), ("input", "input"))]
-    return _right(carried) & np.logical_and(*(one.values for one in swapped))
+    return answered_right(carried) & np.logical_and(*(one.values for one in swapped))
 
 
-def _right(carried: "xr.Dataset") -> "np.ndarray":
+def answered_right(carried: "xr.Dataset") -> "np.ndarray":
     """Are both unpatched runs answered right? [pair]"""
     return carried["base_correct"].values.astype(bool) & carried["source_correct"].values.astype(bool)
+
+
+def every_pair(carried: "xr.Dataset") -> "np.ndarray":
+    """True [pair]."""
+    return carried["base_correct"].values >= 0
+
+
+PAIRS: "dict[str, Callable[[xr.Dataset], np.ndarray]]" = {
+    "all": every_pair,
+    "correct": answered_right,
+    "matched": answers_all,
+}
+"""The pairs [pair] of each subset."""
 
 
 def _joined(tables: "list[pd.DataFrame]", further: list[str]) -> "pd.DataFrame":
