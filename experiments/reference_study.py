@@ -46,6 +46,9 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     from pbb_probe.programs.corpus import Corpus
 
     config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
+    alone, own = (run_path(runs, name, seed) / "stage2_alone" for name in ("proactive", curriculum))
+    if (alone / "step.json").exists() and not own.exists():
+        shutil.copytree(alone, own)  # stage 2 alone is the same in both; its key says so
     run = Study(config).run()
     if curriculum != "proactive":
         return
