@@ -43,7 +43,15 @@ def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, mon
 
 
 def test_every_path_the_readme_names_exists():
-    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README) + re.findall(
+    for path in re.findall(r"\]\(((?!http|#)[^)]+)\)", README) + re.findall(
         r"`((?:experiments|results)/[\w/.]*)`", README
     ):
         assert (ROOT / path).exists(), path
+
+
+def test_every_section_the_readme_points_to_exists():
+    titles = re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)
+    sections = {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+    pointed = re.findall(r"\]\(#([^)]+)\)", README)
+    assert pointed
+    assert set(pointed) <= sections
