@@ -8,6 +8,7 @@ Whatever else happens there is a decoy: something that has misled a method of lo
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from pbb_probe.calibration.circuits import DECOYS, DIFFERENT, Circuit, Decoy, Evaluation, Where, set_circuit, set_words
@@ -140,17 +141,13 @@ def check_design(
     if "twice" in decoys and used[1] - used[0] < 2:
         raise PbbError(f"twice needs a block between those of state 1 ({used[0]}) and of what follows ({used[1]}).")
     circuits = [first]
+    if set(DIFFERENT) & set(decoys):
+        circuits = [replace(first, groups=(group,)) for group in GROUPS]
     if "later" in decoys:
         moved = tuple(layer + 1 for layer in states)
-        circuits = [
-            Circuit(("with_io",), retrieve, states, output, evaluation, where, decoys, arrive),
-            Circuit(("without_io",), retrieve + 1, moved, output + 1, evaluation, where, decoys, arrive),
-        ]
+        circuits[1] = replace(circuits[1], retrieve=retrieve + 1, states=moved, output=output + 1)
     elif "lookup" in decoys:
-        circuits = [
-            Circuit(("with_io",), retrieve, states, output, evaluation, where, decoys, arrive),
-            Circuit(("without_io",), retrieve, states, output, "looked up", where, decoys, arrive),
-        ]
+        circuits[1] = replace(circuits[1], evaluation="looked up")
     if (last := max(circuit.output for circuit in circuits)) >= n_layers:
         raise PbbError(f"Block {last} is to write an output: n_layers must be at least {last + 1}, not {n_layers}.")
     return circuits

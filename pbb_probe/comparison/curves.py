@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.comparison.locate import Edge
 from pbb_probe.comparison.statistics import each_kind
+from pbb_probe.comparison.transfer import check_coordinates
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import SHUFFLED
 
@@ -52,8 +53,7 @@ def use_curves(
     import pandas as pd
 
     needed = [*by, cluster, *([models] if models else [])]
-    if lacking := [name for name in needed if name not in carried.coords]:
-        raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
+    check_coordinates(carried, needed)
     labels = pd.DataFrame({name: carried[name].values for name in needed}, index=range(carried.sizes["pair"]))
     states = [name for name in carried["hypothesis"].values if name.startswith("state_")]
     rules: list[tuple[str, Sequence[str], str, str, Edge]] = [
@@ -157,8 +157,7 @@ def lens_curves(
 
 
 def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
-    """Prompts [prompt] that have the target, and a state only where it is neither the input nor the output: else one
-    would be read for the other."""
+    """Prompts [prompt] that have the target; of a state, where it is neither the input nor the output."""
     known = labels[target].notna()
     if target.startswith("state_"):
         for other in ("input", "output"):

@@ -205,14 +205,14 @@ def side_by_side(
     ]
     both = tables[0].join(tables[1:], how="outer", sort=False)
     names = {*used["variable"], *(name for name in read["variable"] if not name.startswith(("op_", "constant_")))}
-    order = {name: i for i, name in enumerate(sorted(names, key=_when))}
+    order = {name: i for i, name in enumerate(sorted(names, key=when))}
     both = both[[variable in order for variable in both.index.get_level_values("variable")]].reset_index()
     both["agreement"] = [_agreement(row) for row in both.to_dict(orient="records")]
     rank = both["variable"].map(order)
     return both.assign(rank=rank).sort_values([*by, "rank"]).drop(columns="rank").reset_index(drop=True)
 
 
-def _when(variable: str) -> tuple[int, int, str]:
+def when(variable: str) -> tuple[int, int, str]:
     """Program and input, then states by number, then the output."""
     if variable.startswith("state_"):
         return 1, int(variable.removeprefix("state_")), ""

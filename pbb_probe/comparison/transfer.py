@@ -44,7 +44,7 @@ def carried_table(
     """
     import pandas as pd
 
-    _check_coordinates(carried, (*by, cluster))
+    check_coordinates(carried, (*by, cluster))
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
     if "run" in carried.coords and "run" not in carried.dims:  # without controls, or one run selected
@@ -89,7 +89,7 @@ def transfer_differences(
     kept = (cluster, *by)
     parts = []
     for found in carried.values():
-        _check_coordinates(found, kept)
+        check_coordinates(found, kept)
         patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
         labels = [name for name in patched.coords if patched[name].dims == ("pair",) and name not in kept]
         parts.append(by_site(patched.drop_vars(labels)))
@@ -126,7 +126,8 @@ def by_site(found: "xr.Dataset") -> "xr.DataArray":
     return joined.transpose("site", ..., "pair")
 
 
-def _check_coordinates(carried: "xr.Dataset", names: Sequence[str]) -> None:
+def check_coordinates(carried: "xr.Dataset", names: Sequence[str]) -> None:
+    """Refuse coordinates that the pairs do not have."""
     if lacking := [name for name in names if name not in carried.coords or carried[name].dims != ("pair",)]:
         raise PbbError(f"The pairs have no coordinate {lacking[0]!r}: {', '.join(map(str, carried.coords))} are there.")
 

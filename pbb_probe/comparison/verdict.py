@@ -31,7 +31,7 @@ def describe(
     """A paragraph on behaviour, one on each group, and one on the difference between them.
 
     Args:
-        behaviour: from `accuracy_table`, with the model `finetuned`; of several finetunings, a row a cell and model.
+        behaviour: from `accuracy_table`, with the model `finetuned`.
         onsets: `onsets` of `located_tables`; what is said is of the calls answered correctly.
         evaluation: of the same.
         onset_differences: of the same.
@@ -61,15 +61,13 @@ def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], bool]]
     """What was answered, and for each group and number of steps whether direct answers are above chance."""
     finetuned = table[(table["model"] == "finetuned") & ~((table["group"] == "with_io") & table["seen"])]
     parts, meaningful = [], {}
-    for (mode, group, steps), cells in finetuned.groupby(["mode", "group", "steps"]):
-        spread = f"[{cells['lower'].min():.0%}, {cells['upper'].max():.0%}]"
-        of_models = f" in {len(cells)} models" if len(cells) > 1 else ""
+    for cell in finetuned.sort_values(["mode", "group", "steps"]).to_dict(orient="records"):
         parts.append(
-            f"{group}, {mode}, {_steps(steps)}: {cells['mean'].mean():.0%} {spread} of {cells['n'].sum()} calls"
-            f"{of_models} (chance {cells['chance'].mean():.0%})"
+            f"{cell['group']}, {cell['mode']}, {_steps(cell['steps'])}: {cell['mean']:.0%} [{cell['lower']:.0%}, "
+            f"{cell['upper']:.0%}] of {cell['n']} calls (chance {cell['chance']:.0%})"
         )
-        if mode == "direct":
-            meaningful[group, steps] = bool((cells["lower"] > cells["chance"]).all())
+        if cell["mode"] == "direct":
+            meaningful[cell["group"], cell["steps"]] = bool(cell["lower"] > cell["chance"])
     return "Behaviour on inputs whose answers were never shown. " + "; ".join(parts) + ".", meaningful
 
 
@@ -87,18 +85,19 @@ def _group(
             continue
         rows = here.to_dict(orient="records")
         said = "; ".join(map(_variable, rows))
-        pairs = max(row["used_n"] for row in rows)
-        matched = " whose four calls are answered right" if rows[0]["subset"] == "matched" else ""
-        counts = (
-            f" ({pairs:.0f} pairs{matched}, {max(row['read_n'] for row in rows):.0f} prompts)" if pairs == pairs else ""
-        )
         of_kind = evaluation[(evaluation["group"] == group) & (evaluation["steps"] == steps)]
-        parts.append(f"{_steps(steps)}{counts}: {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
+        if of_kind.empty:
+            parts.append(f"{_steps(steps)}: {said}. By use not found: there is no transfer map of them.")
+            continue
+        matched = " whose four calls are answered right" if rows[0]["subset"] == "matched" else ""
+        pairs, prompts = (here[f"{way}_n"].max() for way in ("used", "read"))
+        counts = f"{pairs:.0f} pairs{matched}" + (f", {prompts:.0f} prompts" if prompts == prompts else "")
+        parts.append(f"{_steps(steps)} ({counts}): {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
     return f"{group}, only calls answered correctly. " + " ".join(parts)
 
 
 def _variable(row: dict[str, Any]) -> str:
-    """One variable by use, by probes and by the lens."""
+    """One variable by use, by probes and by the lens, as far as it was asked."""
     variable, most = row["variable"], f"at most {row['used_peak']:.0%} above random vectors"
     if variable in LEAVES:
         place = "its name" if variable == "program" else "its place"
@@ -112,10 +111,11 @@ def _variable(row: dict[str, Any]) -> str:
         if _there(row, way)
         else f"{words} do{'es' if way == 'lens' else ''} not (gain at most {row[f'{way}_peak']:.0%})"
         for way, words in (("read", "at the answer position probes"), ("lens", "the logit lens"))
-        if row.get(f"{way}_n") == row.get(f"{way}_n") and row.get(f"{way}_n") is not None
+        if _asked(row, way)
     ]
     flag = ", WHERE USE AND PROBES DISAGREE" if row["agreement"] == "disagree" else ""
-    return ", ".join([used if _there(row, "used") else none, *read]) + flag
+    by_use = [used if _there(row, "used") else none] if _asked(row, "used") else [f"the {variable}"]
+    return ", ".join([*by_use, *read]) + flag
 
 
 def _difference(
@@ -160,6 +160,11 @@ def _places(table: "pd.DataFrame", what: str) -> str:
         f"{head}; most at {place}: with_io {top['mean_with_io']:.2f}, without_io {top['mean_without_io']:.2f}, "
         f"difference {top['difference']:.2f} [{top['lower']:.2f}, {top['upper']:.2f}]."
     )
+
+
+def _asked(row: dict[str, Any], way: str) -> bool:
+    """Were there rows to locate it in?"""
+    return row.get(f"{way}_n", 0) > 0
 
 
 def _there(row: dict[str, Any], way: str) -> bool:

@@ -9,7 +9,7 @@ GROUPS = ("with_io", "without_io")
 NAN = float("nan")
 
 
-def behaviour(direct: float = 0.6, lower: float = 0.5, models: int = 1) -> pd.DataFrame:
+def behaviour(direct: float = 0.6, lower: float = 0.5) -> pd.DataFrame:
     cells = [
         {
             "model": "finetuned", "mode": mode, "group": group, "steps": 2, "seen": False, "mean": share,
@@ -18,7 +18,7 @@ def behaviour(direct: float = 0.6, lower: float = 0.5, models: int = 1) -> pd.Da
         for group in GROUPS
         for mode, share, low in (("direct", direct, lower), ("trace", 0.9, 0.85))
     ]  # fmt: skip
-    return pd.DataFrame(cells * models)
+    return pd.DataFrame(cells)
 
 
 def onsets() -> pd.DataFrame:
@@ -199,6 +199,18 @@ def test_of_what_places_carry_the_matched_pairs_count():
     assert "could not be compared" in words(differences={"recovery": compared(subset="all")})[3]
 
 
-def test_several_finetunings_are_said():
-    text = words(behaviour=behaviour(models=3))[0]
-    assert "with_io, direct, 2 steps: 60% [50%, 70%] of 150 calls in 3 models (chance 12%)" in text
+def test_without_a_transfer_map_it_is_said_what_was_read():
+    """Probes and lens were there: nothing is said of use, and nothing of how programs are evaluated."""
+    read = onsets()
+    for part in ("layer", "lower", "upper", "peak", "n"):
+        read[f"used_{part}"] = NAN
+    said = words(onsets=read, evaluation=evaluation().iloc[:0])
+    assert "the program, at the answer position probes read it after block 1 [1, 1]" in said[1]
+    assert said[1].endswith("By use not found: there is no transfer map of them.")
+    assert "nan" not in " ".join(said)
+    unread = onsets()
+    for part in ("layer", "lower", "upper", "peak", "n"):
+        unread[f"read_{part}"] = NAN
+    assert "2 steps (40 pairs): the program leaves its name in block 3 [2, 3]; the input" in words(
+        onsets=unread.assign(agreement="only used")
+    )[1].replace(", WHERE USE AND PROBES DISAGREE", "")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pbb_probe.comparison.onsets import when
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
@@ -39,9 +40,8 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
     if table.empty:
         raise PbbError(f"The table has no rows of the groups {', '.join(groups)}.")
     panels = list(table.groupby(columns))
-    variables = list(dict.fromkeys(table["variable"]))
-    order = sorted(variables, key=lambda name: (name == "output", name.startswith("state_"), name == "input", name))
-    rows = [f"{variable}, {group}" for variable in order for group in groups]
+    variables = sorted(set(table["variable"]), key=when)
+    rows = [f"{variable}, {group}" for variable in variables for group in groups]
     figure = make_subplots(
         1, len(panels), shared_yaxes=True, column_titles=[f"{columns}: {value}" for value, _ in panels], x_title="block"
     )
