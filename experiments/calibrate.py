@@ -11,45 +11,44 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+from tables import markdown
 
 from pbb_probe.calibrate_command import CalibrateConfig, calibrate
 from pbb_probe.calibration.circuits import DECOYS
+from pbb_probe.calibration.summary import same_block
 
 TABLES = ("calibration", "designs", "nulls")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    lines = ["| question | right or seen | share | 95 % | wanted |", "|---|---|---|---|---|"]
-    for row in table.itertuples():
-        interval = f"{row.lower:.1%} to {row.upper:.1%}"
-        lines.append(f"| {row.question} | {row.count} of {row.n} | {row.share:.1%} | {interval} | {row.wanted:.0%} |")
-    return "\n".join(lines)
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The calibration table as the summary has it."""
+    percent = "{:.1%}".format
+    return pd.DataFrame(
+        {
+            "question": table["question"],
+            "right or seen": table["count"].astype(str) + " of " + table["n"].astype(str),
+            "share": table["share"].map(percent),
+            "95 %": table["lower"].map(percent) + " to " + table["upper"].map(percent),
+            "wanted": table["wanted"].map("{:.0%}".format),
+        }
+    )
 
 
 def by_decoy(designs: pd.DataFrame) -> pd.DataFrame:
     """For each decoy, the designs that have it: is every block named by use, and every one that a probe names right?"""
-    designs = designs.assign(decoys=designs["decoys"].fillna(""))
-    exact = {way: designs["layer"].eq(designs[f"{way}_layer"]) | designs[["layer", f"{way}_layer"]].isna().all(axis=1)
-             for way in ("used", "read")}  # fmt: skip
-    read = designs["variable"] != "input"
+    of_design = designs["decoys"].fillna("").str.split(", ").map(set)
+    exact = {way: same_block(designs["layer"], designs[f"{way}_layer"]) for way in ("used", "read")}
+    exact["read"] |= designs["variable"] == "input"  # which no probe was asked for
+    asked: dict[str, set[str]] = {"none": {""}, "any early one": {"early_state", "early_output"}}
+    asked |= {decoy: {decoy} for decoy in DECOYS}
     rows = []
-    for decoy in ("none", *DECOYS):
-        has = (
-            designs["decoys"].eq("") if decoy == "none" else designs["decoys"].str.split(", ").map(lambda d: decoy in d)
-        )
-        whole = {
-            way: right[has & (read | (way == "used"))].groupby(designs["design"]).all() for way, right in exact.items()
-        }
-        flagged = designs[has].groupby("design")["agreement"].agg(lambda a: (a == "disagree").any())
-        rows.append(
-            {
-                "decoy": decoy,
-                "designs": len(flagged),
-                "use names all blocks": int(whole["used"].sum()),
-                "probes name all blocks": int(whole["read"].sum()),
-                "flagged": int(flagged.sum()),
-            }
-        )
+    for name, decoys in asked.items():
+        has = of_design.map(lambda there, decoys=decoys: bool(there & decoys))
+        number = designs["design"][has]
+        whole = {way: right[has].groupby(number).all().sum() for way, right in exact.items()}
+        flagged = designs["agreement"].eq("disagree")[has].groupby(number).any()
+        counts = {"use names all blocks": whole["used"], "probes name all blocks": whole["read"]}
+        rows.append({"decoy": name, "designs": len(flagged), **counts, "flagged": flagged.sum()})
     return pd.DataFrame(rows)
 
 
@@ -65,14 +64,8 @@ def main() -> None:
     table, designs = (pd.read_csv(options.results / f"{name}.csv") for name in TABLES[:2])
     decoys = by_decoy(designs)
     decoys.to_csv(options.results / "decoys.csv", index=False)
-    lines = [list(decoys.columns), ["---"] * decoys.shape[1], *decoys.astype(str).to_numpy().tolist()]
-    (options.results / "summary.md").write_text(
-        SUMMARY.format(table=markdown(table), decoys=chr(10).join(map(line, lines)))
-    )
-
-
-def line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    text = SUMMARY.format(table=markdown(in_words(table)), decoys=markdown(decoys))
+    (options.results / "summary.md").write_text(text)
 
 
 SUMMARY = """# Calibration

@@ -21,6 +21,7 @@ import multiverse
 import numpy as np
 import pandas as pd
 import xarray as xr
+from tables import markdown
 from workers import run_all
 
 from pbb_probe.study import Study, StudyConfig
@@ -29,7 +30,7 @@ CURRICULA = ("proactive", "joint")
 SEEDS = (0, 1, 2, 3, 4)
 EQUIVALENT = 0.1
 OF_ONE_SEED = ("recovery_correct", "probes_all", "lens_correct")
-PAIRS = {"all": "all pairs", "correct": "pairs answered correctly"}
+WORDS = {"all": "all pairs", "correct": "pairs answered correctly"}
 WRONG = 300  # calls that are back-patched, a group
 
 
@@ -175,8 +176,9 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
 
     rows = []
     for group in GROUPS:
-        parts = [r.array(f"back_patching/{group}").assign_coords(model=name) for name, r in runs.items()]
-        effects = xr.concat(parts, "prompt", coords="all")
+        found = {name: run.array(f"back_patching/{group}") for name, run in runs.items()}
+        parts = [one.assign_coords(model=("prompt", [name] * one.sizes["prompt"])) for name, one in found.items()]
+        effects = xr.concat(parts, "prompt")
         for steps in (1, 2):
             some = effects.isel(prompt=effects["steps"].values == steps)
             if not some.sizes["prompt"]:
@@ -185,8 +187,8 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
             for answer in cells["answer"].values:
                 shares = cells.sel(answer=answer).mean("prompt")
                 best = cells.sel(answer=answer).isel(cell=int(shares.argmax("cell")))
-                models = some["model"].values if "prompt" in some["model"].dims else np.repeat("", some.sizes["prompt"])
-                found = cluster_bootstrap(best.values, some["program"].values.tolist(), models=models.tolist())
+                programs, models = (some[name].values.tolist() for name in ("program", "model"))
+                share = cluster_bootstrap(best.values, programs, models=models)
                 source, target, role = best["cell"].item()
                 rows.append(
                     {
@@ -196,7 +198,7 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
                         "source_layer": source,
                         "target_layer": target,
                         "role": role,
-                        **{name: float(value) for name, value in found._asdict().items()},
+                        **{name: float(value) for name, value in share._asdict().items()},
                         "wrong": some.sizes["prompt"],
                     }
                 )
@@ -204,10 +206,10 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
 
 
 def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
-    from pbb_probe.comparison.located import located_tables
+    from pbb_probe.comparison.located import TABLES, located_tables, transfer_maps
     from pbb_probe.comparison.onsets import located_use
     from pbb_probe.comparison.runs import compare_runs
-    from pbb_probe.comparison.transfer import carried_table
+    from pbb_probe.comparison.transfer import PAIRS, carried_table
     from pbb_probe.comparison.verdict import describe
     from pbb_probe.store import open_run
     from pbb_probe.views import figures
@@ -226,7 +228,7 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
     runs = {curriculum: of_seeds for curriculum, of_seeds in runs.items() if of_seeds}
     tables: dict[str, pd.DataFrame] = {"behaviour": behaviour_table(runs), "back_patching": repaired(main_runs)}
     located = {name: located_tables(some) for name, some in runs.items()}
-    for name in ("onsets", "evaluation", "onset_differences"):
+    for name in TABLES:
         tables[name] = pd.concat([found[name].assign(curriculum=c) for c, found in located.items()], ignore_index=True)
     compared = differences(main_runs)
     tables |= {f"difference_{measure}": table for measure, table in compared.items()}
@@ -236,20 +238,16 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
         )
     carried, used = {}, []
     for step, name in (("transfer", "finetuned"), ("transfer_stage1", "stage 1 alone"), ("transfer_base", "base")):
-        parts = [
-            run.array(f"{step}/{group}").assign_coords(model=seed).drop_vars("pair")
-            for seed, run in main_runs.items()
-            for group in ("with_io", "without_io")
-        ]
-        whole = xr.concat(parts, "pair", coords="all", join="outer")
+        whole = transfer_maps(main_runs, step)
+        if whole is None:
+            continue
         if name != "finetuned":
             used.append(located_use(whole, models="model").assign(of=name))
-        unique = np.char.add(np.char.add(whole["model"].values.astype(str), " "), whole["program"].values.astype(str))
-        whole = whole.assign_coords(program=("pair", unique))
-        right = (whole["base_correct"] * whole["source_correct"]).values.astype(bool)
-        for subset, rows in (("all", np.ones(len(right), bool)), ("correct", right)):
-            if rows.any():
-                table = carried_table(whole.isel(pair=rows), by=("group", "steps"), draws=2000)
+        of_model = [f"{m} {p}" for m, p in zip(whole["model"].values, whole["program"].values, strict=True)]
+        whole = whole.assign_coords(of_model=("pair", of_model))
+        for subset in WORDS:
+            if (rows := PAIRS[subset](whole)).any():
+                table = carried_table(whole.isel(pair=rows), ("group", "steps"), cluster="of_model", draws=2000)
                 carried[name, subset] = table.assign(of=name, subset=subset)
     tables["use_in_base_and_stage1"] = pd.concat(used, ignore_index=True)
     every = pd.concat(carried.values(), ignore_index=True)
@@ -286,7 +284,7 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
         for (name, subset), table in carried.items():
             some = table[table["steps"] == steps]
             if len(some) and (subset == "correct") == (name == "finetuned"):
-                what = f"{steps} step{'s' * (steps > 1)}, {len(main_runs)} finetunings, {PAIRS[subset]}"
+                what = f"{steps} step{'s' * (steps > 1)}, {len(main_runs)} finetunings, {WORDS[subset]}"
                 drawn[f"transfer_{name.replace(' ', '_')}_{steps}"] = figures.transfer_map(
                     some, title=f"What each place carries, {name}: {what}"
                 )
@@ -301,16 +299,6 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
         shutil.copy(of_first.path / "report" / f"{name}.png", results / f"seed{first}_{name}.png")
     (results / "summary.md").write_text(summary(words, behaviour, tables, len(main_runs), len(runs.get("joint", {}))))
     print("\n\n".join(words))
-
-
-def markdown(table: pd.DataFrame) -> str:
-    def cell(value) -> str:
-        if isinstance(value, float):
-            return "" if value != value else f"{value:.2f}".rstrip("0").rstrip(".")
-        return str(value)
-
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.astype(object).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
 
 
 def summary(words: list[str], behaviour: pd.DataFrame, tables: dict[str, pd.DataFrame], n: int, n_joint: int) -> str:

@@ -28,10 +28,11 @@ from pathlib import Path
 
 import pandas as pd
 import xarray as xr
-from reference_study import markdown
+from tables import markdown
 from workers import run_all
 
 from pbb_probe.comparison.statistics import compare_groups
+from pbb_probe.comparison.transfer import answered_right
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
 
@@ -57,11 +58,8 @@ PAIRS = 3000  # a group, of which few are answered right on both sides where pro
 MARGIN = 0.5  # blocks
 
 
-def model_path(condition: str, seed: int, reference: Path, runs: Path) -> Path:
-    if condition in SECOND_STAGES:
-        return runs / f"{condition.replace(' ', '_')}-seed{seed}" / "model"
-    stage = "stage2" if condition == "proactive" else "joint"
-    return reference / f"{condition}-seed{seed}" / stage / "model"
+def folder(runs: Path, condition: str, seed: int) -> Path:
+    return runs / f"{condition.replace(' ', '_')}-seed{seed}"
 
 
 # What is done, in processes of its own
@@ -76,35 +74,31 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     from pbb_probe.store import Run
     from pbb_probe.study import TransferConfig
 
-    corpus = Corpus.load(reference / f"proactive-seed{seed}" / "corpus")
-    model = model_path(condition, seed, reference, runs)
+    start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
+    corpus = Corpus.load(start / "corpus")
     if condition in SECOND_STAGES:
-        train_stage(model_path_of_stage1(seed, reference), corpus, SECOND_STAGES[condition], model, seed)
-    config = TransferConfig(PAIRS, sites=("resid_pre", "attn_out"), roles=("name", "answer"), controls=())
-    run = Run(runs / f"{condition.replace(' ', '_')}-seed{seed}")
+        model = run.path / "model"
+        train_stage(start / "stage1" / "model", corpus, SECOND_STAGES[condition], model, seed)
+    else:
+        model = folder(reference, condition, seed) / ("stage2" if condition == "proactive" else "joint") / "model"
+    config = TransferConfig(PAIRS, sites=("resid_pre",), roles=("name",), controls=())
     inputs = {"model": base_digest(model), "transfer": asdict(config), "seed": seed}
     run.step("transfer", inputs, partial(measures.transfer, config, corpus, str(model), seed))
-
-
-def model_path_of_stage1(seed: int, reference: Path) -> Path:
-    return reference / f"proactive-seed{seed}" / "stage1" / "model"
 
 
 # What it says
 
 
 def depths(condition: str, seeds: list[int], runs: Path) -> pd.DataFrame:
-    """A row a pair: how many blocks' inputs hold the program at the name, and which block's attention brings it."""
+    """A row a pair: the number of blocks at whose input the name carries the program."""
     rows = []
     for seed, group in itertools.product(seeds, GROUPS):
-        carried = xr.load_dataset(runs / f"{condition.replace(' ', '_')}-seed{seed}" / "transfer" / f"{group}.nc")
+        carried = xr.load_dataset(folder(runs, condition, seed) / "transfer" / f"{group}.nc")
         at_name = carried["resid_pre"].sel(role="name", hypothesis="program")
-        kept = (carried["base_correct"] * carried["source_correct"]).astype(bool) & (at_name.sel(layer=0) == 1)
-        brought = carried["attn_out"].sel(role="answer", hypothesis="program")
+        kept = answered_right(carried) & (at_name.sel(layer=0) == 1).values
         table = pd.DataFrame({"program": carried["program"].values, "steps": carried["steps"].values})
         table["depth"] = at_name.sum("layer").values
-        table["brought"] = brought.max("layer").values
-        rows.append(table[kept.values].assign(group=group, model=seed, condition=condition))
+        rows.append(table[kept].assign(group=group, model=seed, condition=condition))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -118,13 +112,13 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
                 continue
             found = compare_groups(
                 xr.DataArray([some["depth"].to_numpy(float)], dims=("measure", "pair"), coords={"measure": ["depth"]}),
-                group=some["group"].map({"without_io": "1 without_io", "with_io": "2 with_io"}).tolist(),
+                group=some["group"].tolist(),
                 clusters=some["program"].tolist(),
                 models=some["model"].tolist() if seed == "all" and some["model"].nunique() > 1 else None,
                 margin=MARGIN,
             )
-            found.columns = [name.replace("_1 without", "_without").replace("_2 with", "_with") for name in found]
-            rows.append(found.drop(columns=["measure", "p_adjusted"]).assign(steps=steps, seed=str(seed)))
+            turned = {"difference": -found["difference"], "lower": -found["upper"], "upper": -found["lower"]}
+            rows.append(found.drop(columns=["measure", "p_adjusted"]).assign(steps=steps, seed=str(seed), **turned))
     return pd.concat(rows, ignore_index=True).assign(condition=table["condition"].iloc[0])
 
 
@@ -133,8 +127,7 @@ def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None
     from pbb_probe.views.images import save_pngs
 
     there = {
-        condition: [s for s in seeds if (runs / f"{condition.replace(' ', '_')}-seed{s}" / "transfer").exists()]
-        for condition in CONDITIONS
+        condition: [s for s in seeds if (folder(runs, condition, s) / "transfer").exists()] for condition in CONDITIONS
     }
     table = pd.concat([compare(depths(name, some, runs)) for name, some in there.items() if some], ignore_index=True)
     first = ["condition", "steps", "seed"]
@@ -187,7 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.report_only:
         jobs = [
-            (f"{condition.replace(' ', '_')}-seed{seed}", measure, (condition, seed, options.reference, options.runs))
+            (folder(options.runs, condition, seed).name, measure, (condition, seed, options.reference, options.runs))
             for seed in options.seeds
             for condition in CONDITIONS
         ]

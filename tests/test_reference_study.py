@@ -71,13 +71,10 @@ def carried(group: str, at_name: list[list[int]], base: list[int], source: list[
     """A transfer map whose name carries the program at the input of these layers, a list a pair."""
     n = len(at_name)
     program = np.array(at_name, np.float32).T  # [layer, pair]
-    stream = np.stack([program, np.zeros_like(program)])[:, :, None]  # [role, layer, hypothesis, pair]
-    attention = np.stack([np.zeros_like(program), np.diff(-program, axis=0, append=0)])[:, :, None]
-    dims = ("role", "layer", "hypothesis", "pair")
     return xr.Dataset(
-        {"resid_pre": (dims, stream), "attn_out": (dims, attention)},
+        {"resid_pre": (("role", "layer", "hypothesis", "pair"), program[None, :, None])},
         coords={
-            "role": ["name", "answer"], "layer": range(program.shape[0]), "hypothesis": ["program"],
+            "role": ["name"], "layer": range(program.shape[0]), "hypothesis": ["program"],
             "program": ("pair", [f"{group} {i}" for i in range(n)]), "steps": ("pair", [1] * n),
             "base_correct": ("pair", base), "source_correct": ("pair", source),
         },

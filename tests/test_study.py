@@ -124,7 +124,7 @@ def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):
     whole = located_tables({"": run}, draws=50)
     assert set(whole["onsets"]["variable"]) >= {"program", "output"}
     assert {"probes", "lens"} <= set(whole["onset_differences"]["measure"])
-    for step in ("probing", "patching"):
+    for step in ("corpus", "probing", "patching"):
         shutil.copytree(run.path / step, tmp_path / step)
     (tmp_path / "probing" / "lens.nc").unlink()
     probes = xr.load_dataset(tmp_path / "probing" / "probes.nc")

@@ -30,7 +30,7 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
         if len(right):
             rows.append({"part": part, "question": question, **_proportion(right), "wanted": wanted})
 
-    exact = {way: _same(designs["layer"], designs[f"{way}_layer"]) for way in ("used", "read", "lens")}
+    exact = {way: same_block(designs["layer"], designs[f"{way}_layer"]) for way in ("used", "read", "lens")}
     whole = designs.assign(right=exact["used"]).groupby("design")["right"].all()
     ask("planted", "designs in which use names every planted block", whole, 1.0)
     for way, words in (("used", "use"), ("read", "probes"), ("lens", "logit lens")):
@@ -59,7 +59,7 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
     return pd.DataFrame(rows)
 
 
-def _same(planted: "pd.Series", found: "pd.Series") -> "pd.Series":
+def same_block(planted: "pd.Series", found: "pd.Series") -> "pd.Series":
     """The same block, or none in both."""
     return (planted == found) | (planted.isna() & found.isna())
 

@@ -41,7 +41,7 @@ def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
 
     tables = []
     for swap in SWAPS:
-        for subset, values, pairs in recoveries(folder, swap):
+        for subset, values, pairs in _recoveries(folder, swap):
             table = compare_groups(
                 values,
                 group=pairs["group"],
@@ -60,7 +60,7 @@ def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
     return xr.load_dataset(folder / "probes.nc"), pd.read_csv(folder / "prompts.csv")
 
 
-def recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
+def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
     """For each subset that both groups have pairs in: its name, recovery (site, role, layer, pair), and the pairs."""
     import pandas as pd
     import xarray as xr

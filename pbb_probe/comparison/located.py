@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.curves import Curve, lens_curves, reading_curves, use_curves
-from pbb_probe.comparison.layers import recoveries, subsets
+from pbb_probe.comparison.layers import subsets
 from pbb_probe.comparison.onsets import (
     how_evaluated,
     located_curves,
@@ -12,8 +12,9 @@ from pbb_probe.comparison.onsets import (
     onset_differences,
     side_by_side,
 )
+from pbb_probe.comparison.runs import Measure, gather
 from pbb_probe.comparison.transfer import PAIRS
-from pbb_probe.patching.pairs import SWAPS
+from pbb_probe.patching.pairs import Swap
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.store import Run
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TABLES = ("onsets", "evaluation", "onset_differences")
 KIND = ("group", "steps")
+RECOVERED: dict[Swap, Measure] = {"program": "recovery_program", "input": "recovery_input"}
 
 
 def located_tables(
@@ -52,7 +54,8 @@ def located_tables(
     made: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     models = "model" if len(runs) > 1 else None
     bars = {"use": threshold, "probes": margin, "lens": margin}
-    maps = _maps(runs)
+    maps = transfer_maps(runs)
+    recovered = {swap: gather(runs, measure).rename(row="pair") for swap, measure in RECOVERED.items()}
     probes, looked, labels = _readings(runs)
     prompts = dict(subsets(labels["correct"]))
     for subset in PAIRS:
@@ -70,11 +73,16 @@ def located_tables(
             curves["lens"] = list(lens_curves(looked.isel(prompt=rows), known, models=models))
         used, read, lens = (located_curves(some, KIND, bars[measure], settings) for measure, some in curves.items())
         patched = [
-            located_patching(values, swap, models=models, threshold=threshold, **settings)
-            for swap in SWAPS
-            if (values := _recovered(runs, swap, "all" if subset == "all" else "correct")) is not None
+            located_patching(
+                values if subset == "all" else values.isel(pair=values["correct"].values.astype(bool)),
+                swap,
+                models="run" if models else None,
+                threshold=threshold,
+                **settings,
+            )
+            for swap, values in recovered.items()
         ]
-        onsets = side_by_side(used, read, lens, pd.concat(patched, ignore_index=True) if patched else None)
+        onsets = side_by_side(used, read, lens, pd.concat(patched, ignore_index=True))
         made["onsets"].append(onsets.assign(subset=subset))
         made["evaluation"].append(how_evaluated(used, read).assign(subset=subset))
         made["onset_differences"] += [
@@ -84,15 +92,18 @@ def located_tables(
     return {name: pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for name, tables in made.items()}
 
 
-def _maps(runs: "Mapping[str, Run]") -> "xr.Dataset | None":
-    """The transfer maps of both groups and all runs, along `pair`; None where there is none."""
+def transfer_maps(runs: "Mapping[str, Run]", step: str = "transfer") -> "xr.Dataset | None":
+    """The transfer maps of both groups and all runs along `pair`, with the coordinate `model`.
+
+    Of the maps' controls, random vectors are kept. None where there is no map.
+    """
     import xarray as xr
 
     parts = []
     for name, run in runs.items():
         for group in GROUPS:
-            if (run.path / "transfer" / f"{group}.nc").exists():
-                found = run.array(f"transfer/{group}")
+            if (run.path / step / f"{group}.nc").exists():
+                found = run.array(f"{step}/{group}")
                 if "run" in found.dims:
                     found = found.sel(run=[one for one in ("patched", "random") if one in found["run"]])
                 parts.append(found.drop_vars("pair").assign_coords(model=("pair", [name] * found.sizes["pair"])))
@@ -116,19 +127,3 @@ def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None
             [run.array("probing/lens")[["correct"]].sel(decode="logit") for run in runs.values()], "prompt"
         )
     return probes, looked, labels
-
-
-def _recovered(runs: "Mapping[str, Run]", swap: str, subset: str) -> "xr.DataArray | None":
-    """Recovery in all runs along `pair`, with the pairs' labels as coordinates; None where a run has no such pairs."""
-    import xarray as xr
-
-    parts = []
-    for name, run in runs.items():
-        of_subset = {this: found for this, *found in recoveries(run.path / "patching", swap)}
-        if subset not in of_subset:
-            return None
-        values, pairs = of_subset[subset]
-        labels = pairs[["program", "group", "steps"]].assign(weight=values["weight"].values.astype(float), model=name)
-        bare = values.drop_vars(["pair", "weight"], errors="ignore")
-        parts.append(bare.assign_coords({column: ("pair", labels[column].to_numpy()) for column in labels}))
-    return xr.concat(parts, "pair")

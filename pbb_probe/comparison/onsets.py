@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.comparison.curves import Curve, lens_curves, patching_curves, reading_curves, use_curves
 from pbb_probe.comparison.locate import locate, locate_difference
+from pbb_probe.comparison.resampling import weighted_mean
 from pbb_probe.comparison.statistics import each_kind
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ def located_curves(
     curves: Iterable[Curve], by: Sequence[str], threshold: float, settings: dict[str, Any]
 ) -> "pd.DataFrame":
     """What `located_use` and its like return, of any curves; no rows where there are none."""
+    import numpy as np
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -269,6 +271,7 @@ def located_curves(
         (found,) = table.drop(columns="group").to_dict(orient="records")
         if found["found"] < SURE:
             found |= dict.fromkeys(("layer", "lower", "upper"), float("nan"))
-        rows.append({**curve.place, **found, "peak": float(curve.values.mean("row").max())})
+        means = weighted_mean(curve.values.values, np.asarray(curve.rows.get("weights", 1.0)))
+        rows.append({**curve.place, **found, "peak": float(pd.Series(means).max())})
     numbers = ("layer", "lower", "upper", "found", "n", "clusters", "peak")
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, "variable", "role", "edge", *numbers])
