@@ -113,7 +113,7 @@ def _variable(row: dict[str, Any]) -> str:
         for way, words in (("read", "at the answer position probes"), ("lens", "the logit lens"))
         if _asked(row, way)
     ]
-    flag = ", WHERE USE AND PROBES DISAGREE" if row["agreement"] == "disagree" else ""
+    flag = " (use and probes disagree)" if row["agreement"] == "disagree" else ""
     by_use = [used if _there(row, "used") else none] if _asked(row, "used") else [f"the {variable}"]
     return ", ".join([*by_use, *read]) + flag
 

@@ -105,14 +105,14 @@ def test_a_paragraph_on_behaviour_one_on_each_group_and_one_on_the_difference():
 def test_what_is_used_and_read_is_named_with_interval_and_n():
     text = words()[1]
     assert "the program leaves its name in block 3 [2, 3], " in text
-    assert "at the answer position probes read it after block 1 [1, 1], WHERE USE AND PROBES DISAGREE" in text
+    assert "at the answer position probes read it after block 1 [1, 1] (use and probes disagree)" in text
     assert "the input leaves its place in block 0 [-1, 0], " in text
     assert "no one component carries output (at most 41% above random vectors)" in text
     assert (
         "at the answer position probes read it after block 4 [4, 4], the logit lens reads it after block 4 [4, 4]"
         in text
     )
-    assert text.count("DISAGREE") == 1
+    assert text.count("disagree") == 1
 
 
 def test_what_is_not_found_is_said_with_how_much_there_was():
@@ -213,4 +213,4 @@ def test_without_a_transfer_map_it_is_said_what_was_read():
         unread[f"read_{part}"] = NAN
     assert "2 steps (40 pairs): the program leaves its name in block 3 [2, 3]; the input" in words(
         onsets=unread.assign(agreement="only used")
-    )[1].replace(", WHERE USE AND PROBES DISAGREE", "")
+    )[1].replace(" (use and probes disagree)", "")
