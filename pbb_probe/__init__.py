@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
+    from pbb_probe.hooking.attention import attention_patterns
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
     from pbb_probe.hooking.code import code_prompts, code_tokens
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.hooking.positions import capture_tokens
-    from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts
+    from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts, prompts_of_calls
     from pbb_probe.hooking.shards import open_capture
+    from pbb_probe.hooking.texts import likely_answers, token_texts
+    from pbb_probe.opened import open_run
     from pbb_probe.patching.attribution import attribution_scores, screen_patches
     from pbb_probe.patching.backward import back_patch
-    from pbb_probe.patching.files import read_pairs
+    from pbb_probe.patching.files import pair_from_texts, read_pairs
     from pbb_probe.patching.metrics import (
         answer_difference,
         greedy_match,
@@ -37,16 +40,18 @@ if TYPE_CHECKING:
         probability,
         recovery,
     )
-    from pbb_probe.patching.pairs import make_pairs
+    from pbb_probe.patching.pairs import aligned_pairs, make_pairs
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
     from pbb_probe.probing.brewing import brewing
     from pbb_probe.probing.controls import embeddings, relabelled_targets, shuffled_values
     from pbb_probe.probing.groups import direction_cosines, probe_groups
+    from pbb_probe.probing.held_out import fit_held_out
     from pbb_probe.probing.lens import lens
     from pbb_probe.probing.linear import fit_probes
     from pbb_probe.probing.probe import LinearProbe
+    from pbb_probe.probing.projection import project
     from pbb_probe.probing.readers import fit_probe
     from pbb_probe.probing.subspaces import probe_subspaces
     from pbb_probe.programs.corpus import Corpus, make_corpus
@@ -64,11 +69,13 @@ _HOME = {
     "StudyConfig": "study",
     "TrainConfig": "finetuning.config",
     "accuracy_table": "comparison.behaviour",
+    "aligned_pairs": "patching.pairs",
     "answer_difference": "patching.metrics",
     "answer_ids": "hooking.prompts",
     "answer_log_probs": "hooking.capture",
     "answer_logits": "hooking.capture",
     "answer_tokens": "hooking.prompts",
+    "attention_patterns": "hooking.attention",
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
     "brewing": "probing.brewing",
@@ -87,6 +94,7 @@ _HOME = {
     "embeddings": "probing.controls",
     "evaluate": "finetuning.behaviour",
     "finetune": "finetuning.train",
+    "fit_held_out": "probing.held_out",
     "fit_probe": "probing.readers",
     "fit_probes": "probing.linear",
     "gather": "comparison.runs",
@@ -94,6 +102,7 @@ _HOME = {
     "greedy_match": "patching.metrics",
     "how_evaluated": "comparison.onsets",
     "lens": "probing.lens",
+    "likely_answers": "hooking.texts",
     "line_targets": "programs.targets",
     "load_model": "hooking.load",
     "locate": "comparison.locate",
@@ -111,13 +120,16 @@ _HOME = {
     "matched_rows": "comparison.matching",
     "negative_kl": "patching.metrics",
     "open_capture": "hooking.shards",
-    "open_run": "store",
+    "open_run": "opened",
+    "pair_from_texts": "patching.files",
     "patch_sweep": "patching.sweep",
     "planted_model": "calibration.planted",
     "probability": "patching.metrics",
     "probe_groups": "probing.groups",
     "probe_subspaces": "probing.subspaces",
     "probe_table": "comparison.probes",
+    "project": "probing.projection",
+    "prompts_of_calls": "hooking.prompts",
     "read_pairs": "patching.files",
     "read_prompts": "hooking.files",
     "recovery": "patching.metrics",
@@ -126,6 +138,7 @@ _HOME = {
     "screen_patches": "patching.attribution",
     "shuffled_values": "probing.controls",
     "side_by_side": "comparison.onsets",
+    "token_texts": "hooking.texts",
     "transfer_differences": "comparison.transfer",
     "transfer_map": "patching.transfer",
     "untrained_model": "hooking.load",
@@ -141,11 +154,13 @@ __all__ = [
     "StudyConfig",
     "TrainConfig",
     "accuracy_table",
+    "aligned_pairs",
     "answer_difference",
     "answer_ids",
     "answer_log_probs",
     "answer_logits",
     "answer_tokens",
+    "attention_patterns",
     "attribution_scores",
     "back_patch",
     "brewing",
@@ -165,6 +180,7 @@ __all__ = [
     "evaluate",
     "figures",
     "finetune",
+    "fit_held_out",
     "fit_probe",
     "fit_probes",
     "gather",
@@ -172,6 +188,7 @@ __all__ = [
     "greedy_match",
     "how_evaluated",
     "lens",
+    "likely_answers",
     "line_targets",
     "load_model",
     "locate",
@@ -190,12 +207,15 @@ __all__ = [
     "negative_kl",
     "open_capture",
     "open_run",
+    "pair_from_texts",
     "patch_sweep",
     "planted_model",
     "probability",
     "probe_groups",
     "probe_subspaces",
     "probe_table",
+    "project",
+    "prompts_of_calls",
     "read_pairs",
     "read_prompts",
     "recovery",
@@ -204,6 +224,7 @@ __all__ = [
     "screen_patches",
     "shuffled_values",
     "side_by_side",
+    "token_texts",
     "transfer_differences",
     "transfer_map",
     "untrained_model",

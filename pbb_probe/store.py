@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pbb_probe.errors import PbbError
 
@@ -38,6 +38,17 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PbbError(f"The run directory {self.path} cannot be made ({error.strerror}): give another.") from error
+
+    @classmethod
+    def existing(cls, path: str | Path) -> Self:
+        """A run that is there.
+
+        Raises:
+            PbbError: there is none.
+        """
+        if not (Path(path).expanduser() / "manifest.json").is_file():
+            raise PbbError(f"There is no run in {path}: give the directory that pbb-probe run wrote.")
+        return cls(path)
 
     def step(
         self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], also: Sequence[Path] = ()
@@ -85,13 +96,23 @@ class Run:
         """
         import xarray as xr
 
-        return xr.load_dataset(self._file(name, ".nc"))
+        path = self._file(name, ".nc")
+        try:
+            return xr.load_dataset(path)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:  # h5netcdf's, of a file cut short or overwritten
+            raise _damaged(path, error) from error
 
     def table(self, name: str) -> "pd.DataFrame":
         """A table, likewise, such as `comparison/located`."""
         import pandas as pd
 
-        return pd.read_csv(self._file(name, ".csv"))
+        path = self._file(name, ".csv")
+        try:
+            return pd.read_csv(path)
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame()  # a table of nothing is written without columns
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
 
     def _file(self, name: str, suffix: str) -> Path:
         path = self.path / f"{name}{suffix}"
@@ -108,15 +129,9 @@ class Run:
         write(self.path / "manifest.json", json.dumps({**manifest, "steps": steps}, indent=1))
 
 
-def open_run(path: str | Path) -> Run:
-    """A run that is there, to read its steps' arrays and tables.
-
-    Raises:
-        PbbError: there is no run.
-    """
-    if not (Path(path).expanduser() / "manifest.json").is_file():
-        raise PbbError(f"There is no run in {path}: give the directory that pbb-probe run wrote.")
-    return Run(path)
+def _damaged(path: Path, error: Exception) -> PbbError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return PbbError(f"{path} cannot be read ({reason}): delete the folder {path.parent} and run the study again.")
 
 
 def digest(value: Any) -> str:

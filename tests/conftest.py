@@ -23,6 +23,8 @@ from transformers import (
     Qwen3Config,
 )
 
+import pbb_probe as pbb
+from pbb_probe import study
 from pbb_probe.hooking.load import load_model
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.documents import call_document, program_document
@@ -190,3 +192,36 @@ def bare(small_model):
 def bridge(small_model):
     """`bridge(architecture)`: the same model opened by `load_model`; `nano` is the packaged one. Leave it as it is."""
     return functools.cache(lambda name: load_model("nano" if name == "nano" else small_model(name)))
+
+
+@pytest.fixture(scope="session")
+def planted_run(tmp_path_factory):
+    """The folder of a whole study of a planted model: program in block 1, state 1 in block 2, output in block 3.
+
+    Every step is the study's own, but that models are not trained and the report draws no pictures.
+    """
+    hf_model, tokenizer, corpus, _ = pbb.planted_model(n_layers=4, retrieve=1, states=(2,), output=3, n_programs=60)
+
+    def save(base, corpus, stage, out, seed, config):
+        hf_model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+    out = tmp_path_factory.mktemp("planted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "make_corpus", lambda **_: corpus)
+        patch.setattr(study, "train_stage", save)
+        patch.setattr(study.Study, "_report", lambda self, out: (self._path / "report.html").write_text("a report"))
+        study.Study(
+            study.StudyConfig(
+                out=str(out),
+                calls=20,
+                probing=study.ProbingConfig(
+                    prompts=150, folds=2, targets=("input", "op_1", "state_1", "output"), interchange=(),
+                    controls=("shuffled", "chance", "embedding"),
+                ),
+                patching=study.PatchingConfig(pairs=20, sites=("resid_pre", "mlp_out")),
+                transfer=study.TransferConfig(pairs=40, sites=("resid_pre",), controls=("random",)),
+                draws=200,
+            )
+        ).run()  # fmt: skip
+    return out

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from pbb_probe.errors import PbbError
-from pbb_probe.store import Run, digest, open_run, write
+from pbb_probe.store import Run, digest, write
 
 
 class Maker:
@@ -221,12 +221,12 @@ def measured(tmp_path):
 
 def test_what_is_read_is_what_was_written(measured):
     path, array, table = measured
-    for run in (open_run(path), open_run(str(path))):
+    for run in (Run.existing(path), Run.existing(str(path))):
         assert run.path == path
         xr.testing.assert_identical(run.array("probing/probes"), array)
         xr.testing.assert_identical(run.array("probing/op_1/with_io"), 2 * array)
         pd.testing.assert_frame_equal(run.table("probing/located"), table)
-    held = open_run(path).array("probing/probes")
+    held = Run.existing(path).array("probing/probes")
     (2 * array).to_netcdf(path / "probing" / "probes.nc")  # whoever has read the array does not hold its file
     xr.testing.assert_identical(held, array)
 
@@ -234,13 +234,13 @@ def test_what_is_read_is_what_was_written(measured):
 def test_a_run_in_the_home_directory_is_found(measured, monkeypatch):
     path, array, _ = measured
     monkeypatch.setenv("HOME", str(path.parent))
-    xr.testing.assert_identical(open_run("~/run").array("probing/probes"), array)
+    xr.testing.assert_identical(Run.existing("~/run").array("probing/probes"), array)
 
 
 def test_what_is_not_there_is_refused_with_what_is(measured):
     """What a killed step has written is not there."""
     path, _, _ = measured
-    run = open_run(path)
+    run = Run.existing(path)
     for read, name, said in (
         (run.array, "probing/lens", "has no probing/lens.nc: it has probing/op_1/with_io, probing/probes."),
         (run.array, "transfer/probes", "has no transfer/probes.nc: it has probing/op_1/with_io, probing/probes."),
@@ -255,10 +255,25 @@ def test_what_is_not_there_is_refused_with_what_is(measured):
         run.table("probing/located")
 
 
+def test_a_table_of_nothing_is_empty_and_a_damaged_file_is_named(measured):
+    path, _, _ = measured
+    run = Run.existing(path)
+    (path / "probing" / "located.csv").write_text("\n")
+    assert run.table("probing/located").empty
+    (path / "probing" / "located.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    with pytest.raises(
+        PbbError, match=r"located\.csv cannot be read .*delete the folder .*probing and run the study again"
+    ):
+        run.table("probing/located")
+    (path / "probing" / "probes.nc").write_bytes((path / "probing" / "probes.nc").read_bytes()[:300])
+    with pytest.raises(PbbError, match=r"probes\.nc cannot be read"):
+        run.array("probing/probes")
+
+
 def test_where_there_is_no_run_none_is_made(tmp_path):
     (tmp_path / "file").write_text("here")
     (tmp_path / "empty").mkdir()
     for name in ("absent", "file", "empty"):
         with pytest.raises(PbbError, match=f"no run in {tmp_path / name}"):
-            open_run(tmp_path / name)
+            Run.existing(tmp_path / name)
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "empty"}

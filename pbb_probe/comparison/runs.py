@@ -9,7 +9,7 @@ from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.comparison.transfer import answers_all, by_site, flat_places
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS, Corpus
-from pbb_probe.store import Run, open_run
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
         raise PbbError("There are no runs: give at least one.")
     parts, tables = [], []
     for name, given in runs.items():
-        run = given if isinstance(given, Run) else open_run(given)
+        run = given if isinstance(given, Run) else Run.existing(given)
         facts = pd.DataFrame(
             [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.path / "corpus").entries]
         )

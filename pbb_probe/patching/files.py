@@ -1,13 +1,14 @@
-"""Pairs of prompts from a file: JSON lines with two texts, their two answers, and where the roles stand in them."""
+"""Pairs of prompts from texts: two texts, their two answers, and where the roles stand in them; a JSON line a pair."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.files import numbered_lines, role_span
 from pbb_probe.hooking.prompts import Prompts, Span
+from pbb_probe.hooking.texts import likely_answers
 from pbb_probe.patching.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -35,34 +36,86 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
     Raises:
         PbbError: no such file, no pairs in it, or a line that is not as said above (the message names it).
     """
-    import pandas as pd
-
-    texts: tuple[list[str], list[str]] = ([], [])
-    labels: tuple[list[dict], list[dict]] = ([], [])
-    roles: tuple[list[dict[str, Span]], list[dict[str, Span]]] = ([], [])
+    rows: list[list[Side]] = []
     for number, line in numbered_lines(path):
         try:
             found = _pair(json.loads(line))
-            if roles[0] and set(found[0][1]) != set(roles[0][0]):
-                raise ValueError(f"its roles are not those of the first line, {', '.join(roles[0][0]) or 'none'}")
+            if rows and set(found[0].roles) != set(rows[0][0].roles):
+                raise ValueError(f"its roles are not those of the first line, {', '.join(rows[0][0].roles) or 'none'}")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise PbbError(
                 f"Line {number} of {path} is no pair of prompts ({reason}): give an object with `clean`, `corrupted`, "
                 "`answers`, a list of two, and `roles`."
             ) from error
-        for i, (text, spans, known) in enumerate(found):
-            texts[i].append(text)
-            roles[i].append(spans)
-            labels[i].append(known)
-    if not texts[0]:
+        rows.append(found)
+    if not rows:
         raise PbbError(f"There are no pairs in {path}: give a JSON object a line.")
+    return _pairs(model, rows, gap, special_tokens)
+
+
+def pair_from_texts(
+    model: "TransformerBridge",
+    clean: str,
+    corrupted: str,
+    answers: tuple[str, str] | None = None,
+    roles: Mapping[str, Any] | None = None,
+    gap: str = " ",
+) -> Pairs:
+    """One pair of two texts that have equally many tokens.
+
+    Args:
+        model: whose tokenizer is used.
+        clean: a text.
+        corrupted: the text that is patched.
+        answers: of the two, the clean one first; when None, the token that the model finds likeliest behind each.
+        roles: named places, as in `read_pairs`.
+        gap: what stands between a text and its answer.
+
+    Raises:
+        PbbError: an empty text, another number of tokens, a role that is not in its text, or answers that are the same.
+    """
+    if not clean.strip() or not corrupted.strip():
+        raise PbbError("A text is empty: give one on either side.")
+    try:
+        row = _pair(
+            {"clean": clean, "corrupted": corrupted, "answers": list(answers or ("", "")), "roles": roles or {}}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PbbError(f"The texts are no pair of prompts ({error}).") from error
+    pair = _pairs(model, [row], gap, True)
+    lengths = [side.tokens.shape[1] for side in (pair.clean, pair.corrupted)]
+    if lengths[0] != lengths[1]:
+        raise PbbError(
+            f"The texts have {lengths[0]} and {lengths[1]} tokens: patching token by token needs equally many."
+        )
+    if answers is None:
+        said = [likely_answers(model, side, 1)["answer"].item() for side in (pair.clean, pair.corrupted)]
+        row = [side._replace(labels={"output": answer}) for side, answer in zip(row, said, strict=True)]
+        pair = _pairs(model, [row], gap, True)
+    first, second = (side.labels["output"].item() for side in (pair.clean, pair.corrupted))
+    if first == second:
+        raise PbbError(f"Both texts have the answer {first!r}: name two answers to be told apart.")
+    return pair
+
+
+class Side(NamedTuple):
+    """One prompt of a pair."""
+
+    text: str
+    roles: dict[str, Span]
+    labels: dict[str, Any]
+
+
+def _pairs(model: "TransformerBridge", rows: "Sequence[list[Side]]", gap: str, special_tokens: bool) -> Pairs:
+    import pandas as pd
+
     clean, corrupted = (
         Prompts.from_texts(
             model,
-            texts[i],
-            {role: [spans[role] for spans in roles[i]] for role in roles[i][0]},
-            pd.DataFrame(labels[i]),
+            [row[i].text for row in rows],
+            {role: [row[i].roles[role] for row in rows] for role in rows[0][i].roles},
+            pd.DataFrame([row[i].labels for row in rows]),
             gap=gap,
             special_tokens=special_tokens,
         )
@@ -71,7 +124,7 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
     return Pairs(clean, corrupted)
 
 
-def _pair(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Span], dict[str, Any]]]:
+def _pair(row: Mapping[str, Any]) -> list[Side]:
     """Text, roles and labels of the clean and of the corrupted prompt."""
     texts = [row["clean"], row["corrupted"]]
     if not all(isinstance(text, str) for text in texts):
@@ -86,7 +139,7 @@ def _pair(row: Mapping[str, Any]) -> list[tuple[str, dict[str, Span], dict[str, 
         if name not in ("clean", "corrupted", "answers", "roles")
     }
     return [
-        (
+        Side(
             text,
             {role: role_span(role, place[i], text) for role, place in places.items()},
             {name: value[i] for name, value in others.items()} | {"output": answers[i]},

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.patching.files import read_pairs
+from pbb_probe.patching.files import pair_from_texts, read_pairs
 
 LINE = {
     "clean": "run flimp on 3 and 3",
@@ -77,3 +77,39 @@ def test_characters_outside_a_text_an_empty_file_and_none_are_refused(bridge, tm
         read_pairs(written(tmp_path, ""), bridge("llama"))
     with pytest.raises(PbbError, match="cannot be read"):
         read_pairs(tmp_path / "none.jsonl", bridge("llama"))
+
+
+def test_a_pair_of_texts_is_that_of_a_file(bridge, tmp_path):
+    model = bridge("nano")
+    row = {"clean": "flimp(3) =", "corrupted": "flimp(5) =", "answers": ["7", "2"], "roles": {"input": ["3", "5"]}}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    read = read_pairs(tmp_path / "pairs.jsonl", model)
+    made = pair_from_texts(model, row["clean"], row["corrupted"], ("7", "2"), row["roles"])
+    for side in ("clean", "corrupted"):
+        mine, other = getattr(made, side), getattr(read, side)
+        assert mine.tokens.tolist() == other.tokens.tolist()
+        assert {r: p.tolist() for r, p in mine.roles.items()} == {r: p.tolist() for r, p in other.roles.items()}
+        assert mine.labels.equals(other.labels)
+
+
+def test_without_answers_the_models_own_are_taken(bridge):
+    model = bridge("nano")
+    texts = ["def zor(x): return x + 1 ; zor(3) =", "def zor(x): return x + 1 ; zor(5) ="]
+    pair = pair_from_texts(model, *texts)
+    for side, text in ((pair.clean, texts[0]), (pair.corrupted, texts[1])):
+        logits = model(model.tokenizer(text, return_tensors="pt")["input_ids"])[0, -1]
+        assert side.labels["output"].item() == model.tokenizer.decode([logits.argmax().item()]).strip()
+
+
+@pytest.mark.parametrize(
+    ("texts", "more", "said"),
+    [
+        (("flimp(3) =", "flimp =", ("1", "2")), {}, "have 6 and 3 tokens"),
+        (("flimp(3) =", "", ("1", "2")), {}, "A text is empty"),
+        (("flimp(3) =", "flimp(4) =", ("1", "1")), {}, "Both texts have the answer '1'"),
+        (("flimp(3) =", "flimp(4) =", ("1", "2")), {"roles": {"input": "9"}}, "no pair of prompts"),
+    ],
+)
+def test_texts_that_are_no_pair_are_refused(bridge, texts, more, said):
+    with pytest.raises(PbbError, match=said):
+        pair_from_texts(bridge("nano"), *texts, **more)

@@ -45,6 +45,63 @@ def test_curves_hold_the_means_the_bands_and_mark_where_groups_differ(table):
         pbb.figures.layer_curves(table.drop(columns="layer"), rows="site", columns="role")
 
 
+def test_groups_of_other_names_have_colours_of_their_own(table):
+    named = {name: name.replace("without_io", "<b>x").replace("with_io", "a") for name in table.columns}
+    lines = pbb.figures.layer_curves(table.rename(columns=named), "site", "role", groups=("a", "<b>x")).data
+    colours = {t.name: t.line.color for t in lines if t.mode == "lines+markers"}
+    assert colours["a"] != colours["<b>x"]
+
+
+def one_place(table, site="resid_pre"):
+    return table[(table["site"] == site) & (table["role"] == "name")]
+
+
+def test_below_both_curves_stands_their_difference_with_its_interval(table):
+    tables = {"<i>first</i>": one_place(table), "second": one_place(table, "attn_out")}
+    figure = pbb.figures.curves_with_difference(tables, y_titles={"second": "recovery"}, margin=0.5)
+    for heading, x, upper, lower in (("<i>first</i>", "x", "y", "y3"), ("second", "x2", "y2", "y4")):
+        cells = tables[heading].sort_values("layer")
+        for group in ("with_io", "without_io"):
+            (line,) = [t for t in figure.data if t.name == group and t.yaxis == upper and t.fill is None]
+            np.testing.assert_allclose(line.y, cells[f"mean_{group}"])
+            assert (line.xaxis, list(line.x)) == (x, [0, 1, 2])
+        band, line = [t for t in figure.data if t.yaxis == lower and t.legendgroup == "difference" and t.x[0] == 0]
+        np.testing.assert_allclose(line.y, cells["difference"])
+        np.testing.assert_allclose(line.y, cells["mean_with_io"] - cells["mean_without_io"])
+        np.testing.assert_allclose(band.y, [*cells["upper"], *cells["lower"][::-1]])
+        assert line.name == "with_io minus without_io"
+        assert list(line.marker.symbol) == ["circle" if p < 0.05 else "circle-open" for p in cells["p_adjusted"]]
+    assert "circle" in figure.data[5].marker.symbol
+    assert {"&lt;i&gt;first&lt;/i&gt;", "second"} <= {note.text for note in figure.layout.annotations}
+    assert [shape.y1 for shape in figure.layout.shapes if shape.type == "rect"] == [0.5, 0.5]
+    assert figure.layout.yaxis2.title.text == "recovery"
+
+
+def test_a_difference_without_p_has_no_markers(table):
+    figure = pbb.figures.curves_with_difference({"": one_place(table).drop(columns="p_adjusted")})
+    assert {t.mode for t in figure.data} == {"lines"}
+    assert "p < 0.05" not in str([t.name for t in figure.data])
+
+
+def test_the_difference_is_named_in_the_order_in_which_it_is_taken(table):
+    figure = pbb.figures.curves_with_difference({"": one_place(table)}, groups=("without_io", "with_io"))
+    assert [t.name for t in figure.data if t.legendgroup == "difference"][1] == "with_io minus without_io"
+
+
+def test_several_places_and_tables_without_differences_are_refused(table):
+    draw, cells = pbb.figures.curves_with_difference, one_place(table)
+    with pytest.raises(pbb.PbbError, match="'both' has several rows for one layer"):
+        draw({"both": table[table["role"] == "name"]})
+    with pytest.raises(pbb.PbbError, match="no column 'difference'"):
+        draw({"": cells.drop(columns="difference")})
+    with pytest.raises(pbb.PbbError, match="has no rows"):
+        draw({"": cells[:0]})
+    with pytest.raises(pbb.PbbError, match="no tables"):
+        draw({})
+    with pytest.raises(pbb.PbbError, match="Two groups"):
+        draw({"": cells}, groups=("with_io",))
+
+
 def test_behaviour_bars_reach_the_interval():
     row = {"model": "m", "mode": "direct", "group": "with_io", "steps": 1, "seen": True, "mean": 0.5, "lower": 0.4}
     table = pd.DataFrame([{**row, "upper": 0.7, "n": 10, "programs": 5, "chance": 0.1}])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pbb_probe.comparison.onsets import when
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS
+from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, group_colours, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
         1, len(panels), shared_yaxes=True, column_titles=[f"{columns}: {value}" for value, _ in panels], x_title="block"
     )
     ways = {way: kind for way, kind in WAYS.items() if f"{way}_layer" in table}
+    colours = group_colours(groups)
     named: set[tuple[str, str]] = set()
     for c, (_, cells) in enumerate(panels, start=1):
         for (way, (words, symbol)), group in ((w, g) for w in ways.items() for g in groups):
@@ -58,7 +59,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                 x=bounds[:, 0],
                 y=[rows.index(f"{variable}, {group}") + shift for variable in here["variable"]],
                 mode="markers",
-                marker={"symbol": symbol, "size": 10, "color": GROUP_COLOURS.get(group, OTHER_COLOURS[0])},
+                marker={"symbol": symbol, "size": 10, "color": colours[group]},
                 error_x={
                     "type": "data",
                     "symmetric": False,
@@ -69,7 +70,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                 name=f"{words}, {group}",
                 legendgroup=f"{words}, {group}",
                 showlegend=(way, group) not in named,
-                customdata=here[["variable", f"{way}_peak", f"{way}_n"]],
+                customdata=here[["variable", f"{way}_peak", f"{way}_n"]].assign(variable=here["variable"].map(plain)),
                 hovertemplate="%{customdata[0]}: block %{x}<br>peak %{customdata[1]:.2f}, n %{customdata[2]:.0f}"
                 f"<extra>{words}, {group}</extra>",
                 row=1,
@@ -87,7 +88,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                     row=1,
                     col=c,
                 )
-    figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=list(range(len(rows))), ticktext=rows)
+    figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=list(range(len(rows))), ticktext=list(map(plain, rows)))
     top = table[[f"{way}_upper" for way in ways]].max().max()
     figure.update_xaxes(range=[-0.5, (top if top == top else 0) + 0.5], dtick=1)
     figure.update_layout(title=title, height=52 * len(rows) + 200, **LAYOUT)

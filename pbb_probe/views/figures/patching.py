@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.views.figures.style import LAYOUT
+from pbb_probe.views.figures.style import LAYOUT, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[st
             text = cells.pivot(index="layer", columns="role", values="text")[roles]
             figure.add_heatmap(
                 z=grid.to_numpy(),
-                x=roles,
+                x=list(map(plain, roles)),
                 y=list(grid.index),
                 text=text.to_numpy(),
                 texttemplate="%{text}",
@@ -111,7 +111,7 @@ def sweep_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
         ]
         figure.add_heatmap(
             z=values[0],
-            x=[str(label) for label in order[1]],
+            x=list(map(plain, order[1])),
             y=order[0],
             customdata=np.stack(values[1:], axis=-1),
             coloraxis="coloraxis",

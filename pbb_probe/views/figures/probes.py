@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS, add_band, grid
+from pbb_probe.views.figures.style import LAYOUT, add_band, grid, group_colours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +57,7 @@ def probe_curves(
     controls = [run for run in dict.fromkeys(table["run"]) if run != "probe"]
     unnamed = set(controls)  # not in the legend yet: a control may be missing in the first panels
     figure = grid(roles, targets, " / ".join(dict.fromkeys(table["measure"])))
-    others = iter(OTHER_COLOURS * len(groups))
-    colours = {name: GROUP_COLOURS.get(str(name)) or next(others) for name in groups}
+    colours = group_colours(groups)
     for r, role in enumerate(roles, start=1):
         for c, target in enumerate(targets, start=1):
             panel = table[(table["role"] == role) & (table["target"] == target)].sort_values("layer")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.views.figures.style import LAYOUT
+from pbb_probe.views.figures.style import LAYOUT, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,8 @@ def transfer_map(
         len(panels),
         shared_xaxes=True,
         shared_yaxes=True,
-        row_titles=sites,
-        column_titles=[f"{role}<br><b>{group}</b> ({n_pairs[group]})" for role, group in panels],
+        row_titles=list(map(plain, sites)),
+        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b> ({n_pairs[group]})" for role, group in panels],
         horizontal_spacing=0.015,
         vertical_spacing=0.04,
         x_title="share of pairs (their number above) whose answer follows each hypothesis",

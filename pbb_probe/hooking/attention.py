@@ -1,0 +1,67 @@
+"""Where each token looks: the attention patterns of every head, after the softmax."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import check_eval, check_layers, run_to
+from pbb_probe.hooking.prompts import Prompts
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from transformer_lens import TransformerBridge
+
+
+def attention_patterns(
+    model: "TransformerBridge",
+    prompts: Prompts,
+    layers: Sequence[int] | None = None,
+    batch_size: int = 256,
+) -> "xr.DataArray":
+    """The share of attention that each token (query) gives to each token up to itself (key), by head.
+
+    Args:
+        model: an opened model.
+        prompts: what it reads; patterns grow with the square of their length, so keep to the prompts to be looked at.
+        layers: all when None.
+        batch_size: prompts run together.
+
+    Returns:
+        `pattern` (layer, head, prompt, query, key) in float32, with the prompts' own positions as queries and keys.
+        Zero at keys behind the query and wherever the query or the key is padding; heads that share keys and values
+        have a pattern each.
+
+    Raises:
+        PbbError: a layer the model does not have, one whose attention has no pattern, patterns that are NaN, or a
+            model in train mode.
+    """
+    import numpy as np
+    import torch
+    import xarray as xr
+
+    check_eval(model)
+    layers = check_layers(model, layers)
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in layers]
+    if missing := [name for name in names if name not in model.hook_dict]:
+        raise PbbError(f"This model has no attention pattern here (no hook {missing[0]}): choose other layers.")
+    n, length = prompts.tokens.shape
+    patterns = None
+    for start in range(0, n, batch_size):
+        rows = slice(start, start + batch_size)
+        cache = run_to(model, prompts, rows, names, max(layers))
+        there = prompts.attention_mask[rows].bool()
+        seen = (there[:, :, None] & there[:, None, :]).tril()[:, None]  # [prompt, 1, query, key]
+        for i, name in enumerate(names):
+            pattern = cache[name].float().cpu()  # [prompt, head, query, key]
+            if pattern.ndim != 4 or pattern.shape[2:] != (length, length):
+                raise PbbError(f"The pattern of {name} has the shape {tuple(pattern.shape)}: it is no query x key.")
+            # padding looks somewhere too, and to nothing in particular where all that it may look at is padding
+            pattern = pattern.where(seen, 0.0)
+            if not bool(torch.isfinite(pattern).all()):
+                raise PbbError(f"The pattern of {name} is NaN or infinite: look for NaN in the weights.")
+            if patterns is None:
+                patterns = np.empty((len(layers), pattern.shape[1], n, length, length), np.float32)
+            patterns[i, :, rows] = pattern.transpose(0, 1).numpy()
+    return xr.DataArray(
+        patterns, dims=("layer", "head", "prompt", "query", "key"), coords={"layer": layers}, name="pattern"
+    )

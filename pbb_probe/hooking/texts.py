@@ -1,0 +1,35 @@
+"""Tokens as text: those of a prompt, and those that a model would say next."""
+
+from typing import TYPE_CHECKING
+
+from pbb_probe.hooking.capture import answer_logits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+
+
+def token_texts(model: "TransformerBridge", prompts: "Prompts", row: int = 0) -> list[str]:
+    """The text of each token of one prompt, without padding."""
+    tokens = prompts.tokens[row][prompts.attention_mask[row].bool()]
+    return [model.tokenizer.decode([token]) for token in tokens.tolist()]
+
+
+def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: int = 12) -> "pd.DataFrame":
+    """The likeliest next tokens behind the role `answer` of each prompt.
+
+    Returns:
+        A row for each prompt and token, the likeliest first: prompt, answer (its text without the spaces around it, or
+        where it is nothing else these in quotes), token, probability over the whole vocabulary.
+    """
+    import pandas as pd
+
+    found = answer_logits(model, prompts).softmax(-1).topk(min(top, model.cfg.d_vocab))
+    rows = []
+    for i, (shares, tokens) in enumerate(zip(found.values.tolist(), found.indices.tolist(), strict=True)):
+        for share, token in zip(shares, tokens, strict=True):
+            text = model.tokenizer.decode([token])
+            rows.append({"prompt": i, "answer": text.strip() or repr(text), "token": token, "probability": share})
+    return pd.DataFrame(rows)

@@ -1,0 +1,265 @@
+"""A study's run, opened: its corpus, models and prompts, beside the arrays and tables of its steps."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import available_device
+from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.program import call_arguments, trace_programs
+from pbb_probe.programs.templates import templates
+from pbb_probe.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.probing.held_out import HeldOutProbes
+
+MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comparison", "report")
+"""The steps of a study after its models are trained, in order."""
+
+
+class OpenedRun(Run):
+    """A run to read from. `array` and `table` give what its steps measured; nothing is ever written."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The study's settings, as `StudyConfig` has them.
+
+        Raises:
+            PbbError: they cannot be read.
+        """
+        return self._json("config.json")
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, and for each step that is done its key, inputs and seconds.
+
+        Raises:
+            PbbError: it cannot be read.
+        """
+        return self._json("manifest.json")
+
+    @property
+    def steps(self) -> dict[str, bool]:
+        """Is it done? For every step of the study in order."""
+        trained = [stage.name for stage in get_curriculum(self.config["curriculum"])]
+        return {name: self.key(name) is not None for name in ("corpus", *trained, "stage2_alone", *MEASURED)}
+
+    def need(self, step: str) -> None:
+        """Refuse to go on without a step.
+
+        Raises:
+            PbbError: it is not done yet; the message says how to do it.
+        """
+        if self.key(step) is None:
+            begun = "not finished" if any(self.path.glob(f".{step}.*")) else "not done"
+            raise PbbError(
+                f"The run {self.path} has {begun} its step {step} yet: "
+                f"pbb-probe run --config {self.path / 'config.json'} --out {self.path} goes on where it stopped."
+            )
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The programs.
+
+        Raises:
+            PbbError: they are not there yet, or damaged.
+        """
+        self.need("corpus")
+        return Corpus.load(self.path / "corpus")
+
+    @property
+    def models(self) -> dict[str, str]:
+        """What `load_model` takes, by name: finetuned, each stage alone, and the base; those that are there."""
+        stages = [stage.name for stage in get_curriculum(self.config["curriculum"])]
+        named = {
+            "finetuned": stages[-1],
+            **{f"{name} alone": name for name in stages[:-1]},
+            "stage2 alone": "stage2_alone",
+        }
+        trained = {name: str(self.path / step / "model") for name, step in named.items() if self.key(step)}
+        return {**trained, "base": self.config["base"]}
+
+    def model(self, name: str = "finetuned") -> "TransformerBridge":
+        """One of `models`, opened.
+
+        Raises:
+            PbbError: there is none of that name, or it cannot be loaded.
+        """
+        from pbb_probe.hooking.load import load_model
+
+        if name not in self.models:
+            raise PbbError(f"The run {self.path} has no model {name!r}: it has {', '.join(self.models)}.")
+        return load_model(self.models[name], device=available_device())
+
+    def prompts(self, model: "TransformerBridge") -> "Prompts":
+        """The prompts of the step `probing`, in the order of its arrays' dimension `prompt`.
+
+        Their labels are those of `Corpus.calls`, and `correct`: were they answered right?
+
+        Raises:
+            PbbError: the step is not done, or its table names a call that the corpus does not have.
+        """
+        import pandas as pd
+
+        from pbb_probe.hooking.prompts import prompts_of_calls
+
+        self.need("probing")
+        table = self.table("probing/prompts")
+        by_name = {entry.program.name: entry for entry in self.corpus.entries}
+        try:
+            rows = [
+                by_name[row["program"]].call(
+                    by_name[row["program"]].traces[row["place"]], "direct", row["template"], row["place"]
+                )
+                for row in table.to_dict(orient="records")
+            ]
+        except (KeyError, IndexError) as error:
+            raise PbbError(
+                f"The prompts of {self.path} are not of its corpus (no {error}): delete the folder "
+                f"{self.path / 'probing'} and run the study again."
+            ) from error
+        answered = "output" in self.config["probing"]["roles"]
+        return prompts_of_calls(model, pd.DataFrame(rows).assign(correct=table["correct"]), answered)
+
+    def call(self, program: str, call: str, template: str | None = None) -> "pd.DataFrame":
+        """A program run on any input: a row of `Corpus.calls`, whose `place` is -1 where the corpus has not the input.
+
+        Args:
+            program: its name.
+            call: the arguments as they stand in a call, such as `3` or `[1, 2], 5`.
+            template: with {name} and {input}; the family's first one when None.
+
+        Raises:
+            PbbError: an unknown program, arguments that are no Python values, or ones on which it cannot be run.
+        """
+        import pandas as pd
+
+        by_name = {entry.program.name: entry for entry in self.corpus.entries}
+        if program not in by_name:
+            raise PbbError(f"There is no program {program!r}: the run has {', '.join(list(by_name)[:3])} and others.")
+        entry = by_name[program]
+        arguments = call_arguments(program, call)
+        template = template or templates(entry.program.family, "direct")[0]
+        place = next((i for i, trace in enumerate(entry.traces) if trace.arguments == arguments), -1)
+        if place >= 0:
+            trace = entry.traces[place]
+        else:
+            ((trace,),) = trace_programs(
+                [entry.program], [[arguments]], library=[other.program for other in by_name.values()]
+            )
+        return pd.DataFrame([entry.call(trace, "direct", template, place)])
+
+    def held_out_probes(self) -> "HeldOutProbes":
+        """Probes of the variables that the study reads, fitted anew on the activations it kept of with_io programs.
+
+        Raises:
+            PbbError: the step `probing` is not done.
+        """
+        from pbb_probe.probing.held_out import fit_held_out
+
+        self.need("probing")
+        labels, settings = self.table("probing/prompts"), self.config["probing"]
+        return fit_held_out(
+            self.array("probing/activations"),
+            labels[list(settings["targets"])],
+            labels["program"].tolist(),
+            (labels["group"] == "with_io").to_numpy(),
+            settings["C"],
+        )
+
+    def readings(
+        self, model: "TransformerBridge", prompts: "Prompts", probes: "HeldOutProbes | None" = None
+    ) -> "pd.DataFrame":
+        """What is read of every variable of calls at each layer: by probes that have not seen them, and by the lens.
+
+        Args:
+            model: the finetuned one.
+            prompts: calls, such as `prompts_of_calls(model, run.call(...))`.
+            probes: of `held_out_probes`, which are fitted when None.
+
+        Returns:
+            A row for each way (probe, logit lens), prompt, role, variable and layer: value and truth as text, the
+            `probability` of the value among those that the variable takes in the run, and right. What a call does not
+            have, such as the second operator of a program of one step, is left out.
+
+        Raises:
+            PbbError: the step `probing` is not done.
+        """
+        import pandas as pd
+
+        from pbb_probe.hooking.capture import capture
+        from pbb_probe.hooking.prompts import with_answers
+
+        settings, labels = self.config["probing"], prompts.labels
+        if "output" in settings["roles"] and "output" not in prompts.roles:
+            prompts = with_answers(model, prompts, labels["output"].tolist())
+        roles = [role for role in settings["roles"] if role in prompts.roles]
+        acts = capture(model, prompts, settings["sites"], roles=roles)
+        read = (probes or self.held_out_probes()).read(acts, labels["program"].tolist())
+        read = read.assign(way="probe, " + read["site"]).rename(columns={"target": "variable"})
+        table = pd.concat([read.drop(columns="site"), self._looked(model, prompts)], ignore_index=True)
+        table["value"] = table["value"].map(value_text)
+        known = {
+            (i, name): value for name in set(table["variable"]) & set(labels) for i, value in enumerate(labels[name])
+        }
+        table["truth"] = [
+            value_text(known.get(place)) for place in zip(table["prompt"], table["variable"], strict=True)
+        ]
+        table = table[table["truth"] != ""].reset_index(drop=True)
+        return table.assign(right=table["value"] == table["truth"])
+
+    def _looked(self, model: "TransformerBridge", prompts: "Prompts") -> "pd.DataFrame":
+        """The likeliest value by the logit lens at the answer, of those that its variables take in the run."""
+        import pandas as pd
+
+        from pbb_probe.probing.lens import lens
+
+        columns = ["way", "role", "variable", "layer", "prompt", "value", "probability"]
+        names = [name for name in self.config["probing"]["lens"] if name in prompts.labels]
+        known = self.table("probing/prompts")
+        values = sorted({value_text(value) for name in names for value in known[name].dropna()})
+        empty = pd.DataFrame(columns=columns)
+        if not values:
+            return empty
+        any_value = pd.DataFrame({"value": [values[0]] * len(prompts)})  # what is asked for does not matter
+        try:
+            shares = lens(model, prompts, any_value, values)["candidates"].sel(role="answer")
+        except PbbError:  # values of several tokens
+            return empty
+        most = shares.max("value").to_series().rename("probability").reset_index()
+        said = shares["value"].values[shares.values.argmax(0)].ravel()  # [layer, prompt], as the series
+        tables = [most.assign(way="logit lens", role="answer", variable=name, value=said)[columns] for name in names]
+        return pd.concat(tables, ignore_index=True)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            found = json.loads(path.read_text())
+            if not isinstance(found, dict):
+                raise ValueError("no settings in it")
+            return found
+        except (OSError, ValueError) as error:
+            raise PbbError(f"{path} cannot be read ({error}): run the study again, it keeps what is done.") from error
+
+
+def value_text(value: Any) -> str:
+    """A value of a label as text: whole numbers that stand as floats beside missing ones are such again."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def open_run(path: str | Path) -> OpenedRun:
+    """A run that is there, to look at or to go on with.
+
+    Raises:
+        PbbError: there is none.
+    """
+    return OpenedRun.existing(path)

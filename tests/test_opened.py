@@ -1,0 +1,99 @@
+"""A run opened again: its models, the very prompts of its arrays, any call, and what is read of it."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import pbb_probe as pbb
+
+
+@pytest.fixture(scope="module")
+def run(planted_run):
+    return pbb.open_run(planted_run)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return run.model()
+
+
+def test_the_prompts_are_those_of_the_arrays(run, model):
+    prompts = run.prompts(model)
+    kept = run.array("probing/activations")["resid_post"]
+    np.testing.assert_array_equal(pbb.capture(model, prompts)["resid_post"].values, kept.values)
+    table = run.table("probing/prompts")
+    assert prompts.labels["program"].tolist() == table["program"].tolist()
+    assert prompts.labels["correct"].tolist() == table["correct"].tolist()
+
+
+def test_models_have_names(run):
+    assert list(run.models) == ["finetuned", "stage1 alone", "stage2 alone", "base"]
+    with pytest.raises(pbb.PbbError, match="no model 'stage9': it has finetuned, stage1 alone"):
+        run.model("stage9")
+
+
+def test_a_call_of_the_corpus_and_one_of_no_corpus(run):
+    entry = run.corpus.entries[0]
+    known = run.call(entry.program.name, "4").iloc[0]
+    trace = next(trace for trace in entry.traces if trace.arguments == (4,))
+    assert (known["output"], known["place"], known["source"]) == (trace.output, 4, entry.program.source)
+    scope: dict = {}
+    exec(entry.program.source, scope)
+    typed = run.call(entry.program.name, "23", "the value of {name}({input}) is").iloc[0]
+    assert (typed["output"], typed["place"]) == (scope[entry.program.name](23), -1)
+    assert typed["prompt"] == f"the value of {entry.program.name}(23) is"
+
+
+@pytest.mark.parametrize(
+    ("program", "call", "said"),
+    [
+        ("nobody", "1", "no program 'nobody'"),
+        (None, "import os", "must be Python values"),
+        (None, "1, 2", "could not be run"),
+        (None, "'text'", "could not be run"),
+    ],
+)
+def test_calls_that_cannot_be_made_are_refused(run, program, call, said):
+    with pytest.raises(pbb.PbbError, match=said):
+        run.call(program or run.corpus.entries[0].program.name, call)
+
+
+def test_readings_find_what_was_planted_where_it_was_planted(run, model):
+    """State 1 is written by block 2 and the output by block 3: read right from there on, at chance before."""
+    labels = run.table("probing/prompts")
+    prompts = run.prompts(model).select(range(0, len(labels), 3))
+    table = run.readings(model, prompts)
+    assert set(table["way"]) == {"probe, resid_post", "logit lens"}
+    probes = table[(table["way"] != "logit lens") & (table["role"] == "answer")]
+    right = probes.groupby(["variable", "layer"])["right"].mean()
+    assert right["state_1", 2] > 0.9 > 0.5 > right["state_1", 1]
+    assert right["output", 3] > 0.9
+    said = table[(table["way"] == "logit lens") & (table["variable"] == "output")].groupby("layer")["right"].mean()
+    assert said[3] == 1.0 > 0.5 > said[1]
+    one = table[(table["prompt"] == 0) & (table["variable"] == "input") & (table["layer"] == 3)]
+    assert set(one["truth"]) == {str(prompts.labels["input"].iloc[0])}
+
+
+def test_a_run_that_is_not_finished_says_what_is_missing(planted_run, tmp_path):
+    copy = tmp_path / "half"
+    shutil.copytree(planted_run, copy)
+    (copy / "probing").rename(copy / ".probing.abc")
+    run = pbb.open_run(copy)
+    assert [name for name, done in run.steps.items() if not done] == ["probing"]
+    with pytest.raises(pbb.PbbError, match=r"not finished its step probing yet: pbb-probe run --config .*config\.json"):
+        run.need("probing")
+    shutil.rmtree(copy / "comparison")
+    with pytest.raises(pbb.PbbError, match="not done its step comparison yet"):
+        run.need("comparison")
+    (copy / "transfer" / "with_io.nc").write_bytes(b"\x89HDF" + bytes(100))
+    with pytest.raises(pbb.PbbError, match=r"with_io\.nc cannot be read .*: delete the folder .*transfer and run"):
+        run.array("transfer/with_io")
+    (copy / "config.json").write_text("{")
+    with pytest.raises(pbb.PbbError, match=r"config\.json cannot be read"):
+        pbb.open_run(copy).config  # noqa: B018
+
+
+def test_no_run_is_one_sentence(tmp_path):
+    with pytest.raises(pbb.PbbError, match="There is no run in"):
+        pbb.open_run(tmp_path)
