@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from tables import markdown
 
 from pbb_probe.calibrate_command import CalibrateConfig, calibrate
 from pbb_probe.calibration.circuits import DECOYS
 from pbb_probe.calibration.summary import same_block
+from pbb_probe.views.markdown import markdown_table
 
 TABLES = ("calibration", "designs", "nulls")
 
@@ -64,7 +64,7 @@ def main() -> None:
     table, designs = (pd.read_csv(options.results / f"{name}.csv") for name in TABLES[:2])
     decoys = by_decoy(designs)
     decoys.to_csv(options.results / "decoys.csv", index=False)
-    text = SUMMARY.format(table=markdown(in_words(table)), decoys=markdown(decoys))
+    text = SUMMARY.format(table=markdown_table(in_words(table)), decoys=markdown_table(decoys))
     (options.results / "summary.md").write_text(text)
 
 

@@ -21,10 +21,10 @@ import multiverse
 import numpy as np
 import pandas as pd
 import xarray as xr
-from tables import markdown
 from workers import run_all
 
 from pbb_probe.study import Study, StudyConfig
+from pbb_probe.views.markdown import markdown_table
 
 CURRICULA = ("proactive", "joint")
 SEEDS = (0, 1, 2, 3, 4)
@@ -211,7 +211,7 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
     from pbb_probe.comparison.runs import compare_runs
     from pbb_probe.comparison.transfer import PAIRS, carried_table
     from pbb_probe.comparison.verdict import describe
-    from pbb_probe.store import open_run
+    from pbb_probe.opened import open_run
     from pbb_probe.views import figures
     from pbb_probe.views.images import save_pngs
 
@@ -318,21 +318,21 @@ programs of its own. Intervals resample finetunings and, within them, programs; 
 
 ## Direct answers, inputs never shown
 
-{markdown(unseen[["model", "group", "steps", "mean", "lower", "upper", *seeds, "n", "chance"]])}
+{markdown_table(unseen[["model", "group", "steps", "mean", "lower", "upper", *seeds, "n", "chance"]])}
 
 ## Onsets, prompts answered right, and pairs of which all four calls are
 
-{markdown(onsets)}
+{markdown_table(onsets)}
 
 ## Back-patching: calls answered wrong that the best pair of layers repairs
 
-{markdown(tables["back_patching"])}
+{markdown_table(tables["back_patching"])}
 
 ## The multiverse
 
 How many universes (choices that could have been made otherwise, each in {n} models) give which block.
 
-{markdown(tables["multiverse_summary"])}
+{markdown_table(tables["multiverse_summary"])}
 """
 
 

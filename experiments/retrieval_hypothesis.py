@@ -28,13 +28,13 @@ from pathlib import Path
 
 import pandas as pd
 import xarray as xr
-from tables import markdown
 from workers import run_all
 
 from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.comparison.transfer import answered_right
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.markdown import markdown_table
 
 STAGE_2 = CURRICULA["proactive"][1]
 
@@ -150,7 +150,9 @@ def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None
     lines = pooled[shown].assign(**{name: pooled[name].map("{:.4f}".format) for name in ("p", "p_equivalent")})
     below, above = int((pooled["upper"] < 0).sum()), int((pooled["lower"] > 0).sum())
     (results / "summary.md").write_text(
-        SUMMARY.format(table=markdown(lines), rows=len(pooled), below=below, above=above, most=pooled["upper"].max())
+        SUMMARY.format(
+            table=markdown_table(lines), rows=len(pooled), below=below, above=above, most=pooled["upper"].max()
+        )
     )
     print(lines.to_string(index=False, float_format="%.3f"))
 

@@ -16,9 +16,11 @@ from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.opened import OpenedRun
 from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.store import Run, file_digest, write
+from pbb_probe.views.report import REPORTS
 
 ProbingControl = Literal[
     "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"
@@ -159,21 +161,23 @@ class Study:
     def __init__(self, config: StudyConfig):
         self.config = config
 
-    def run(self) -> Run:
-        """Do what is left to do and return the run, with `report.html` in its directory.
+    def run(self) -> OpenedRun:
+        """Do what is left to do and return the run, with `report.html` and `report.md` in its directory.
 
         Raises:
             PbbError: bad configuration, or a model on which a step is impossible. What was done before stays.
         """
-        config, run = self.config, Run(self.config.out)
+        config, run = self.config, OpenedRun(self.config.out)
         write(run.path / "config.json", json.dumps(asdict(config), indent=1))
         seed = {"seed": config.seed}
         train = asdict(config.train) | {"replay": file_digest(config.train.replay, "replay texts")}
         base = base_digest(config.base)
 
+        reports = [run.path / name for name in REPORTS]
+
         def step(name: str, make, *after: str, **inputs: Any) -> str:
             inputs |= {"after": after, "version": version("pbb-probe")}
-            key = run.step(name, inputs, make, also=[run.path / "report.html"] * (name == "report"))
+            key = run.step(name, inputs, make, also=reports * (name == "report"))
             run.write_manifest(config=asdict(config))
             return key
 

@@ -40,8 +40,8 @@ def describe(
     words, meaningful = _behaviour(behaviour)
     if not any(meaningful.values()):
         return [words, "No direct answers are above chance: where they are evaluated was not found."]
-    onsets, evaluation = (_matched(table, ["group", "steps"]) for table in (onsets, evaluation))
-    onset_differences = _matched(onset_differences, ["steps"])
+    onsets, evaluation = (matched_rows(table, ["group", "steps"]) for table in (onsets, evaluation))
+    onset_differences = matched_rows(onset_differences, ["steps"])
     return [
         words,
         *(_group(onsets, evaluation, group, meaningful) for group in GROUPS),
@@ -49,8 +49,13 @@ def describe(
     ]
 
 
-def _matched(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
-    """Of each kind the rows of matched pairs, or of those answered right where there are no matched ones."""
+def matched_rows(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
+    """Of each kind the rows of matched pairs, or of those answered right where there are no matched ones.
+
+    Args:
+        table: with the column `subset`.
+        kind: the columns that name a kind.
+    """
     if table.empty:
         return table
     best = table[table["subset"] != "all"].groupby(kind)["subset"].transform("max")  # correct comes before matched

@@ -1,0 +1,254 @@
+"""What to see in each figure of a run, said from its tables: nothing is said that they do not hold."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.comparison.onsets import when
+from pbb_probe.comparison.verdict import ALPHA, LEAVES
+from pbb_probe.probing.brewing import OUTCOMES
+from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.report import short
+from pbb_probe.views.study_figures import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = tuple[str, int]
+"""A group and a number of steps."""
+
+
+def direct_answers(behaviour: "pd.DataFrame") -> "pd.DataFrame":
+    """Of the finetuned model, on inputs whose answers were never shown, with `above`: is it above chance?"""
+    cells = rows(behaviour, model="finetuned", mode="direct")
+    cells = cells[~((cells["group"] == "with_io") & cells["seen"].astype(bool))]
+    return cells.assign(above=cells["lower"] > cells["chance"]).sort_values(["group", "steps"])
+
+
+def see_behaviour(behaviour: "pd.DataFrame") -> str:
+    """Direct answers of each group beside chance, and those that are not above it."""
+    cells = direct_answers(behaviour)
+    if cells.empty:
+        return "There are no direct answers on inputs that were never shown."
+    said = [
+        f"{group} {_and([f'{row.mean:.0%} ({_steps(row.steps)})' for row in own.itertuples()])}"
+        for group, own in cells.groupby("group", sort=False)
+    ]
+    low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
+    chance = low if low == high else f"{low} to {high}"
+    none = [(row.group, row.steps) for row in cells.itertuples() if not row.above]
+    also = f" Not above chance: {_kinds(none)}." if none else ""
+    return f"Direct answers on inputs that were never shown: {'; '.join(said)}; chance is {chance}.{also}"
+
+
+def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[str] = ("used", "read")) -> str:
+    """Where each variable leaves, is written and is read, and in how many pairs; kinds that agree taken together.
+
+    Args:
+        onsets: of one subset.
+        meaningful: the kinds whose direct answers are above chance; of the others nothing is said.
+        ways: by use, by reading, or both.
+    """
+    if onsets.empty:
+        return _sentences([])
+    known = [(row.group, row.steps) in meaningful for row in onsets.itertuples()]
+    chosen = onsets[known]
+    said = []
+    for variable in sorted(set(chosen["variable"]), key=when):
+        cells = chosen[chosen["variable"] == variable]
+        if variable in LEAVES:
+            place = "its name" if variable == "program" else "its place"
+            used, none = f"the {variable} leaves {place} in block", f"no one place carries the {variable}"
+        else:
+            used, none = f"one component writes {variable} in block", f"no one component writes {variable}"
+        if "used" in ways:
+            said += _by_layer(cells, "used", used, none)
+        if "read" in ways and variable not in LEAVES:  # what stands in the tokens can be read anywhere
+            said += _by_layer(cells, "read", f"probes read {variable} after block", f"probes do not read {variable}")
+    pairs = chosen.groupby(["group", "steps"], sort=False)["used_n"].max() if "used_n" in chosen else {}
+    counted = [f"{n:.0f} of {_kinds([kind])}" for kind, n in pairs.items() if n > 0]
+    said += [f"pairs: {'; '.join(counted)}"] * bool(counted)
+    silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
+    said += [f"nothing is said of {_kinds(silent)}, whose direct answers are not above chance"] * bool(silent)
+    return _sentences(said)
+
+
+def see_transfer(transfer: "pd.DataFrame") -> str:
+    """How often each hypothesis is followed where it is followed most, beside random vectors.
+
+    Args:
+        transfer: of one subset and number of steps.
+    """
+    named = ["program", "input", "everything", *sorted(h for h in set(transfer["hypothesis"]) if h[:6] == "state_")]
+    chosen = transfer[transfer["hypothesis"].isin(named)]
+    said = []
+    for group, cells in rows(chosen, run="patched").groupby("group", sort=False):
+        tops = [cells.loc[own["proportion"].idxmax()] for _, own in _in_order(cells, named)]
+        parts = [f"{top['hypothesis']} {top['proportion']:.0%} ({_place(top)})" for top in tops]
+        said.append(f"{group}: {', '.join(parts)}")
+    words = f"Share of pairs that follow each hypothesis, at the place where most do. {'; '.join(said)}."
+    random = rows(chosen, run="random")
+    if len(random):
+        words += f" With random vectors no place reaches more than {random['proportion'].max():.0%} of any of these."
+    return words
+
+
+def see_interchange(interchange: "pd.DataFrame") -> str:
+    """The most answers that the subspace changes, beside random subspaces.
+
+    Args:
+        interchange: of one subset, variable and number of steps.
+    """
+    kept = rows(interchange, hypothesis="nothing")
+    said = []
+    for group, cells in kept.groupby("group", sort=False):
+        own, random = rows(cells, run="patched"), rows(cells, run="random")
+        top = own.loc[own["proportion"].idxmin()]
+        beside = f", random ones at most {1 - random['proportion'].min():.0%}" if len(random) else ""
+        said.append(f"in {group} the subspaces change at most {1 - top['proportion']:.0%} ({_place(top)}){beside}")
+    return f"Of the answers, {'; '.join(said)}." if said else "There are no pairs."
+
+
+def see_differences(table: "pd.DataFrame") -> str:
+    """At how many places of `compare_groups` the groups differ, and where most."""
+    known = table[table["p_adjusted"].notna()]
+    if known.empty:
+        return "The groups could not be compared."
+    differing = known[known["p_adjusted"] < ALPHA]
+    words = f"The groups differ at {len(differing)} of {len(known)} places (adjusted p < {ALPHA})"
+    if differing.empty:
+        return f"{words}."
+    top = differing.loc[differing["difference"].abs().idxmax()]
+    means = [f"{group} {top[f'mean_{group}']:.2f}" for group in GROUPS]
+    return f"{words}, most at {_place(top)}: {', '.join(means)}."
+
+
+def see_recovery(patching: "pd.DataFrame") -> str:
+    """The most recovery at each role, of one site, subset and swap, or of several swaps."""
+    said = []
+    for swap, cells in patching.groupby("swap", sort=False):
+        tops = []
+        for role, own in cells.groupby("role", sort=False):
+            values = [own[f"mean_{group}"].max() for group in GROUPS]
+            tops.append(f"{role} {' and '.join(f'{value:.2f}' for value in values)}")
+        said.append(f"with the {swap} swapped {', '.join(tops)}")
+    return f"The most recovery in any block ({' and '.join(GROUPS)}): {'; '.join(said)}."
+
+
+def see_probes(controls: "pd.DataFrame") -> str:
+    """What probes read best of each target at the last place, beside the most common value; of one site and subset."""
+    probes, chance = rows(controls, run="probe"), rows(controls, run="chance")
+    role = list(dict.fromkeys(probes["role"]))[-1]
+    groups = [group for group in GROUPS if group in set(probes["group"])]
+    said = []
+    for target, cells in rows(probes, role=role).groupby("target", sort=False):
+        best = _and([f"{rows(cells, group=group)['score'].max():.2f}" for group in groups])
+        luck = rows(chance, role=role, target=target)["score"].max()
+        said.append(f"{target} {best}" + ("" if luck != luck else f" (most common value at most {luck:.2f})"))
+    return f"Read best in any block at the {role} ({_and(groups)}): {'; '.join(said)}."
+
+
+def see_gains(controls: "pd.DataFrame") -> str:
+    """At how many places the probe is above the control task; of one site and subset."""
+    gains = rows(controls, run="selectivity")
+    above = gains[gains["gain_lower"] > 0]
+    return f"The interval is above zero at {len(above)} of {len(gains)} places, targets and groups."
+
+
+def see_across(across: "pd.DataFrame") -> str:
+    """The largest loss when a group is read by the other's probes; of one site and subset."""
+    where = ["group", "target", "layer", "role"]
+    own = across[across["fitted_on"] == across["group"]]
+    both = own.merge(across[across["fitted_on"] != across["group"]], on=where, suffixes=("", "_other"))
+    if both.empty:
+        return "Only one group has probes of its own."
+    both = both.assign(loss=both["score"] - both["score_other"])
+    top = both.loc[both["loss"].idxmax()]
+    return (
+        f"Read by the other group's probes a group loses at most {top['loss']:.2f} (of {top['score']:.2f}: "
+        f"{top['group']}, {_place(top)}), and {short(both['loss'].median(), 2)} at the median place."
+    )
+
+
+def see_cosines(cosines: "pd.DataFrame") -> str:
+    """The median of each kind of pair, of one site."""
+    medians = cosines.groupby("pair", sort=False)["cosine"].median()
+    return "Medians over all places: " + ", ".join(f"{pair} {value:.2f}" for pair, value in medians.items()) + "."
+
+
+def see_lens(lens: "pd.DataFrame") -> str:
+    """The most that each way of decoding gets right of each variable, and behind which block; of one subset."""
+    said = []
+    for (variable, decode), cells in lens.groupby(["variable", "decode"], sort=False):
+        of = []
+        for group in GROUPS:
+            if cells[f"mean_{group}"].notna().any():
+                top = cells.loc[cells[f"mean_{group}"].idxmax()]
+                of.append(f"{top[f'mean_{group}']:.0%} in {group} (block {top['layer']})")
+        luck = cells["shuffled"].max()
+        said.append(f"{variable}, {decode}: {', '.join(of)}, by luck at most {luck:.0%}")
+    return f"Most often right: {'; '.join(said)}."
+
+
+def see_outcomes(outcomes: "pd.DataFrame") -> str:
+    """How many prompts of each kind are resolved, beside luck; of one variable."""
+    resolved = rows(outcomes, measure=OUTCOMES[0])
+    said = [
+        f"{row.group}, {_steps(row.steps)}: {row.mean:.0%}"
+        + (f" (by luck {row.control:.0%})" if "control" in resolved else "")
+        for row in resolved.itertuples()
+    ]
+    return f"Resolved: {'; '.join(said)}." if said else "There are no prompts."
+
+
+def see_onset_differences(table: "pd.DataFrame") -> str:
+    """Which onsets are apart; of one subset, those that both groups have."""
+    apart = table[(table["lower"] > 0) | (table["upper"] < 0)]
+    words = f"{len(apart)} of {len(table)} onsets that both groups have are apart: their intervals leave zero out."
+    same = table[table["p_equivalent"] < ALPHA]
+    return f"{words} {len(same)} are the same within half a block (p < {ALPHA})."
+
+
+def _by_layer(cells: "pd.DataFrame", way: str, found: str, none: str) -> list[str]:
+    """What was asked, by the layer it was found at."""
+    if f"{way}_n" not in cells:
+        return []
+    asked = cells[cells[f"{way}_n"] > 0]
+    said = []
+    for layer, own in asked.groupby(f"{way}_layer", dropna=False):
+        kinds = _kinds([(row.group, row.steps) for row in own.itertuples()])
+        said.append(f"{none} ({kinds})" if layer != layer else f"{found} {layer:.0f} ({kinds})")
+    return said
+
+
+def _kinds(kinds: list[Kind]) -> str:
+    """Such as `with_io, 1 and 2 steps; without_io, 1 step`."""
+    steps = {group: sorted(n for g, n in kinds if g == group) for group in dict.fromkeys(g for g, _ in kinds)}
+    if len(steps) > 1 and len(set(map(tuple, steps.values()))) == 1:
+        steps = {"both groups": next(iter(steps.values()))}
+    return "; ".join(f"{g}, {_and([str(n) for n in own])} step{'s' * (own != [1])}" for g, own in steps.items())
+
+
+def _in_order(cells: "pd.DataFrame", named: list[str]) -> list:
+    groups = dict(list(cells.groupby("hypothesis")))
+    return [(name, groups[name]) for name in named if name in groups]
+
+
+def _place(row: "pd.Series") -> str:
+    """Where a row of a table is."""
+    given = {name: row[name] for name in ("site", "role", "target", "swap", "hypothesis") if name in row}
+    words = [str(value) for name, value in given.items() if name != "hypothesis" or "mean_with_io" in row]
+    return ", ".join([*words, f"layer {row['layer']}"])
+
+
+def _steps(steps: int) -> str:
+    return f"{steps} step{'s' * (steps != 1)}"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _sentences(said: list[str]) -> str:
+    if not said:
+        return "Nothing was found."
+    return " ".join(f"{line[0].upper()}{line[1:]}." for line in said)

@@ -1,0 +1,192 @@
+"""The tables of a study's report: the verdict in short, onsets, controls, differences, settings."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.comparison.verdict import ALPHA, matched_rows
+from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.captions import direct_answers
+from pbb_probe.views.figures.onsets import WAYS
+from pbb_probe.views.report import short
+from pbb_probe.views.study_figures import read_table, rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OF = ("target", "swap", "hypothesis", "steps")
+
+
+def summary(run: Path) -> "pd.DataFrame":
+    """A row a group and number of steps: what is answered, where, and what kind of evaluation that makes."""
+    import pandas as pd
+
+    kind = ["group", "steps"]
+    onsets, evaluation = (matched_rows(read_table(run, name), kind) for name in ("onsets", "evaluation"))
+    lines = []
+    for cell in direct_answers(read_table(run, "behaviour", "behaviour")).itertuples():
+        of = {"group": cell.group, "steps": cell.steps}
+        here, judged = rows(onsets, **of), rows(evaluation, **of)
+        lines.append(
+            {
+                **of,
+                "direct answers right": f"{cell.mean:.0%} [{cell.lower:.0%}, {cell.upper:.0%}]",
+                "chance": f"{cell.chance:.0%}",
+                "pairs": _count(here["used_n"].max()) if "used_n" in here and len(here) else "",
+                "program leaves its name in block": _block(rows(here, variable="program"), "used")
+                if cell.above
+                else "not found",
+                "output is read after block": _block(rows(here, variable="output"), "read")
+                if cell.above
+                else "not found",
+                "evaluation": judged["evaluation"].iloc[0] if cell.above and len(judged) else "not found",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def onsets_in_short(onsets: "pd.DataFrame") -> "pd.DataFrame":
+    """The block of each way with its interval in one cell, and of how many pairs and prompts."""
+    import pandas as pd
+
+    ways = {way: words for way, (words, _) in WAYS.items() if f"{way}_layer" in onsets}
+    lines = [
+        {
+            **{name: onset[name] for name in ("group", "steps", "variable")},
+            **{words: _found(onset, way) for way, words in ways.items()},
+            "agreement": onset.get("agreement", ""),
+            "pairs": _count(onset.get("used_n")),
+            "prompts": _count(onset.get("read_n")),
+            "calls": onset["subset"],
+        }
+        for onset in onsets.to_dict(orient="records")
+    ]
+    return pd.DataFrame(lines)
+
+
+def onset_differences_in_short(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The block in each group and the difference with its interval in one cell."""
+    import pandas as pd
+
+    lines = [
+        {
+            **{name: row[name] for name in ("measure", "steps", "variable", "role")},
+            **{f"block in {group}": row[f"layer_{group}"] for group in GROUPS},
+            "later in with_io": _interval(row),
+            "found in draws": row["found"],
+            "p": row["p"],
+            "p equivalent": row["p_equivalent"],
+            **{f"n {group}": row[f"n_{group}"] for group in GROUPS},
+            "calls": row["subset"],
+        }
+        for row in table.to_dict(orient="records")
+    ]
+    return pd.DataFrame(lines)
+
+
+def controls(transfer: "pd.DataFrame") -> "pd.DataFrame":
+    """For each run of the transfer map, the most that one place makes of each hypothesis but `nothing`."""
+    changed = rows(transfer, subset="all")
+    if changed.empty:
+        return changed
+    changed = changed[changed["hypothesis"] != "nothing"]
+    where = ["group", "steps", "run", "hypothesis"]
+    top = changed.sort_values("proportion", ascending=False, kind="stable").drop_duplicates(where)
+    return top.sort_values(where).drop(columns="subset").dropna(axis="columns", how="all")
+
+
+def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
+    """The same shares, a column a run."""
+    top = controls(transfer)
+    if top.empty:
+        return top
+    table = top.pivot(index=["group", "steps", "hypothesis"], columns="run", values="proportion").reset_index()
+    first = ["group", "steps", "hypothesis", "patched"]
+    return table[[*first, *(run for run in table.columns if run not in first)]]
+
+
+def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
+    """Where the groups differ in what was measured (adjusted p below 0.05), of calls answered correctly."""
+    import pandas as pd
+
+    found = []
+    for what, table in tables.items():
+        chosen = next((some for subset in ("matched", "correct") if len(some := rows(table, subset=subset))), table[:0])
+        if len(chosen):
+            found.append(chosen[chosen["p_adjusted"] < ALPHA].assign(measure=what))
+    if not any(map(len, found)):
+        return pd.DataFrame()
+    joined = pd.concat(found, ignore_index=True)
+    joined = joined.loc[joined["difference"].abs().sort_values(ascending=False, kind="stable").index]
+    lines = [
+        {
+            "measure": row["measure"],
+            "place": f"{row['site']}, {row['role']}, layer {row['layer']:.0f}",
+            "of": ", ".join(
+                f"{name} {short(row[name], 0)}" if name == "steps" else str(row[name])
+                for name in _OF
+                if _given(row, name)
+            ),
+            **{group: row[f"mean_{group}"] for group in GROUPS},
+            "difference": _interval(row),
+            "adjusted p": row["p_adjusted"],
+        }
+        for row in joined.to_dict(orient="records")
+    ]
+    return pd.DataFrame(lines)
+
+
+def settings(config: Mapping[str, Any]) -> "pd.DataFrame":
+    """A row a field: those of a part of the configuration as `part.field`."""
+    import pandas as pd
+
+    return pd.DataFrame(list(_fields(config)), columns=["setting", "value"])
+
+
+def seconds(manifest: Mapping[str, Any]) -> "pd.DataFrame":
+    """How long each step took, the longest first; the report's own is not known while it is written."""
+    import pandas as pd
+
+    taken = {name: step["seconds"] for name, step in manifest["steps"].items() if name != "report"}
+    return pd.DataFrame(sorted(taken.items(), key=lambda item: -item[1]), columns=["step", "seconds"])
+
+
+def _fields(config: Mapping[str, Any], part: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{part}{name}.")
+        elif isinstance(value, (list, tuple)):
+            yield part + name, ", ".join(map(str, value)) or "none"
+        else:
+            yield part + name, value if isinstance(value, str) else json.dumps(value).replace("null", "none")
+
+
+def _block(rows: "pd.DataFrame", way: str) -> str:
+    return "not found" if rows.empty else _found(rows.iloc[0].to_dict(), way)
+
+
+def _found(onset: dict[str, Any], way: str) -> str:
+    """Block and interval, or how near it came; empty where it was not asked."""
+    if not onset.get(f"{way}_n", 0) > 0:
+        return ""
+    layer, lower, upper = (onset[f"{way}_{name}"] for name in ("layer", "lower", "upper"))
+    if layer != layer:
+        return f"not found (at most {short(onset[f'{way}_peak'], 2)})"
+    return f"{layer:.0f} [{lower:.0f}, {upper:.0f}]" if lower == lower else f"{layer:.0f}"
+
+
+def _count(number: float | None) -> str:
+    return f"{number:.0f}" if number and number == number else ""
+
+
+def _interval(row: dict[str, Any]) -> str:
+    """A difference with its interval; empty where it is not known."""
+    if not _given(row, "difference"):
+        return ""
+    difference, lower, upper = (short(row[name], 2) for name in ("difference", "lower", "upper"))
+    return f"{difference} [{lower}, {upper}]"
+
+
+def _given(row: dict[str, Any], name: str) -> bool:
+    return name in row and row[name] == row[name]

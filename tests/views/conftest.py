@@ -1,0 +1,99 @@
+"""A finished run that holds nothing but tables, drawn at random: what the report is made from, in no time.
+
+Names that a user may choose are hostile: what looks like markup in them must be shown as text everywhere.
+"""
+
+import itertools
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pbb_probe.probing.brewing import OUTCOMES
+from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.study import StudyConfig
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+BASE = "<script>alert(1)</script>*[x](http://example.com)"
+LAYERS, STEPS, SUBSETS = range(3), (1, 2), ("all", "correct")
+ROLES, VARIABLES = ("name", "answer", HOSTILE), ("program", "state_1", "output")
+HYPOTHESES = ("nothing", "everything", "program", "input", "other", "state_1")
+
+
+def _rows(**values) -> pd.DataFrame:
+    """A row for every combination of values."""
+    return pd.DataFrame(itertools.product(*values.values()), columns=list(values))
+
+
+def _share(table: pd.DataFrame, rng, name: str, *more: str) -> pd.DataFrame:
+    share = rng.uniform(0.2, 0.8, len(table)).round(3)
+    lower, upper = more or ("lower", "upper")
+    return table.assign(**{name: share, lower: share - 0.1, upper: share + 0.1})
+
+
+def _compared(table: pd.DataFrame, rng) -> pd.DataFrame:
+    for group in GROUPS:
+        table = _share(table, rng, f"mean_{group}", f"lower_{group}", f"upper_{group}")
+        table[[f"n_{group}", f"clusters_{group}"]] = 40, 20
+    table["difference"] = table["mean_with_io"] - table["mean_without_io"]
+    table = table.assign(lower=table["difference"] - 0.1, upper=table["difference"] + 0.1, p=0.5, p_equivalent=0.2)
+    return table.assign(p_adjusted=[0.01] + [0.6] * (len(table) - 1), equivalent=False)
+
+
+def _tables(rng) -> dict[str, pd.DataFrame]:
+    place = {"site": ["resid_post"], "layer": LAYERS, "role": ROLES, "subset": SUBSETS}
+    carried = {"group": GROUPS, "steps": STEPS, **place, "run": ["patched", "random"], "hypothesis": HYPOTHESES}
+    read = {"group": GROUPS, "target": [HOSTILE, "output"], **place, "measure": ["accuracy"]}
+    controls = _share(_rows(run=["probe", "selectivity", "chance"], **read), rng, "score")
+    onsets = _rows(group=GROUPS, steps=STEPS, variable=VARIABLES, subset=SUBSETS).assign(agreement="agree")
+    for way in ("used", "read", "lens", "patched"):
+        found = {"layer": 2.0, "lower": 1.0, "upper": 2.0, "peak": 0.7, "n": 40}
+        onsets = onsets.assign(**{f"{way}_{name}": value for name, value in found.items()})
+    nowhere = onsets["variable"] == "state_1"
+    onsets.loc[nowhere, [f"{way}_{name}" for way in ("used", "read") for name in ("layer", "lower", "upper")]] = np.nan
+    apart = _rows(measure=["use", "probes"], steps=STEPS, variable=VARIABLES, role=["answer"], subset=SUBSETS)
+    found = {"layer": 2.0, "n": 40, "clusters": 20}
+    for group in GROUPS:
+        apart = apart.assign(**{f"{name}_{group}": value for name, value in found.items()})
+    interchanged = _share(_rows(variable=["output"], **carried), rng, "proportion").assign(n=40, programs=20)
+    return {
+        "transfer": _share(_rows(**carried), rng, "proportion").assign(n=40, programs=20),
+        "interchange": interchanged,
+        "transfer_differences": _compared(_rows(steps=STEPS, hypothesis=HYPOTHESES, **place), rng),
+        "patching": _compared(_rows(swap=["program", "input"], **place), rng),
+        "probing": _compared(_rows(target=[HOSTILE, "output"], **place), rng),
+        "probing_controls": controls.assign(n=40, clusters=20, gain=0.2, gain_lower=0.1, gain_upper=0.3),
+        "probing_across": _share(_rows(fitted_on=GROUPS, **read), rng, "score").assign(n=40, clusters=20),
+        "cosines": _rows(pair=[*GROUPS, "between"], target=[HOSTILE, "output"], **place).assign(cosine=0.5),
+        "lens": _compared(
+            _rows(decode=["logit", "stripped"], variable=[HOSTILE], role=["answer"], layer=LAYERS, subset=SUBSETS), rng
+        ).assign(shuffled=0.1),
+        "outcomes": _share(_rows(variable=[HOSTILE], group=GROUPS, steps=STEPS, measure=OUTCOMES), rng, "mean").assign(
+            n=40, control=0.1
+        ),
+        "onsets": onsets,
+        "evaluation": _rows(group=GROUPS, steps=STEPS, subset=SUBSETS).assign(evaluation="compiled"),
+        "onset_differences": apart.assign(difference=0.0, lower=-1.0, upper=1.0, found=1.0, p=1.0, p_equivalent=0.01),
+    }
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The directory of the run. Copy it to write into it."""
+    run, rng = tmp_path_factory.mktemp("finished"), np.random.default_rng(0)
+    for step in ("behaviour", "comparison", "report"):
+        (run / step).mkdir()
+    for name, table in _tables(rng).items():
+        table.to_csv(run / "comparison" / f"{name}.csv", index=False)
+    models = {"model": ["finetuned", "base"], "mode": ["direct", "trace"], "group": GROUPS, "family": ["arithmetic"]}
+    behaviour = _share(_rows(**models, steps=STEPS, seen=[False]), rng, "mean").assign(n=40, programs=20, chance=0.1)
+    weak = (behaviour["group"] == "without_io") & (behaviour["steps"] == 2)
+    behaviour.loc[weak, "chance"] = 0.9  # of these nothing can be said
+    behaviour.to_csv(run / "behaviour" / "behaviour.csv", index=False)
+    config = json.loads(json.dumps(asdict(StudyConfig(base=BASE, seed=3))))
+    manifest = {"python": "3.11", "versions": {"pbb-probe": "1.2.3"}, "steps": {"corpus": {"seconds": 12.5}}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
