@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pbb_probe.calibrate_command import CalibrateConfig, calibrate
 from pbb_probe.errors import PbbError
+from pbb_probe.explore_command import ExploreConfig, explore
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.patch_command import PatchConfig, patch
@@ -69,6 +70,7 @@ def run(config: StudyConfig) -> None:
     """Finetune, open, probe, patch, compare and report. Finished steps are not done again."""
     finished = Study(config).run()
     print(f"report: {finished.path / 'report.html'}")
+    print(f"to look around: pbb-probe explore {finished.path}")
 
 
 def finetune(config: FinetuneConfig) -> None:
@@ -115,7 +117,10 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "probe": (ProbeConfig, probe),
     "patch": (PatchConfig, patch),
     "calibrate": (CalibrateConfig, calibrate),
+    "explore": (ExploreConfig, explore),
 }
+POSITIONAL = {"explore": ("run", "Directory of a run, finished or not, that `pbb-probe run` wrote.")}
+"""What a command takes without a flag."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,17 +133,23 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (settings, command) in COMMANDS.items():
         sub = ArgumentParser(description=command.__doc__)
         sub.add_argument("--config", action="config", help="YAML file with any of the fields below.")
-        sub.add_class_arguments(settings, as_group=False)
+        skip = set()
+        if name in POSITIONAL:
+            argument, help = POSITIONAL[name]
+            sub.add_argument(argument, help=help)
+            skip = {argument}
+        sub.add_class_arguments(settings, as_group=False, skip=skip)
         commands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
     out = Path(".")
     try:
         parsed = parser.instantiate_classes(parser.parse_args(arguments))
         fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}
-        out = Path(fields["out"])
-        from transformers.utils import logging  # after parsing: it takes a second
-
-        logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
         settings, command = COMMANDS[parsed.command]
+        if "out" in fields:
+            out = Path(fields["out"])
+            from transformers.utils import logging  # after parsing: it takes a second
+
+            logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
         command(settings(**fields))
     except PbbError as error:
         print(f"pbb-probe: {error}", file=sys.stderr)

@@ -1,9 +1,13 @@
 """The command line: documented fields, and a user's mistake is one sentence with exit code 2."""
 
 import json
+import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from math import exp
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,3 +303,30 @@ def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsy
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
+
+
+def test_explore_refuses_what_it_cannot_serve(planted_run, tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for arguments, said in (
+            ([str(tmp_path)], "There is no run in"),
+            ([str(planted_run), "--port", "70000"], "port must be between 0 and 65535"),
+            ([str(planted_run), "--port", str(port)], f"127.0.0.1:{port} cannot be served"),
+            ([str(planted_run), "--host", "192.0.2.1", "--port", "0"], "192.0.2.1:0 cannot be served"),
+        ):
+            assert cli.main(["explore", *arguments]) == 2
+            error = capsys.readouterr().err
+            assert said in error
+            assert "Traceback" not in error
+
+
+def test_explore_says_where_it_serves(planted_run):
+    command = [sys.executable, "-m", "pbb_probe.cli", "explore", str(planted_run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as explorer:
+        said = explorer.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", said)[0]
+        assert b"pbb_probe: nano, proactive, seed 0" in urllib.request.urlopen(url).read()
+        explorer.send_signal(signal.SIGINT)
+        assert explorer.wait(20) == 0

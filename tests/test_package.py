@@ -44,7 +44,7 @@ def test_nano_is_small_and_loads_offline_as_a_hugging_face_model():
     assert tokenizer.unk_token_id not in [one[0] for one in ids]
 
 
-def test_the_wheel_carries_the_model_and_the_report_template(tmp_path):
+def test_the_wheel_carries_the_model_and_what_pages_are_made_of(tmp_path):
     tree = tmp_path / "tree"  # a copy, so that nothing left over from an earlier build can be in the wheel
     shutil.copytree(ROOT / "pbb_probe", tree / "pbb_probe", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -58,4 +58,8 @@ def test_the_wheel_carries_the_model_and_the_report_template(tmp_path):
         "pbb_probe/assets/nano/tokenizer.json",
         "pbb_probe/assets/nano/README.md",
         "pbb_probe/views/report.html.jinja",
+        "pbb_probe/views/report.css",
+        "pbb_probe/views/report.js",
+        "pbb_probe/views/explorer/assets/explorer.css",
+        "pbb_probe/views/explorer/assets/explorer.js",
     } <= names

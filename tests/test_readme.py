@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PLANTED, PROBES, TRANSFER = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PLANTED, PROBES, TRANSFER, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
@@ -40,6 +40,18 @@ def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, mon
     # and the state stands between the two steps, far more often than random vectors make it appear
     assert table["patched", 4, "answer", "state_1"] > 0.4
     assert table["random", :, :, "state_1"].max() < 0.15
+
+
+def test_a_run_is_opened_as_it_says(planted_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "nano").symlink_to(planted_run)
+    scope: dict = {}
+    exec(OPENED, scope)
+    assert len(scope["prompts"]) == scope["probes"].sizes["prompt"]
+    assert scope["call"].labels["input"].item() == 7
+    assert {"program", "output"} <= set(scope["table"]["variable"])
+    assert (tmp_path / "readings.html").stat().st_size > 1e6
 
 
 def test_every_path_the_readme_names_exists():

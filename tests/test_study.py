@@ -1,6 +1,7 @@
 """The study end to end on a small corpus: done once, resumed after a kill, redone only where something changed."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import xarray as xr
+from dash_parts import control_values, figures_of, parts_of
 
 from pbb_probe import measures
 from pbb_probe.comparison.located import located_tables
@@ -18,6 +20,9 @@ from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.store import Run
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
+from pbb_probe.views.explorer import activations, attention, layers, overview, program
+from pbb_probe.views.explorer.cards import Asked
+from pbb_probe.views.explorer.explored import Explored
 
 STEPS = (
     "corpus",
@@ -58,7 +63,13 @@ def made(path: Path) -> dict[str, float]:
 
 
 def test_everything_is_there_and_readable(run):
-    assert {path.name for path in run.path.iterdir()} == {*STEPS, "config.json", "manifest.json", "report.html"}
+    assert {path.name for path in run.path.iterdir()} == {
+        *STEPS,
+        "config.json",
+        "manifest.json",
+        "report.html",
+        "report.md",
+    }
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert set(manifest["steps"]) == set(STEPS)
     assert all(step["seconds"] >= 0 and step["key"] for step in manifest["steps"].values())
@@ -173,12 +184,12 @@ def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, mo
 
 
 def test_the_report_is_one_offline_file_that_says_what_was_found(run):
-    page = (run.path / "report.html").read_text()
-    body = page.split("</script>", 1)[1]
-    assert "src=" not in body.replace("srcdoc=", "")
-    assert "https://" not in page.split("<script>")[0] + body
-    assert "Behaviour on inputs whose answers were never shown" in body
-    assert body.count("plotly-graph-div") >= 5
+    page, words = ((run.path / name).read_text() for name in ("report.html", "report.md"))
+    for text in (page, words):
+        assert "Behaviour on inputs whose answers were never shown" in text
+    assert page.count('class="plot"') == words.count("[Figure ") / 2 >= 5  # a picture and a caption each
+    pictures = set(re.findall(r"\]\((report/\w+\.png)\)", words))
+    assert pictures == {f"report/{path.name}" for path in (run.path / "report").glob("*.png")}
 
 
 def test_a_second_run_does_nothing(config, run, monkeypatch):
@@ -246,6 +257,11 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
     calls = xr.load_dataset(run.path / "behaviour" / "finetuned.nc").to_dataframe()
     assert (calls["output"].str[0] == "'").all()
     assert (run.path / "report.html").exists()
+    explored = Explored(run.path)  # what such a run lacks, a lens say, is said and nothing fails
+    for page in (overview, layers, program, activations, attention):
+        shown = page.content(Asked(explored, control_values(page.controls(explored, {}))))
+        assert figures_of(shown)
+        assert not [part for part in parts_of(shown) if "could not be made" in str(getattr(part, "children", ""))]
 
 
 def test_unknown_targets_are_refused_before_anything_is_trained(tmp_path):

@@ -1,0 +1,1 @@
+"""The interactive application: one run, or two beside each other, in the browser."""

@@ -1,0 +1,262 @@
+"""Activations: every prompt a point, layer after layer; a lasso selects prompts for this view and the others."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import SITES
+from pbb_probe.opened import value_text
+from pbb_probe.views import figures
+from pbb_probe.views.explorer import layers, program
+from pbb_probe.views.explorer.address import decode_selection, encode_selection
+from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, table_of, tool
+from pbb_probe.views.explorer.controls import choice, hidden
+from pbb_probe.views.explorer.explored import Explored
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+    from dash import Dash
+    from dash.development.base_component import Component
+
+PATH, TITLE = "/activations", "Activations"
+METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP"}
+LISTED = 300
+"""Selected prompts that are listed."""
+HOVER = ("program", "call", "output", "group", "correct")
+
+
+def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
+    """Which activations, how they are laid out, and how they are coloured."""
+    from dash import dcc, html
+
+    labels, settings = explored.table("probing/prompts"), explored.run.config["probing"]
+    stored = [site for site in settings["sites"] if site in SITES]
+    colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
+    n_layers = explored.array("probing/activations").sizes["layer"]
+    layer = int(query["layer"]) if query.get("layer", "").isdigit() else n_layers - 1
+    slider = dcc.Slider(
+        0,
+        n_layers - 1,
+        1,
+        value=min(layer, n_layers - 1),
+        marks={i: str(i) for i in range(n_layers)},
+        id={"quiet": "layer"},
+        updatemode="drag",
+    )
+    play = tool("Play", "play", "Step through the layers", last=str(n_layers - 1))
+    return [
+        choice(query, "site", "site", [*stored, *(site for site in SITES if site not in stored)], few=0),
+        choice(query, "role", "at the role", settings["roles"], "answer"),
+        choice(query, "method", "laid out by", METHODS),
+        choice(query, "variable", "LDA tells apart", settings["targets"], "output", few=0),
+        choice(query, "axes", "axes", ("2", "3")),
+        choice(query, "colour", "coloured by", colours, "group", few=0),
+        html.Fieldset([html.Legend("layer"), html.Div([slider, play], className="slider")], className="control wide"),
+        html.Fieldset(
+            [
+                html.Legend("select by value, such as output = 3, group = without_io"),
+                dcc.Input(id="wanted", type="text", size="32", debounce=True, autoComplete="off"),
+                html.Small(id="refused", role="status"),
+            ],
+            className="control",
+        ),
+        hidden(query, "selection"),
+    ]
+
+
+def content(asked: Asked) -> "list[Component]":
+    """The scatter, and a place for what is selected in it."""
+    from dash import dcc, html
+
+    explored, labels = asked.explored, asked.explored.table("probing/prompts")
+    n_axes = int(asked["axes"])
+    where = (asked["site"], asked["role"], asked["method"], n_axes, asked["variable"])
+    points = explored.computed(projected, *where)
+    selected = decode_selection(asked["selection"], len(labels))
+    layer = int(asked["layer"] or points["layer"].values[-1])
+    hover = [name for name in HOVER if name in labels]
+    by = METHODS[asked["method"]] + (f" for {asked['variable']}" if asked["method"] == "lda" else "")
+    title = f"{asked['site']} at the {asked['role']}, {by}"
+    figure = figures.activations(
+        points, labels, asked["colour"], hover=hover, title=title, layer=layer, selected=selected, slider=False
+    )
+    figure.update_layout(height=620, uirevision=" ".join(map(str, where)))
+    target = f"target=labels[{asked['variable']!r}], " if asked["method"] == "lda" else ""
+    mask, given = "", "None"
+    if selected is not None:
+        mask = "from pbb_probe.views.explorer.address import decode_selection\n\n"
+        given = f"decode_selection({asked['selection']!r}, len(labels))"
+    code = f"""{mask}labels = run.table('probing/prompts')
+{_acts_python(explored, asked["site"], asked["role"])}
+points = pbb.project(
+    acts, {asked["site"]!r}, {asked["role"]!r}, {asked["method"]!r}, {n_axes},
+    {target}fit=(labels['group'] == 'with_io').to_numpy(),
+)
+figure = pbb.figures.activations(
+    points, labels, {asked["colour"]!r}, hover={hover}, title={title!r}, layer={layer}, selected={given}
+)"""
+    words = (
+        "Each layer is laid out on its own, fitted on with_io prompts and turned to agree with the layer below; the "
+        "axes stay as they are from layer to layer."
+    )
+    if n_axes == 2:
+        words += " Draw a lasso to select prompts."
+    if "explained" in points.coords:
+        words += f" These axes hold {float(points['explained'].sel(layer=layer)):.0%} of the variance at layer {layer}."
+    table = points.sel(layer=layer, drop=True).to_pandas().join(labels)
+    return [
+        card(asked, Shown(figure, code, table, words), "activations", scroll=True),
+        dcc.Store(id="n-prompts", data=len(labels)),
+        html.Div(id="selected"),
+    ]
+
+
+def projected(explored: Explored, site: str, role: str, method: str, axes: int, variable: str) -> "xr.DataArray":
+    """The points (layer, prompt, axis) of one site and role."""
+    from pbb_probe.probing.projection import project
+
+    labels = explored.table("probing/prompts")
+    acts = explored.computed(activations_at, site, role)
+    fit = (labels["group"] == "with_io").to_numpy()
+    target = labels[variable] if method == "lda" else None
+    return project(acts, site, role, method, axes, target=target, fit=fit)  # type: ignore[arg-type]
+
+
+def activations_at(explored: Explored, site: str, role: str) -> "xr.Dataset":
+    """What the run keeps of a site and role, or what its model does there now, on the same prompts."""
+    kept = explored.array("probing/activations")
+    if site in kept and role in kept["role"]:
+        return kept[[site]].sel(role=[role])
+    from pbb_probe.hooking.capture import capture
+
+    return capture(explored.model(), explored.prompts(), [site], roles=[role])
+
+
+def _acts_python(explored: Explored, site: str, role: str) -> str:
+    kept = explored.array("probing/activations")
+    if site in kept and role in kept["role"]:
+        return "acts = run.array('probing/activations')"
+    return f"model = run.model()\nacts = pbb.capture(model, run.prompts(model), [{site!r}], roles=[{role!r}])"
+
+
+def connect(app: "Dash", explored: Explored) -> None:
+    """The slider and the lasso, which do not draw the view anew."""
+    from dash import ALL, Input, Output, State, ctx
+
+    app.clientside_callback(
+        "window.dash_clientside.explorer.layer",
+        Output("n-prompts", "title"),  # nothing changes but the figure
+        Input({"quiet": "layer"}, "value"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        "window.dash_clientside.explorer.mark",
+        Output("selected", "title"),
+        Input({"quiet": "selection"}, "value"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        "window.dash_clientside.explorer.lasso",
+        Output({"quiet": "selection"}, "value"),
+        Input("figure-activations", "selectedData"),
+        State("n-prompts", "data"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output({"quiet": "selection"}, "value", allow_duplicate=True),
+        Output("refused", "children"),
+        Input("wanted", "value"),
+        prevent_initial_call=True,
+    )
+    def select_by_value(wanted: str | None):
+        from dash import no_update
+
+        if not (wanted or "").strip():
+            return no_update, ""
+        try:
+            return encode_selection(matching(explored.table("probing/prompts"), str(wanted))), ""
+        except PbbError as error:
+            return no_update, str(error)
+
+    @app.callback(
+        Output("selected", "children"),
+        Input({"quiet": "selection"}, "value"),
+        Input("n-prompts", "data"),
+        State({"control": ALL}, "value"),
+        State("theme", "data"),
+    )
+    def list_selected(selection: str, _n, _values, theme: str):
+        values = {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
+        asked = Asked(explored, {**values, "selection": selection, "subset": "all"}, theme == "dark")
+        return guarded(lambda: _selected(asked))
+
+
+def matching(labels: "pd.DataFrame", wanted: str) -> "np.ndarray":
+    """The prompts [prompt] whose labels have all of the values named, as in `output = 3, group = without_io`.
+
+    Raises:
+        PbbError: it is not written so, names a label that there is not, or no prompt has these values.
+    """
+    import numpy as np
+
+    found = np.ones(len(labels), bool)
+    for part in wanted.split(","):
+        name, equals, value = (text.strip() for text in part.partition("="))
+        if not equals or name not in labels:
+            raise PbbError(f"{part.strip()!r} cannot be selected: write label = value; there are {', '.join(labels)}.")
+        found &= (labels[name].map(value_text) == value).to_numpy()
+    if not found.any():
+        raise PbbError(f"No prompt has {wanted.strip()}.")
+    return found
+
+
+def _selected(asked: Asked) -> "list[Component]":
+    """The selected prompts as a list, and what is read of them beside the others."""
+    from dash import dcc, html
+
+    labels = asked.explored.table("probing/prompts")
+    selected = decode_selection(asked["selection"], len(labels))
+    if selected is None:
+        return [notice("No prompts are selected: draw a lasso around some points.", "hint")]
+    chosen = labels[selected]
+    shown = [name for name in (*HOVER, "template", "steps") if name in labels]
+    head = html.Div(
+        [
+            html.H2(f"{len(chosen)} of {len(labels)} prompts are selected"),
+            html.Div(
+                [
+                    dcc.Link(
+                        "Layer by layer of these prompts",
+                        href=f"{layers.PATH}?by=selection&selection={asked['selection']}&role={asked['role']}",
+                        className="tool",
+                    ),
+                    tool("Clear the selection", "clear"),
+                ],
+                className="tools",
+            ),
+            html.P(_shares(labels, selected)),
+        ],
+        className="card",
+    )
+    first = chosen.head(LISTED)
+    links = [
+        f"{program.PATH}?{urlencode({'program': row['program'], 'call': row['call'], 'template': row['template']})}"
+        for row in first.to_dict(orient="records")
+    ]
+    listed = table_of(first[shown], f"The first {len(first)} of them; each leads to its program", links=links)
+    compared = guarded(lambda: layers.content(Asked(asked.explored, {**asked.values, "by": "selection"}, asked.dark)))
+    return [head, html.Div([listed, html.Div(compared)], className="pair")]
+
+
+def _shares(labels: "pd.DataFrame", selected) -> str:
+    """How the selected prompts differ from all: groups and right answers."""
+    words = [
+        f"{name}: {(labels['group'][selected] == name).mean():.0%} (of all {(labels['group'] == name).mean():.0%})"
+        for name in dict.fromkeys(labels["group"])
+    ]
+    right = labels["correct"].astype(bool)
+    return "; ".join([*words, f"answered right: {right[selected].mean():.0%} (of all {right.mean():.0%})"]) + "."

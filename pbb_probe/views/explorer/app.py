@@ -1,0 +1,202 @@
+"""The application: the frame of every page, the way from an address to its view and back, and the server.
+
+A page is a module with a PATH, a TITLE, `controls(explored, query)` and `content(asked)`. Its controls' values are what
+stands in the address, so that a link reproduces the view; `content` is a function of them and nothing else.
+"""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.views.explorer import activations, attention, compare, layers, overview, own_prompt, program
+from pbb_probe.views.explorer.address import read_query
+from pbb_probe.views.explorer.cards import Asked, guarded, notice
+from pbb_probe.views.explorer.explored import Explored
+
+if TYPE_CHECKING:
+    from dash import Dash
+    from werkzeug.serving import BaseWSGIServer
+
+PAGES = {page.PATH: page for page in (overview, layers, program, activations, attention, compare, own_prompt)}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; frame-ancestors 'none'"
+)
+"""Nothing is loaded from elsewhere. Dash writes scripts into its page, and plotly's WebGL compiles its own."""
+
+
+def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
+    """The application over one run, to be served by any WSGI server as `.server`.
+
+    Args:
+        explored: the run.
+        host: the address it will be served at. At a loopback address only requests that name one are answered, so
+            that no page of another site can reach it under a name of its own.
+    """
+    from dash import ALL, Dash, Input, Output, State, ctx, dcc, html
+
+    app = Dash(
+        "pbb_probe",
+        title=f"pbb_probe: {explored.title}",
+        update_title="",
+        assets_folder=str(files("pbb_probe") / "views" / "explorer" / "assets"),
+        suppress_callback_exceptions=True,
+        serve_locally=True,
+    )
+    links = [dcc.Link(page.TITLE, href=path, id={"link": path}, className="link") for path, page in PAGES.items()]
+    app.layout = html.Div(
+        [
+            dcc.Location(id="address", refresh=False),
+            dcc.Store(id="theme"),
+            html.A("Skip to the view", href="#view", className="skip"),
+            html.Header(
+                [
+                    html.Div([html.B("pbb_probe"), html.Span(explored.title, title=str(explored.run.path))]),
+                    html.Nav(links),
+                    html.Button("Light or dark", id="switch", className="tool"),
+                ]
+            ),
+            html.Main(id="view", tabIndex="-1"),
+            html.Div(id="said", role="status"),  # read out by screen readers
+        ]
+    )
+
+    @app.callback(
+        Output("view", "children"),
+        Output({"link": ALL}, "className"),
+        Input("address", "pathname"),
+        State("address", "search"),
+    )
+    def show(path: str, search: str):
+        marks = ["link here" if other == path else "link" for other in PAGES]
+        page = PAGES.get(path)
+        if page is None:
+            return [notice("There is no such page: choose one above.")], marks
+        try:
+            controls = page.controls(explored, read_query(search))
+        except PbbError as error:  # without its controls there is nothing that the view could be of
+            return [html.H1(page.TITLE), notice(str(error))], marks
+        view = [
+            html.H1(page.TITLE),
+            html.Form(controls, className="controls"),
+            dcc.Loading(
+                html.Div(id="content"), delay_show=250, overlay_style={"visibility": "visible", "opacity": 0.5}
+            ),
+        ]
+        return view, marks
+
+    @app.callback(
+        Output("content", "children"),
+        Input({"control": ALL}, "value"),
+        Input("theme", "data"),
+        State({"quiet": ALL}, "value"),
+        State("address", "pathname"),
+    )
+    def fill(_values, theme, _quiet, path: str):
+        if theme is None or path not in PAGES:  # the theme is known as soon as the page's script has run
+            from dash.exceptions import PreventUpdate
+
+            raise PreventUpdate
+        return guarded(lambda: PAGES[path].content(Asked(explored, _by_name(ctx), theme == "dark")))
+
+    app.clientside_callback(
+        "window.dash_clientside.explorer.address",
+        Output({"link": ALL}, "href"),
+        Input({"control": ALL}, "value"),
+        Input({"quiet": ALL}, "value"),
+        State({"control": ALL}, "id"),
+        State({"quiet": ALL}, "id"),
+        State({"link": ALL}, "id"),
+    )
+    app.clientside_callback(
+        "window.dash_clientside.explorer.theme", Output("theme", "data"), Input("switch", "n_clicks")
+    )
+    for page in PAGES.values():
+        if hasattr(page, "connect"):
+            page.connect(app, explored)
+    _guard(app, explored, host)
+    return app
+
+
+def make_server(explored: Explored, host: str = "127.0.0.1", port: int = 8050) -> "BaseWSGIServer":
+    """A server of the application; its `server_port` is the one it has.
+
+    Raises:
+        PbbError: the port cannot be had.
+    """
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise PbbError(f"{host}:{port} cannot be served ({error}): give another --port or --host.") from error
+        port = tried.getsockname()[1]
+
+    class Quiet(WSGIRequestHandler):
+        def log_request(self, *_: Any) -> None:
+            """A line a request is of no use to who looks at a run."""
+
+    return make_server(host, port, make_app(explored, host).server, threaded=True, request_handler=Quiet)
+
+
+def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
+    """Serve a run until interrupted.
+
+    Raises:
+        PbbError: there is no run, or the port cannot be had.
+    """
+    explored = Explored(path)
+    server = make_server(explored, host, port)
+    threading.Thread(target=explored.warm_up, daemon=True).start()
+    shown = f"[{host}]" if ":" in host else host
+    print(f"{explored.run.path}: http://{shown}:{server.server_port} (Ctrl+C ends it)", flush=True)
+    if host not in LOOPBACK:
+        print("Whoever reaches this address can read the run and use its model.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # which is how it is ended
+        server.serve_forever()
+
+
+def _by_name(ctx: Any) -> dict[str, Any]:
+    """The values of all controls of the page by name, from what a callback was given."""
+    given = [entry for group in (*ctx.inputs_list, *ctx.states_list) if isinstance(group, list) for entry in group]
+    named: dict[str, Any] = {}
+    for entry in given:
+        key = entry["id"] if isinstance(entry["id"], Mapping) else json.loads(entry["id"])
+        named[key.get("control") or key["quiet"]] = entry.get("value")
+    return named
+
+
+def _guard(app: "Dash", explored: Explored, host: str) -> None:
+    """What the server answers beside Dash's own requests, and what it refuses."""
+    from flask import Response, abort, request
+
+    @app.server.before_request
+    def only_by_its_own_name():
+        name = (
+            request.host.rsplit(":", 1)[0].strip("[]") if not request.host.endswith("]") else request.host.strip("[]")
+        )
+        if host in LOOPBACK and name not in LOOPBACK:
+            abort(403, "This explorer answers at a loopback address only.")
+
+    @app.server.after_request
+    def nothing_from_elsewhere(response):
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @app.server.get("/csv/<name>")
+    def csv(name: str):
+        table = explored.kept(name)
+        if table is None:
+            abort(404, "This table is no longer kept: draw its view again.")
+        return Response(table.to_csv(index=False), mimetype="text/csv")

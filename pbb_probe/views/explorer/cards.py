@@ -1,0 +1,168 @@
+"""The parts of a page: a figure with its tools, a table, a word about what is missing."""
+
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pbb_probe.errors import PbbError
+from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.theme import themed
+from pbb_probe.views.report import cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from dash.development.base_component import Component
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a view is to show: of which run, with which values of its controls, on which ground."""
+
+    explored: Explored
+    values: Mapping[str, Any]
+    dark: bool = False
+
+    def __getitem__(self, name: str) -> str:
+        return str(self.values.get(name) or "")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure, what to know about it, the Python that makes it, and the table behind it."""
+
+    figure: "Figure"
+    code: str
+    """After `run = pbb.open_run(...)`; its last line sets `figure`."""
+    table: "pd.DataFrame"
+    words: str = ""
+
+
+def python(explored: Explored, code: str) -> str:
+    """The whole of a figure's Python."""
+    return f"import pbb_probe as pbb\n\nrun = pbb.open_run({str(explored.run.path)!r})\n{code}"
+
+
+def rows_of(name: str, **where: Any) -> str:
+    """The Python for rows of a table of the run in which columns have these values."""
+    if not where:
+        return f"run.table({name!r})"
+    condition = " and ".join(f"{column} == {value!r}" for column, value in where.items())
+    return f"run.table({name!r}).query({condition!r})"
+
+
+def select(table: "pd.DataFrame", **where: Any) -> "pd.DataFrame":
+    """The rows of a table in which columns have these values.
+
+    Raises:
+        PbbError: there are none.
+    """
+    import numpy as np
+
+    if lacking := [name for name in where if name not in table]:  # a table of nothing has no columns
+        raise PbbError(f"Nothing was measured by {lacking[0]} here: choose something else.")
+    chosen = table[
+        np.all([np.ones(len(table), bool), *(table[name] == value for name, value in where.items())], axis=0)
+    ]
+    if chosen.empty:
+        asked = ", ".join(f"{name} {value}" for name, value in where.items())
+        raise PbbError(f"Nothing was measured for {asked}: choose something else.")
+    return chosen
+
+
+def values_of(table: "pd.DataFrame", name: str) -> list[str]:
+    """The values of a column as text, in order; none of a table that has no such column."""
+    return [str(value) for value in sorted(set(table[name]))] if name in table else []
+
+
+def card(asked: Asked, shown: Shown, name: str, scroll: bool = False) -> "Component":
+    """A figure with its tools: copy as Python, and downloads as PNG, SVG and CSV."""
+    from dash import dcc, html
+
+    figure, title = themed(shown.figure, asked.dark), f"figure-{name}"
+    table = asked.explored.keep(shown.code, shown.table)
+    buttons = [
+        tool("Copy as Python", "copy", of=title),
+        tool("PNG", "png", "Download as PNG", of=title),
+        tool("SVG", "svg", "Download as SVG", of=title),
+        html.A("CSV", href=f"/csv/{table}", download=f"{name}.csv", className="tool", title="The numbers as CSV"),
+    ]
+    graph = dcc.Graph(
+        id=title,
+        figure=figure,
+        responsive=True,
+        style={"height": f"{figure.layout.height or 450}px"},
+        config={"displaylogo": False, "responsive": True, "scrollZoom": scroll},
+    )
+    code = html.Details(
+        [html.Summary("Python"), html.Pre(python(asked.explored, shown.code), id=f"{title}-code")], className="code"
+    )
+    words = [html.Figcaption(shown.words)] if shown.words else []
+    return html.Figure([graph, *words, html.Div([*buttons, code], className="tools")], className="card")
+
+
+def tool(words: str, action: str, title: str = "", **data: str) -> "Component":
+    """A button for what `explorer.js` does by itself."""
+    from dash import html
+
+    more: dict[str, Any] = {"data-action": action, **{f"data-{name}": value for name, value in data.items()}}
+    return html.Button(words, type="button", className="tool", title=title or None, **more)
+
+
+def guarded(*parts: "Callable[[], Component | Iterable[Component]]") -> "list[Component]":
+    """Each part of a page, or in its place what kept it from being made: the others are shown all the same."""
+    found: list[Any] = []
+    for part in parts:
+        try:
+            made = part()
+            found += [made] if not isinstance(made, list) else made
+        except PbbError as error:
+            found.append(notice(str(error)))
+        except Exception as error:  # a defect in one figure must not take the page with it
+            traceback.print_exc(file=sys.stderr)
+            found.append(
+                notice(f"This part could not be made ({type(error).__name__}: {error}); the terminal says more.")
+            )
+    return found
+
+
+def notice(text: str, kind: Literal["missing", "hint"] = "missing") -> "Component":
+    """A word about what is missing or went wrong, in place of what would be there."""
+    from dash import html
+
+    return html.Div([html.Span("!", className="mark"), html.P(text)], className=f"notice {kind}", role="status")
+
+
+def table_of(
+    table: "pd.DataFrame", title: str, folded: bool = False, links: Sequence[str] | None = None
+) -> "Component":
+    """A table as HTML, numbers to three digits; a folded one is shown on demand.
+
+    Given `links`, an address a row, the first cell of each row leads there.
+    """
+    from dash import dcc, html
+
+    text = cells(table)
+    head = html.Tr([html.Th(name.replace("_", " "), scope="col") for name in text["columns"]])
+    rows = [[html.Td(cell["text"], className="" if cell["number"] else "text") for cell in row] for row in text["rows"]]
+    for row, link in zip(rows, links or (), strict=False):
+        row[0] = html.Td(dcc.Link(row[0].children, href=link), className="text")
+    body = [html.Tr(row) for row in rows]
+    caption = [] if folded else [html.Caption(title)]
+    made = html.Div(html.Table([*caption, html.Thead(head), html.Tbody(body)]), className="scroll")
+    return html.Details([html.Summary(title), made], className="card") if folded else html.Div(made, className="card")
+
+
+def paragraphs(lines: Sequence[str], title: str, name: str) -> "Component":
+    """Words in a card of their own: of each paragraph the first sentence, and what it says one below the other."""
+    from dash import html
+
+    parts: list[Any] = []
+    for line in lines:
+        lead, _, rest = line.partition(". ")
+        said = re.split(r"(?<=\.) (?=[A-Z0-9])|; ", rest) if rest else []
+        parts += [html.P(html.B(lead)), html.Ul([html.Li(one) for one in said])]
+    return html.Section([html.H2(title), *parts], className="card words", id=name)

@@ -1,0 +1,98 @@
+"""The run that is looked at, with what is opened once and kept: tables, arrays, the model and its probes.
+
+Everything is read from the run; nothing is written to it. What a model computes waits its turn: one lock for all.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.opened import OpenedRun, open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+KEPT_TABLES = 50
+
+
+class Explored:
+    """One run, open for looking.
+
+    Args:
+        path: of the run.
+
+    Raises:
+        PbbError: there is none, or it cannot be read.
+    """
+
+    def __init__(self, path: str | Path):
+        self.run: OpenedRun = open_run(path)
+        named = {name: self.run.config.get(name, "?") for name in ("base", "curriculum", "seed")}
+        self.title = "{base}, {curriculum}, seed {seed}".format(**named)
+        self.lock = threading.RLock()
+        self._tables: OrderedDict[str, pd.DataFrame] = OrderedDict()
+        self._keeping = threading.Lock()  # of its own: a table does not wait for what a model computes
+        # a cache an instance, so that a run that is no longer looked at is let go
+        self.table = lru_cache(maxsize=64)(self._table)
+        self.array = lru_cache(maxsize=8)(self._array)
+        self.model = _once(self.lock, self.run.model, 2)
+        self.prompts = _once(self.lock, lambda: self.run.prompts(self.model()), 1)
+        self.probes = _once(self.lock, self.run.held_out_probes, 1)
+        self.computed = _once(self.lock, lambda make, *arguments: make(self, *arguments), 32)
+
+    @property
+    def beside(self) -> dict[str, Path]:
+        """The other runs in the same folder, by name."""
+        own = self.run.path.resolve()
+        found = {path.parent.name: path.parent for path in sorted(own.parent.glob("*/manifest.json"))}
+        return {name: path for name, path in found.items() if path.resolve() != own}
+
+    def keep(self, made_by: str, table: "pd.DataFrame") -> str:
+        """Keep the table of a figure, made by its Python, for download, and return its name."""
+        name = hashlib.sha256(made_by.encode()).hexdigest()[:16]
+        with self._keeping:
+            self._tables[name] = table
+            self._tables.move_to_end(name)
+            while len(self._tables) > KEPT_TABLES:
+                self._tables.popitem(last=False)
+        return name
+
+    def kept(self, name: str) -> "pd.DataFrame | None":
+        """A table that was kept."""
+        return self._tables.get(name)
+
+    def warm_up(self) -> None:
+        """Open what live numbers need, so that the first of them does not wait for it."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            self.model()
+            self.probes()
+        except PbbError:  # the view that needs it will say so
+            return
+
+    def _table(self, name: str) -> "pd.DataFrame":
+        self.run.need(name.split("/")[0])
+        return self.run.table(name)
+
+    def _array(self, name: str) -> "xr.Dataset":
+        self.run.need(name.split("/")[0])
+        return self.run.array(name)
+
+
+def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:
+    """`make`, whose last results are kept, and which never runs twice at a time."""
+    cached = lru_cache(maxsize=kept)(make)
+
+    def get(*arguments: Any) -> Any:
+        with lock:
+            return cached(*arguments)
+
+    return get

@@ -1,0 +1,149 @@
+"""What the model computes while one waits: a call, another beside it, and what each token brings into the other."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.program import label
+from pbb_probe.programs.templates import templates
+from pbb_probe.views.explorer.explored import Explored
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.patching.pairs import Pairs
+
+TRIES = 200
+"""Calls of the corpus that are tried as the one to be patched."""
+
+
+class Call(NamedTuple):
+    """A program, its arguments as they stand in a call, and the template of the call."""
+
+    program: str
+    call: str
+    template: str
+
+    def python(self) -> str:
+        """The Python for `model` and `prompts`."""
+        return f"model = run.model()\nprompts = pbb.prompts_of_calls(model, run.call{tuple(self)!r})\n"
+
+
+def call_asked(explored: Explored, program: str, call: str, template: str) -> Call:
+    """What the controls say.
+
+    Raises:
+        PbbError: an unknown program.
+    """
+    by_name = {entry.program.name: entry for entry in explored.run.corpus.entries}
+    if program not in by_name:
+        raise PbbError(f"There is no program {program!r}: choose one of the list.")
+    entry = by_name[program]
+    known = templates(entry.program.family, "direct")
+    return Call(program, call.strip() or entry.traces[0].call_text, template if template in known else known[0])
+
+
+def prompt_of(explored: Explored, call: Call) -> "Prompts":
+    """The call as a prompt.
+
+    Raises:
+        PbbError: the program cannot be run on these arguments.
+    """
+    from pbb_probe.hooking.prompts import prompts_of_calls
+
+    return prompts_of_calls(explored.model(), explored.run.call(*call))
+
+
+def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
+    """The call as the clean prompt, and as the corrupted one the same with another input or program.
+
+    Args:
+        explored: the run.
+        call: the clean one.
+        swap: what is another, `input` or `program`.
+        other: which; where empty, the first of the corpus that gives another answer and lines up.
+
+    Raises:
+        PbbError: the prompts do not line up, both have one answer, or a call cannot be run.
+    """
+    from pbb_probe.patching.pairs import aligned_pairs
+
+    clean = explored.run.call(*call)
+    own = clean["output"].item()
+    if other.strip():
+        corrupted = explored.run.call(*_swapped(call, swap, other.strip()))
+        if corrupted["output"].item() == own:
+            raise PbbError(f"Both calls give {own}, so that nothing tells them apart: choose another one beside it.")
+        return aligned_pairs(explored.model(), clean, corrupted)
+    for _, one in zip(range(TRIES), _others(explored, call, swap, own), strict=False):
+        try:
+            return aligned_pairs(explored.model(), clean, explored.run.call(*_swapped(call, swap, one)))
+        except PbbError:  # another number of tokens
+            continue
+    raise PbbError(f"No other {swap} of the corpus gives another answer in as many tokens: type one.")
+
+
+def _swapped(call: Call, swap: str, other: str) -> Call:
+    return call._replace(call=other) if swap == "input" else call._replace(program=other)
+
+
+def _others(explored: Explored, call: Call, swap: str, own: object) -> "Iterator[str]":
+    """Inputs of the program, or programs of its group and number of steps on its input, with other answers."""
+    entry = next(entry for entry in explored.run.corpus.entries if entry.program.name == call.program)
+    if swap == "input":
+        yield from (trace.call_text for trace in entry.traces if label(trace.output) != own)
+        return
+    for other in explored.run.corpus.of(entry.group):
+        like = other.program.facts.get("steps") == entry.program.facts.get("steps")
+        if like and any(t.call_text == call.call and label(t.output) != own for t in other.traces):
+            yield other.program.name
+
+
+def pair_python(pair: "Pairs") -> str:
+    """The Python for `model` and `pair`."""
+    calls = []
+    for name, side in (("clean", pair.clean), ("corrupted", pair.corrupted)):
+        row = side.labels.iloc[0]
+        calls.append(f"{name} = run.call{(row['program'], row['call'], row['template'])!r}\n")
+    return "".join(["model = run.model()\n", *calls, "pair = pbb.aligned_pairs(model, clean, corrupted)\n"])
+
+
+def swept(
+    explored: Explored, pair: "Pairs", site: str, positions: list[str] | None, model: str = "finetuned"
+) -> "xr.Dataset":
+    """Recovery of one pair at one site, at every token or at roles."""
+    from pbb_probe.hooking.prompts import answer_ids
+    from pbb_probe.patching.metrics import answer_difference, recovery
+    from pbb_probe.patching.sweep import patch_sweep
+
+    opened = explored.model(model)
+    ids = [answer_ids(opened, side, side.labels["output"]) for side in (pair.clean, pair.corrupted)]
+    effects = patch_sweep(
+        opened,
+        clean=pair.clean,
+        corrupted=pair.corrupted,
+        metric=answer_difference(*ids),
+        sites=[site],
+        positions=positions,
+    )
+    return recovery(effects).isel(pair=0, drop=True)
+
+
+def swept_python(site: str, positions: list[str] | None = None) -> str:
+    """The Python for `recovered` of a `pair`."""
+    where = "" if positions is None else f", positions={positions!r}"
+    return (
+        "answers = [pbb.answer_ids(model, side, side.labels['output']) for side in (pair.clean, pair.corrupted)]\n"
+        "effects = pbb.patch_sweep(\n"
+        "    model, clean=pair.clean, corrupted=pair.corrupted, metric=pbb.answer_difference(*answers),\n"
+        f"    sites=[{site!r}]{where},\n"
+        ")\n"
+        "recovered = pbb.recovery(effects).isel(pair=0, drop=True)\n"
+    )
+
+
+def readings_of(explored: Explored, call: Call) -> "pd.DataFrame":
+    """What probes and lens read of every variable of a call, see `OpenedRun.readings`."""
+    return explored.run.readings(explored.model(), explored.computed(prompt_of, call), explored.probes())

@@ -1,0 +1,131 @@
+"""Your own prompt: any text with roles marked in it, another one beside it, patched token by token."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.texts import likely_answers
+from pbb_probe.views.explorer import live
+from pbb_probe.views.explorer.cards import Asked, guarded
+from pbb_probe.views.explorer.controls import choice, text
+from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.program import PATCHED, answers_card, tokens_card, tokens_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from dash.development.base_component import Component
+
+    from pbb_probe.patching.pairs import Pairs
+
+PATH, TITLE = "/prompt", "Your own prompt"
+
+
+def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
+    """Two texts with their answers and roles, and the site; at first two calls of a program of the run."""
+    from pbb_probe.patching.pairs import token_counter
+
+    entry = explored.run.corpus.entries[0]
+    first, *others = entry.traces
+    length = token_counter(explored.model())
+    apart = [trace for trace in others if trace.output != first.output]
+    second = next((t for t in apart if length(t.call_text) == length(first.call_text)), others[0] if others else first)
+    name = entry.program.name
+    roles = f"name = {name}\ninput = {first.call_text} | {second.call_text}"
+    return [
+        text(query, "clean", "text", f"{name}({first.call_text}) =", 44, lines=2),
+        text(query, "corrupted", "text beside it", f"{name}({second.call_text}) =", 44, lines=2),
+        text(query, "roles", "roles, a line each: role = text | text beside", roles, 40, lines=2),
+        text(query, "answers", "answers: one | the other (empty: the model's)", "", 22),
+        choice(query, "model", "model", list(explored.run.models), few=4),
+        choice(query, "site", "site patched", PATCHED, "resid_pre"),
+    ]
+
+
+def content(asked: Asked) -> "list[Component]":
+    """Tokens and likeliest answers of both texts, and what one brings into the other."""
+    from dash import html
+
+    explored, model = asked.explored, asked["model"]
+    given = Typed(*(asked[name] for name in ("model", "clean", "corrupted", "roles", "answers")))
+    pair = explored.computed(pair_typed, given)
+    made = f"""model = run.model({model!r})
+pair = pbb.pair_from_texts(
+    model, {given.clean!r}, {given.corrupted!r}, answers={given.both_answers()!r}, roles={given.places()!r}
+)
+"""
+
+    def side(which: str) -> "Component":
+        prompts = getattr(pair, which)
+        table = explored.computed(_answers, given, which)
+        return html.Div(
+            [
+                tokens_of(explored.model(model), prompts),
+                answers_card(asked, table, prompts, f"{made}prompts = pair.{which}\n", which),
+            ]
+        )
+
+    def patched() -> "Component":
+        answers = [prompts.labels["output"].item() for prompts in (pair.clean, pair.corrupted)]
+        title = f"Recovery of {answers[0]} where the text beside it has {answers[1]}"
+        words = f"One activation ({asked['site']}) of the text is put into the text beside it, token by token."
+        recovered = explored.computed(_recovered, given, asked["site"])
+        return tokens_card(asked, recovered, pair, made, title, words, model)
+
+    both = html.Div(guarded(lambda: side("clean"), lambda: side("corrupted")), className="pair")
+    return [both, *guarded(patched)]
+
+
+class Typed(NamedTuple):
+    """What stands in the controls."""
+
+    model: str
+    clean: str
+    corrupted: str
+    roles: str
+    answers: str
+
+    def places(self) -> dict[str, list[str]]:
+        """The texts that each role covers, in the text and in the one beside it.
+
+        Raises:
+            PbbError: a line is not `role = text` or `role = text | text beside`.
+        """
+        found: dict[str, list[str]] = {}
+        for line in filter(str.strip, self.roles.splitlines()):
+            role, equals, places = line.partition("=")
+            texts = [place.strip() for place in places.split("|")]
+            if not equals or not role.strip() or not all(texts) or len(texts) > 2:
+                raise PbbError(f"The role {line!r} cannot be read: write it as role = text | text beside.")
+            found[role.strip()] = [texts[0], texts[-1]]
+        return found
+
+    def both_answers(self) -> tuple[str, str] | None:
+        """The two answers, None where none is typed.
+
+        Raises:
+            PbbError: they are not two.
+        """
+        if not self.answers.strip():
+            return None
+        said = [one.strip() for one in self.answers.split("|")]
+        if len(said) != 2 or not all(said):
+            raise PbbError("Give both answers as: one | the other. Or none, and the model's own are taken.")
+        return said[0], said[1]
+
+
+def pair_typed(explored: Explored, given: Typed) -> "Pairs":
+    """The pair that is typed, for one of the run's models."""
+    from pbb_probe.patching.files import pair_from_texts
+
+    return pair_from_texts(
+        explored.model(given.model), given.clean, given.corrupted, given.both_answers(), given.places()
+    )
+
+
+def _answers(explored: Explored, given: Typed, which: str) -> "pd.DataFrame":
+    return likely_answers(explored.model(given.model), getattr(explored.computed(pair_typed, given), which))
+
+
+def _recovered(explored: Explored, given: Typed, site: str) -> "xr.Dataset":
+    return live.swept(explored, explored.computed(pair_typed, given), site, None, model=given.model)
