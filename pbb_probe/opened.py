@@ -24,6 +24,10 @@ MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comp
 """The steps of a study after its models are trained, in order."""
 
 
+NEEDED = ("base", "seed", "out", "curriculum", "corpus", "probing", "patching", "transfer")
+"""Settings without which a run cannot be looked at."""
+
+
 class OpenedRun(Run):
     """A run to read from. `array` and `table` give what its steps measured; nothing is ever written."""
 
@@ -34,9 +38,14 @@ class OpenedRun(Run):
         Raises:
             PbbError: they cannot be read.
         """
-        return self._json("config.json")
+        found = self._json("config.json")
+        if lacking := [name for name in NEEDED if name not in found]:
+            raise PbbError(
+                f"{self.path / 'config.json'} has no {lacking[0]}: run the study again, it keeps what is done."
+            )
+        return found
 
-    @cached_property
+    @property
     def manifest(self) -> dict[str, Any]:
         """Versions, and for each step that is done its key, inputs and seconds.
 
@@ -72,7 +81,10 @@ class OpenedRun(Run):
             PbbError: they are not there yet, or damaged.
         """
         self.need("corpus")
-        return Corpus.load(self.path / "corpus")
+        try:
+            return Corpus.load(self.path / "corpus")
+        except PbbError as error:
+            raise self._to_be_done_again("corpus", error) from error
 
     @property
     def models(self) -> dict[str, str]:
@@ -96,7 +108,11 @@ class OpenedRun(Run):
 
         if name not in self.models:
             raise PbbError(f"The run {self.path} has no model {name!r}: it has {', '.join(self.models)}.")
-        return load_model(self.models[name], device=available_device())
+        try:
+            return load_model(self.models[name], device=available_device())
+        except PbbError as error:
+            step = Path(self.models[name]).parent
+            raise error if step.parent != self.path else self._to_be_done_again(step.name, error) from error
 
     def prompts(self, model: "TransformerBridge") -> "Prompts":
         """The prompts of the step `probing`, in the order of its arrays' dimension `prompt`.
@@ -237,6 +253,9 @@ class OpenedRun(Run):
         said = shares["value"].values[shares.values.argmax(0)].ravel()  # [layer, prompt], as the series
         tables = [most.assign(way="logit lens", role="answer", variable=name, value=said)[columns] for name in names]
         return pd.concat(tables, ignore_index=True)
+
+    def _to_be_done_again(self, step: str, error: PbbError) -> PbbError:
+        return PbbError(f"The step {step} is damaged ({error}): delete {self.path / step} and run the study again.")
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name

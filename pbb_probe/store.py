@@ -85,7 +85,7 @@ class Run:
         """The key of a finished step, None where there is none."""
         try:
             return json.loads((self.path / name / _RECORD).read_text())["key"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def array(self, name: str) -> "xr.Dataset":

@@ -15,10 +15,12 @@ import pytest
 from dash_parts import control_values, figures_of
 
 import pbb_probe as pbb
+from pbb_probe.views.explorer.activations import matching
 from pbb_probe.views.explorer.address import decode_selection, encode_selection
 from pbb_probe.views.explorer.app import PAGES, make_server
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.own_prompt import Typed
 
 CHROMIUM = shutil.which("chromium")
 needs_browser = pytest.mark.skipif(
@@ -207,6 +209,27 @@ def test_a_typed_input_is_computed_live(page, served, runs):
 
 
 @needs_browser
+def test_going_back_within_a_view_shows_what_its_address_says(page, served):
+    open_view(page, served("whole") + "/layers?variable=input")
+    open_view(page, served("whole") + "/layers?variable=state_1")
+    page.evaluate("history.pushState(null, '', '/layers?variable=output')")
+    page.evaluate("document.documentElement.mark = 1")
+    page.go_back()
+    page.wait_for_function("!document.documentElement.mark && document.querySelector('#figure-layers .main-svg')")
+    assert page.get_by_label("state_1").is_checked()
+
+
+@needs_browser
+def test_a_selection_is_drawn_in_three_dimensions_too(page, served):
+    page.goto(served("whole") + "/activations?axes=3&colour=group")
+    page.wait_for_function("document.querySelector('#figure-activations .js-plotly-plot')?.data?.length === 2")
+    wanted = page.locator("#wanted")
+    wanted.fill("output = 3")
+    wanted.press("Enter")
+    page.wait_for_function("document.querySelector('#figure-activations .js-plotly-plot').data.length === 4")
+
+
+@needs_browser
 def test_groups_have_their_own_programs(page, served, runs):
     run = pbb.open_run(runs / "whole")
     names = {group: {e.program.name for e in run.corpus.of(group)} for group in ("with_io", "without_io")}
@@ -216,6 +239,8 @@ def test_groups_have_their_own_programs(page, served, runs):
     page.wait_for_function("document.querySelector('.facts').textContent.includes('without_io')")
     assert query_of(page)["program"] in names["without_io"]
     wanted = run.corpus.of("without_io")[9].program.name  # from the list, by typing a part of its name
+    page.wait_for_selector("#figure-readings .main-svg")
+    page.wait_for_timeout(1000)  # a list that is opened while its view is drawn closes again
     page.locator("fieldset:has(legend:text-is('program')) .dash-dropdown").click()
     page.keyboard.type(wanted[:4])
     page.locator(f".dash-options-list label:has-text('{wanted}')").click()
@@ -246,6 +271,8 @@ def test_the_slider_moves_points_and_nothing_else(page, served, runs):
             rows = [row[0] for row in trace["customdata"]]
             expected = points.sel(layer=layer).values[rows]
             assert np.array(trace["x"]) == pytest.approx(expected[:, 0], abs=1e-4)
+    assert "layer=2, selected=None" in page.locator("#figure-activations-code").text_content()
+    assert "at layer 2" in page.locator("#figure-activations-words").inner_text()
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("location.search.includes('layer=0')")
     page.wait_for_function("location.search.includes('layer=3')")
@@ -292,6 +319,8 @@ def test_a_lasso_selects_prompts_for_this_view_and_the_others(page, served, runs
     page.wait_for_selector("#selected table")
     page.get_by_role("button", name="Clear the selection").click()
     page.wait_for_selector("#selected .notice.hint")
+    page.wait_for_function("!location.search.includes('selection')")
+    page.wait_for_function("document.getElementById('figure-activations-code').textContent.includes('selected=None')")
 
 
 @needs_browser
@@ -473,3 +502,59 @@ def test_a_selection_as_text():
     assert decode_selection("!!", 1003) is None
     # as explorer.js writes it: the bit of row r is 1 << (r & 7) of byte r >> 3
     assert encode_selection(np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 1], bool)) == "AQI"
+
+
+def test_roles_are_texts_or_characters():
+    typed = Typed("base", "f(3) =", "f(5) =", "input = 3 | 5\nname = [0, 1]\n\n", "")
+    assert typed.places() == {"input": ["3", "5"], "name": [[0, 1], [0, 1]]}
+    for roles, said in (("input = 3\ninput = 5", "has two lines"), ("input", "cannot be read"), ("a = 1|2|3", "read")):
+        with pytest.raises(pbb.PbbError, match=said):
+            typed._replace(roles=roles).places()
+    assert typed._replace(answers=" 7 | two ").both_answers() == ("7", "two")
+    with pytest.raises(pbb.PbbError, match="both answers"):
+        typed._replace(answers="7").both_answers()
+
+
+def test_labels_are_matched_whole_with_commas_in_them():
+    labels = pd.DataFrame({"call": ["1, 2", "1", "1, 2"], "state_1": [3.0, 3.0, np.nan], "group": ["a", "b", "b"]})
+    assert matching(labels, "call = 1, 2").tolist() == [True, False, True]
+    assert matching(labels, "call = 1, 2, state_1 = 3,").tolist() == [True, False, False]
+    for wanted, said in (
+        ("group", "write label = value"),
+        ("__class__ = 1", "write label"),
+        ("group = c", "No prompt"),
+    ):
+        with pytest.raises(pbb.PbbError, match=said):
+            matching(labels, wanted)
+
+
+def test_damaged_settings_corpus_and_tables_are_named(runs, tmp_path):
+    def damaged(name: str, text: str) -> Explored:
+        copy = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(runs / "whole", copy)
+        (copy / name).write_text(text)
+        return Explored(copy)
+
+    with pytest.raises(pbb.PbbError, match=r"config\.json has no seed"):
+        damaged("config.json", '{"base": "nano"}')
+    with pytest.raises(pbb.PbbError, match=r"The step corpus is damaged .* delete .* and run the study again"):
+        damaged("corpus/corpus.jsonl", "{}").run.corpus  # noqa: B018
+    with pytest.raises(pbb.PbbError, match=r"prompts\.csv is empty"):
+        damaged("probing/prompts.csv", "\n").table("probing/prompts")
+    with pytest.raises(pbb.PbbError, match="of different prompts"):
+        damaged("probing/prompts.csv", "program,group\nx,with_io\n").array("probing/activations")
+    broken = damaged("stage2/model/config.json", "{}")
+    with pytest.raises(pbb.PbbError, match="The step stage2 is damaged"):
+        broken.model()
+    assert damaged("probing/step.json", "[]").run.steps["probing"] is False
+
+
+def test_what_is_read_is_what_the_step_holds_now(runs, tmp_path):
+    shutil.copytree(runs / "whole", tmp_path / "run")
+    explored = Explored(tmp_path / "run")
+    before = explored.table("behaviour/behaviour")
+    path = tmp_path / "run" / "behaviour"
+    before.assign(n=0).to_csv(path / "behaviour.csv", index=False)
+    record = json.loads((path / "step.json").read_text())
+    (path / "step.json").write_text(json.dumps(record | {"key": "another"}))
+    assert set(explored.table("behaviour/behaviour")["n"]) == {0}

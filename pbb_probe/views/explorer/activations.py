@@ -1,5 +1,6 @@
 """Activations: every prompt a point, layer after layer; a lasso selects prompts for this view and the others."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -10,9 +11,10 @@ from pbb_probe.opened import value_text
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import layers, program
 from pbb_probe.views.explorer.address import decode_selection, encode_selection
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, table_of, tool
+from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, python, table_of, tool
 from pbb_probe.views.explorer.controls import choice, hidden
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.theme import themed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from dash import Dash
     from dash.development.base_component import Component
+    from plotly.graph_objects import Figure
 
 PATH, TITLE = "/activations", "Activations"
-METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP"}
+METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP (takes a while)"}
 LISTED = 300
 """Selected prompts that are listed."""
 HOVER = ("program", "call", "output", "group", "correct")
@@ -36,7 +39,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     stored = [site for site in settings["sites"] if site in SITES]
     colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
     n_layers = explored.array("probing/activations").sizes["layer"]
-    layer = int(query["layer"]) if query.get("layer", "").isdigit() else n_layers - 1
+    layer = int(query["layer"]) if query.get("layer", "").isdecimal() else n_layers - 1
     slider = dcc.Slider(
         0,
         n_layers - 1,
@@ -71,47 +74,75 @@ def content(asked: Asked) -> "list[Component]":
     """The scatter, and a place for what is selected in it."""
     from dash import dcc, html
 
-    explored, labels = asked.explored, asked.explored.table("probing/prompts")
-    n_axes = int(asked["axes"])
-    where = (asked["site"], asked["role"], asked["method"], n_axes, asked["variable"])
-    points = explored.computed(projected, *where)
-    selected = decode_selection(asked["selection"], len(labels))
-    layer = int(asked["layer"] or points["layer"].values[-1])
-    hover = [name for name in HOVER if name in labels]
-    by = METHODS[asked["method"]] + (f" for {asked['variable']}" if asked["method"] == "lda" else "")
-    title = f"{asked['site']} at the {asked['role']}, {by}"
+    shown = Shown(_scatter(asked), *_about(asked))
+    return [
+        card(asked, shown, "activations", scroll=True),
+        dcc.Store(id="n-prompts", data=len(asked.explored.table("probing/prompts"))),
+        html.Div(id="selected"),
+    ]
+
+
+def _asked_points(asked: Asked) -> "xr.DataArray":
+    where = (asked["site"], asked["role"], asked["method"], int(asked["axes"]), asked["variable"])
+    return asked.explored.crunched(projected, *where)
+
+
+def _layer(asked: Asked, points: "xr.DataArray") -> int:
+    return int(asked["layer"]) if asked["layer"].isdecimal() else int(points["layer"].values[-1])
+
+
+def _title(asked: Asked) -> str:
+    by = asked["method"].upper() + (f" for {asked['variable']}" if asked["method"] == "lda" else "")
+    return f"{asked['site']} at the {asked['role']}, {by}"
+
+
+def _scatter(asked: Asked) -> "Figure":
+    """The figure, without a slider of its own: the view has one."""
+    labels, points = asked.explored.table("probing/prompts"), _asked_points(asked)
     figure = figures.activations(
-        points, labels, asked["colour"], hover=hover, title=title, layer=layer, selected=selected, slider=False
+        points,
+        labels,
+        asked["colour"],
+        hover=[name for name in HOVER if name in labels],
+        title=_title(asked),
+        layer=_layer(asked, points),
+        selected=decode_selection(asked["selection"], len(labels)),
+        slider=False,
     )
-    figure.update_layout(height=620, uirevision=" ".join(map(str, where)))
+    kept = " ".join(asked[name] for name in ("site", "role", "method", "axes", "variable"))
+    return figure.update_layout(height=620, uirevision=kept)
+
+
+def _about(asked: Asked) -> "tuple[str, pd.DataFrame, str]":
+    """The Python, the table and the words of the layer and the selection that are shown."""
+    explored, points = asked.explored, _asked_points(asked)
+    labels, layer = explored.table("probing/prompts"), _layer(asked, points)
     target = f"target=labels[{asked['variable']!r}], " if asked["method"] == "lda" else ""
     mask, given = "", "None"
-    if selected is not None:
+    if decode_selection(asked["selection"], len(labels)) is not None:
         mask = "from pbb_probe.views.explorer.address import decode_selection\n\n"
         given = f"decode_selection({asked['selection']!r}, len(labels))"
+    hover = [name for name in HOVER if name in labels]
     code = f"""{mask}labels = run.table('probing/prompts')
 {_acts_python(explored, asked["site"], asked["role"])}
 points = pbb.project(
-    acts, {asked["site"]!r}, {asked["role"]!r}, {asked["method"]!r}, {n_axes},
+    acts, {asked["site"]!r}, {asked["role"]!r}, {asked["method"]!r}, {asked["axes"]},
     {target}fit=(labels['group'] == 'with_io').to_numpy(),
 )
 figure = pbb.figures.activations(
-    points, labels, {asked["colour"]!r}, hover={hover}, title={title!r}, layer={layer}, selected={given}
+    points, labels, {asked["colour"]!r}, hover={hover}, title={_title(asked)!r}, layer={layer}, selected={given}
 )"""
     words = (
         "Each layer is laid out on its own, fitted on with_io prompts and turned to agree with the layer below; the "
-        "axes stay as they are from layer to layer."
+        "axes stay as they are from layer to layer. "
     )
-    if n_axes == 2:
-        words += " Draw a lasso to select prompts."
+    if asked["axes"] == "2":
+        words += "Draw a lasso to select prompts."
+    else:
+        words += "Select prompts by value, or with a lasso in two dimensions."
     if "explained" in points.coords:
         words += f" These axes hold {float(points['explained'].sel(layer=layer)):.0%} of the variance at layer {layer}."
-    table = points.sel(layer=layer, drop=True).to_pandas().join(labels)
-    return [
-        card(asked, Shown(figure, code, table, words), "activations", scroll=True),
-        dcc.Store(id="n-prompts", data=len(labels)),
-        html.Div(id="selected"),
-    ]
+    return code, points.sel(layer=layer, drop=True).to_pandas().join(labels), words
 
 
 def projected(explored: Explored, site: str, role: str, method: str, axes: int, variable: str) -> "xr.DataArray":
@@ -144,7 +175,7 @@ def _acts_python(explored: Explored, site: str, role: str) -> str:
 
 def connect(app: "Dash", explored: Explored) -> None:
     """The slider and the lasso, which do not draw the view anew."""
-    from dash import ALL, Input, Output, State, ctx
+    from dash import ALL, Input, Output, State, ctx, no_update
 
     app.clientside_callback(
         "window.dash_clientside.explorer.layer",
@@ -167,14 +198,33 @@ def connect(app: "Dash", explored: Explored) -> None:
     )
 
     @app.callback(
+        Output("figure-activations-code", "children"),
+        Output("figure-activations-words", "children"),
+        Output("figure-activations-csv", "href"),
+        Output("figure-activations", "figure"),
+        Input({"quiet": "layer"}, "value"),
+        Input({"quiet": "selection"}, "value"),
+        State({"control": ALL}, "value"),
+        State("theme", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(layer: int, selection: str, _values, theme: str):
+        """What stands beside the figure is of the layer and the selection that are shown."""
+        values = {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
+        asked = Asked(explored, {**values, "layer": layer, "selection": selection}, theme == "dark")
+        code, table, words = _about(asked)
+        drawn = no_update  # in the plane the browser marks the selection itself
+        if asked["axes"] == "3" and any("selection" in trigger for trigger in ctx.triggered_prop_ids):
+            drawn = themed(_scatter(asked), asked.dark)
+        return python(explored, code), words, f"/csv/{explored.keep(code, table)}", drawn
+
+    @app.callback(
         Output({"quiet": "selection"}, "value", allow_duplicate=True),
         Output("refused", "children"),
         Input("wanted", "value"),
         prevent_initial_call=True,
     )
     def select_by_value(wanted: str | None):
-        from dash import no_update
-
         if not (wanted or "").strip():
             return no_update, ""
         try:
@@ -204,7 +254,7 @@ def matching(labels: "pd.DataFrame", wanted: str) -> "np.ndarray":
     import numpy as np
 
     found = np.ones(len(labels), bool)
-    for part in wanted.split(","):
+    for part in filter(str.strip, re.split(r",\s*(?=\w+\s*=|$)", wanted)):
         name, equals, value = (text.strip() for text in part.partition("="))
         if not equals or name not in labels:
             raise PbbError(f"{part.strip()!r} cannot be selected: write label = value; there are {', '.join(labels)}.")
@@ -222,7 +272,7 @@ def _selected(asked: Asked) -> "list[Component]":
     selected = decode_selection(asked["selection"], len(labels))
     if selected is None:
         return [notice("No prompts are selected: draw a lasso around some points.", "hint")]
-    chosen = labels[selected]
+    chosen, kept = labels[selected], {name: asked[name] for name in ("selection", "role", "variable")}
     shown = [name for name in (*HOVER, "template", "steps") if name in labels]
     head = html.Div(
         [
@@ -231,7 +281,7 @@ def _selected(asked: Asked) -> "list[Component]":
                 [
                     dcc.Link(
                         "Layer by layer of these prompts",
-                        href=f"{layers.PATH}?by=selection&selection={asked['selection']}&role={asked['role']}",
+                        href=f"{layers.PATH}?{urlencode({'by': 'selection', **kept})}",
                         className="tool",
                     ),
                     tool("Clear the selection", "clear"),

@@ -79,10 +79,9 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         page = PAGES.get(path)
         if page is None:
             return [notice("There is no such page: choose one above.")], marks
-        try:
-            controls = page.controls(explored, read_query(search))
-        except PbbError as error:  # without its controls there is nothing that the view could be of
-            return [html.H1(page.TITLE), notice(str(error))], marks
+        controls = guarded(lambda: page.controls(explored, read_query(search)))
+        if any("notice" in str(getattr(part, "className", "")) for part in controls):
+            return [html.H1(page.TITLE), *controls], marks  # without them there is nothing that the view could be of
         view = [
             html.H1(page.TITLE),
             html.Form(controls, className="controls"),

@@ -88,7 +88,7 @@ def card(asked: Asked, shown: Shown, name: str, scroll: bool = False) -> "Compon
         tool("Copy as Python", "copy", of=title),
         tool("PNG", "png", "Download as PNG", of=title),
         tool("SVG", "svg", "Download as SVG", of=title),
-        html.A("CSV", href=f"/csv/{table}", download=f"{name}.csv", className="tool", title="The numbers as CSV"),
+        html.A("CSV", href=f"/csv/{table}", download=f"{name}.csv", className="tool", id=f"{title}-csv"),
     ]
     graph = dcc.Graph(
         id=title,
@@ -100,7 +100,7 @@ def card(asked: Asked, shown: Shown, name: str, scroll: bool = False) -> "Compon
     code = html.Details(
         [html.Summary("Python"), html.Pre(python(asked.explored, shown.code), id=f"{title}-code")], className="code"
     )
-    words = [html.Figcaption(shown.words)] if shown.words else []
+    words = [html.Figcaption(shown.words, id=f"{title}-words")] if shown.words else []
     return html.Figure([graph, *words, html.Div([*buttons, code], className="tools")], className="card")
 
 
@@ -126,7 +126,8 @@ def guarded(*parts: "Callable[[], Component | Iterable[Component]]") -> "list[Co
             found.append(
                 notice(f"This part could not be made ({type(error).__name__}: {error}); the terminal says more.")
             )
-    return found
+    once = {str(part): part for part in reversed(found)}  # what several parts lack is said where it is said first
+    return list(reversed(once.values()))
 
 
 def notice(text: str, kind: Literal["missing", "hint"] = "missing") -> "Component":
@@ -163,6 +164,6 @@ def paragraphs(lines: Sequence[str], title: str, name: str) -> "Component":
     parts: list[Any] = []
     for line in lines:
         lead, _, rest = line.partition(". ")
-        said = re.split(r"(?<=\.) (?=[A-Z0-9])|; ", rest) if rest else []
+        said = re.split(r"(?<=\.) (?=[A-Z0-9])|; (?!it is)", rest) if rest else []
         parts += [html.P(html.B(lead)), html.Ul([html.Li(one) for one in said])]
     return html.Section([html.H2(title), *parts], className="card words", id=name)

@@ -12,6 +12,7 @@ from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.layers import DRAWS
 from pbb_probe.views.explorer.overview import PAIRS, SUBSETS
+from pbb_probe.views.figures.style import group_colours
 from pbb_probe.views.study_tables import settings, summary
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def content(asked: Asked) -> "list[Component]":
     def behaviour() -> "Component":
         table = tables("behaviour/behaviour", model="finetuned")
         table = table.assign(model=table.pop("run_name"))
+        colours = group_colours(names)  # as in the other figures of this view
         code = (
             opened
             + f"""import pandas as pd
@@ -103,9 +105,9 @@ table = pd.concat(
     one.table('behaviour/behaviour').query("model == 'finetuned'").assign(model=name)
     for name, one in zip({names}, (run, other))
 )
-figure = pbb.figures.behaviour(table)"""
+figure = pbb.figures.behaviour(table, {colours})"""
         )
-        return card(asked, Shown(figures.behaviour(table), code, table), "behaviour")
+        return card(asked, Shown(figures.behaviour(table, colours), code, table), "behaviour")
 
     def side_by_side(name: str, draw: str, title: str, **where) -> "Component":
         table = tables(name, **where)
@@ -132,7 +134,7 @@ figure = pbb.figures.{draw}(table, groups={names}, title={title!r})"""
         else:
             where["site"] = asked["site"]
             where |= {"hypothesis": asked["carried"]} if measure == "transfer" else {}
-        table = own.computed(_compared, str(other.run.path), measure, names, asked["group"], asked["subset"])
+        table = own.crunched(_compared, str(other.run.path), measure, names, asked["group"], asked["subset"])
         table = select(table, **where)
         what = ", ".join(f"{key} {value}" for key, value in where.items())
         title = f"{MEASURES[measure]} ({what}), {asked['group']}, {SUBSETS[asked['subset']]}"
@@ -150,7 +152,7 @@ figure = pbb.figures.curves_with_difference({{{MEASURES[measure]!r}: table}}, gr
         return card(asked, Shown(figure, code, table, words), "curves")
 
     subset, group = asked["subset"], asked["group"]
-    steps = int(asked["steps"])
+    steps = int(asked["steps"] or 0)
     return guarded(
         lambda: _differing(both),
         short,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-KEPT_TABLES = 50
+KEPT_TABLES = 200
+NEVER_EMPTY = ("behaviour/behaviour", "probing/prompts")
 
 
 class Explored:
@@ -32,19 +33,20 @@ class Explored:
     """
 
     def __init__(self, path: str | Path):
-        self.run: OpenedRun = open_run(path)
-        named = {name: self.run.config.get(name, "?") for name in ("base", "curriculum", "seed")}
-        self.title = "{base}, {curriculum}, seed {seed}".format(**named)
+        self.run: OpenedRun = open_run(Path(path).expanduser().resolve())
+        self.title = "{base}, {curriculum}, seed {seed}".format(**self.run.config)
         self.lock = threading.RLock()
         self._tables: OrderedDict[str, pd.DataFrame] = OrderedDict()
         self._keeping = threading.Lock()  # of its own: a table does not wait for what a model computes
         # a cache an instance, so that a run that is no longer looked at is let go
-        self.table = lru_cache(maxsize=64)(self._table)
-        self.array = lru_cache(maxsize=8)(self._array)
+        self._read_table = lru_cache(maxsize=64)(lambda name, _: self.run.table(name))
+        self._read_array = lru_cache(maxsize=8)(lambda name, _: self.run.array(name))
         self.model = _once(self.lock, self.run.model, 2)
         self.prompts = _once(self.lock, lambda: self.run.prompts(self.model()), 1)
         self.probes = _once(self.lock, self.run.held_out_probes, 1)
         self.computed = _once(self.lock, lambda make, *arguments: make(self, *arguments), 32)
+        # what takes no model but long, such as UMAP, does not keep the model from others
+        self.crunched = _once(threading.RLock(), lambda make, *arguments: make(self, *arguments), 32)
 
     @property
     def beside(self) -> dict[str, Path]:
@@ -78,13 +80,32 @@ class Explored:
         except PbbError:  # the view that needs it will say so
             return
 
-    def _table(self, name: str) -> "pd.DataFrame":
-        self.run.need(name.split("/")[0])
-        return self.run.table(name)
+    def table(self, name: str) -> "pd.DataFrame":
+        """A table of a finished step, as it is now.
 
-    def _array(self, name: str) -> "xr.Dataset":
-        self.run.need(name.split("/")[0])
-        return self.run.array(name)
+        Raises:
+            PbbError: the step is not done, or there is no such table.
+        """
+        self.run.need(step := name.split("/")[0])
+        table = self._read_table(name, self.run.key(step))
+        if name in NEVER_EMPTY and table.empty:
+            raise PbbError(f"{name}.csv is empty: delete {self.run.path / step} and run the study again.")
+        return table
+
+    def array(self, name: str) -> "xr.Dataset":
+        """A labelled array of a finished step, as it is now.
+
+        Raises:
+            PbbError: the step is not done, there is no such array, or it is of other prompts than the step's table.
+        """
+        self.run.need(step := name.split("/")[0])
+        array = self._read_array(name, self.run.key(step))
+        if step == "probing" and array.sizes.get("prompt") != len(self.table("probing/prompts")):
+            raise PbbError(
+                f"{name}.nc and probing/prompts.csv are of different prompts: delete "
+                f"{self.run.path / step} and run the study again."
+            )
+        return array
 
 
 def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:

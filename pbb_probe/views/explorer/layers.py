@@ -25,7 +25,9 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """What is followed, and where."""
     settings = explored.run.config
     variables = [*settings["probing"]["targets"]]
-    carried = [name for name in values_of(explored.table("comparison/transfer"), "hypothesis") if name != "other"]
+    carried: list[str] = []
+    if explored.run.key("comparison"):  # a selection of prompts can be compared without
+        carried = [name for name in values_of(explored.table("comparison/transfer"), "hypothesis") if name != "other"]
     return [
         choice(query, "variable", "variable read", variables, "output" if "output" in variables else None),
         choice(query, "role", "at the role", settings["probing"]["roles"], "answer"),
@@ -96,7 +98,7 @@ def _of_selection(asked: Asked) -> "Component":
             "No prompts are selected: draw a lasso around some of them under Activations, and come back.", "hint"
         )
     variable, role, subset = asked["variable"], asked["role"], asked["subset"]
-    tables = asked.explored.computed(compare_selected, asked["selection"], subset, variable, role)
+    tables = asked.explored.crunched(compare_selected, asked["selection"], subset, variable, role)
     title = f"{int(selected.sum())} selected prompts and the others, at the {role}, {SUBSETS[subset]}"
     arrays = "\n".join(
         f"    {name!r}: run.array({array!r})['correct'].sel({where}),"
@@ -181,9 +183,9 @@ def _beside_controls(asked: Asked) -> "Component":
     table = select(asked.explored.table("comparison/probing_controls"), **where)
     title = f"The probe of {asked['variable']} at the {asked['role']} beside its controls"
     rows = rows_of("comparison/probing_controls", **where)
-    code = f"figure = pbb.figures.probe_curves({rows}, {title!r}).update_layout(height=420)"
+    code = f"figure = pbb.figures.probe_curves({rows}, {title!r}).update_layout(height=480)"
     words = "Thin lines are controls on with_io prompts; what the probe reads counts by how far it is above them."
-    figure = figures.probe_curves(table, title).update_layout(height=420)
+    figure = figures.probe_curves(table, title).update_layout(height=480)
     return card(asked, Shown(figure, code, table, words), "controls")
 
 

@@ -1,10 +1,11 @@
 """What the model computes while one waits: a call, another beside it, and what each token brings into the other."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import label
+from pbb_probe.programs.program import call_arguments, label
 from pbb_probe.programs.templates import templates
 from pbb_probe.views.explorer.explored import Explored
 
@@ -42,6 +43,8 @@ def call_asked(explored: Explored, program: str, call: str, template: str) -> Ca
         raise PbbError(f"There is no program {program!r}: choose one of the list.")
     entry = by_name[program]
     known = templates(entry.program.family, "direct")
+    with contextlib.suppress(PbbError):  # who asks for the prompt is told what is wrong with it
+        call = ", ".join(map(repr, call_arguments(program, call)))
     return Call(program, call.strip() or entry.traces[0].call_text, template if template in known else known[0])
 
 

@@ -1,7 +1,8 @@
 """Your own prompt: any text with roles marked in it, another one beside it, patched token by token."""
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import likely_answers
@@ -85,19 +86,21 @@ class Typed(NamedTuple):
     roles: str
     answers: str
 
-    def places(self) -> dict[str, list[str]]:
-        """The texts that each role covers, in the text and in the one beside it.
+    def places(self) -> dict[str, list[Any]]:
+        """The texts that each role covers, or characters [start, end], in the text and in the one beside it.
 
         Raises:
             PbbError: a line is not `role = text` or `role = text | text beside`.
         """
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[Any]] = {}
         for line in filter(str.strip, self.roles.splitlines()):
             role, equals, places = line.partition("=")
             texts = [place.strip() for place in places.split("|")]
             if not equals or not role.strip() or not all(texts) or len(texts) > 2:
                 raise PbbError(f"The role {line!r} cannot be read: write it as role = text | text beside.")
-            found[role.strip()] = [texts[0], texts[-1]]
+            if role.strip() in found:
+                raise PbbError(f"The role {role.strip()!r} has two lines: give it one.")
+            found[role.strip()] = [_place(texts[0]), _place(texts[-1])]
         return found
 
     def both_answers(self) -> tuple[str, str] | None:
@@ -112,6 +115,11 @@ class Typed(NamedTuple):
         if len(said) != 2 or not all(said):
             raise PbbError("Give both answers as: one | the other. Or none, and the model's own are taken.")
         return said[0], said[1]
+
+
+def _place(typed: str) -> Any:
+    span = re.fullmatch(r"\[\s*(\d+)\s*,\s*(\d+)\s*\]", typed)
+    return [int(end) for end in span.groups()] if span else typed
 
 
 def pair_typed(explored: Explored, given: Typed) -> "Pairs":

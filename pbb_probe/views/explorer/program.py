@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import likely_answers, token_texts
 from pbb_probe.opened import value_text
 from pbb_probe.programs.corpus import GROUPS
@@ -10,7 +11,7 @@ from pbb_probe.programs.templates import templates
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import live
 from pbb_probe.views.explorer.address import chosen
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded
+from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.figures.tokens import signed
@@ -62,7 +63,7 @@ def programs_of(explored: Explored, group: str) -> dict[str, str]:
 
 def connect(app: "Dash", explored: Explored) -> None:
     """Another group has other programs, and another program other inputs."""
-    from dash import Input, Output, State
+    from dash import Input, Output, State, no_update
 
     @app.callback(
         Output({"control": "program"}, "options"),
@@ -78,13 +79,19 @@ def connect(app: "Dash", explored: Explored) -> None:
 
     @app.callback(
         Output({"control": "call"}, "value"),
+        Output({"control": "template"}, "options"),
+        Output({"control": "template"}, "value"),
         Input({"control": "program"}, "value"),
         State({"control": "call"}, "value"),
+        State({"control": "template"}, "value"),
         prevent_initial_call=True,
     )
-    def of_program(program: str, call: str):
-        inputs = [t.call_text for e in explored.run.corpus.entries if e.program.name == program for t in e.traces]
-        return call if call in inputs or not inputs else inputs[0]
+    def of_program(program: str, call: str, template: str):
+        entry = next((e for e in explored.run.corpus.entries if e.program.name == program), None)
+        if entry is None:
+            return no_update, no_update, no_update
+        inputs, known = [t.call_text for t in entry.traces], list(templates(entry.program.family, "direct"))
+        return call if call in inputs else inputs[0], known, template if template in known else known[0]
 
 
 def asked_call(asked: Asked) -> live.Call:
@@ -100,7 +107,10 @@ def asked_pair(asked: Asked) -> "Pairs":
 def content(asked: Asked) -> "list[Component]":
     """The call in words and tokens, its answer, its patching heat map, and its readings."""
     call = asked_call(asked)
-    prompts = asked.explored.computed(live.prompt_of, call)
+    try:
+        prompts = asked.explored.computed(live.prompt_of, call)
+    except PbbError as error:  # the program can be read all the same
+        return [notice(str(error)), _source(asked.explored, call.program)]
     name = f"{call.program}({call.call})"
 
     def answer() -> "Component":
@@ -192,7 +202,6 @@ def _words(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
 
     explored = asked.explored
     row = prompts.labels.iloc[0]
-    entry = next(e for e in explored.run.corpus.entries if e.program.name == call.program)
     known = row["place"] >= 0
     seen = "its answer was shown in training" if row["seen"] else "its answer was never shown"
     facts = {
@@ -214,11 +223,17 @@ def _words(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
                 [html.Span([html.B(f"{key.replace('_', ' ')}: "), str(value)]) for key, value in facts.items()],
                 className="facts",
             ),
-            html.Pre(entry.program.source),
+            _source(explored, call.program),
             tokens_of(explored.model(), prompts),
         ],
         className="card",
     )
+
+
+def _source(explored: Explored, program: str) -> "Component":
+    from dash import html
+
+    return html.Pre(next(e.program.source for e in explored.run.corpus.entries if e.program.name == program))
 
 
 def tokens_of(model: "TransformerBridge", prompts: "Prompts") -> "Component":

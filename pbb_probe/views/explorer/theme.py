@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_DARK_FOR = {"#000000": "#FFFFFF", "black": "#FFFFFF", "#444444": "#BBBBBB", "#666666": "#AAAAAA"}
+_DARK_FOR = {"#000000": "#FFFFFF", "black": "#FFFFFF", "#444444": "#BBBBBB", "#666666": "#AAAAAA", "#0072B2": "#3D9BDC"}
 INK, GRID = "#E4E7EB", "#3A414B"
 
 

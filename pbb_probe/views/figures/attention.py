@@ -107,7 +107,7 @@ def attention(
     edge = {"showgrid": False, "zeroline": False, "showline": True, "mirror": True, "linecolor": "#BBBBBB"}
     figure.update_xaxes(range=[-0.5 - left, n - 0.5], showticklabels=False, **edge)
     figure.update_yaxes(range=[n - 0.5 + below, -0.5], showticklabels=False, **edge)
-    named = {"tickfont_size": 10, "showticklabels": True}
+    named = {"tickfont_size": 12, "showticklabels": True}
     across, down = (with_room(n, pixels / n, list(colours)) for pixels in (width, height))
     for c in range(1, n_columns + 1):
         bottom = max(r for r, column in place.values() if column == c)

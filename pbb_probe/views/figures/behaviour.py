@@ -1,5 +1,6 @@
 """Behaviour: how often a model answers calls correctly."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS
@@ -9,11 +10,12 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-def behaviour(table: "pd.DataFrame") -> "Figure":
+def behaviour(table: "pd.DataFrame", colours: Mapping[str, str] | None = None) -> "Figure":
     """Accuracy bars with intervals, a panel a mode and number of steps; the dotted line is chance.
 
     Args:
         table: from `accuracy_table`. Where a group has seen and unseen inputs, both are shown.
+        colours: of the models; the figure's own when None.
     """
     from plotly.subplots import make_subplots
 
@@ -22,7 +24,8 @@ def behaviour(table: "pd.DataFrame") -> "Figure":
     figure = make_subplots(
         len(modes), len(steps), subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.16, horizontal_spacing=0.04
     )
-    colours = dict(zip(dict.fromkeys(table["model"]), ("#D55E00", *OTHER_COLOURS, "#999999"), strict=False))
+    if colours is None:
+        colours = dict(zip(dict.fromkeys(table["model"]), ("#D55E00", *OTHER_COLOURS, "#999999"), strict=False))
     for r, mode in enumerate(modes, start=1):
         for c, n in enumerate(steps, start=1):
             panel = table[(table["mode"] == mode) & (table["steps"] == n)].sort_values(

@@ -38,7 +38,10 @@
     },
     png(button) { actions.download(button, "png"); },
     svg(button) { actions.download(button, "svg"); },
-    clear() { window.dash_clientside.set_props({ quiet: "selection" }, { value: "" }); },
+    clear() {
+      window.dash_clientside.set_props({ quiet: "selection" }, { value: "" });
+      window.dash_clientside.set_props("wanted", { value: "" });
+    },
     play(button) {
       const id = { quiet: "layer" };
       const last = Number(button.dataset.last);
@@ -56,6 +59,13 @@
     const button = event.target.closest("[data-action]");
     if (button && actions[button.dataset.action]) { actions[button.dataset.action](button); }
   });
+  // The link of the view that is shown leads nowhere new; going back within a view shows what its address says.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("nav .here")) { event.preventDefault(); event.stopPropagation(); }
+  }, true);
+  let shownPath = location.pathname;
+  window.addEventListener("popstate", () => { if (location.pathname === shownPath) { location.reload(); } });
+
   document.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => { // Alt and a number opens a view
     if (event.altKey && /^[1-9]$/.test(event.key)) {
@@ -87,8 +97,10 @@
         ids.forEach((id, i) => query.set(id.control, values[i] ?? ""));
         quietIds.forEach((id, i) => { if ((quietValues[i] ?? "") !== "") { query.set(id.quiet, quietValues[i]); } });
         const shared = new URLSearchParams(location.search);
+        quietIds.forEach((id, i) => { if ((quietValues[i] ?? "") === "") { shared.delete(id.quiet); } });
         for (const [name, value] of query) { shared.set(name, value); }
         for (const name of [...shared.keys()]) { if (!SHARED.includes(name)) { shared.delete(name); } }
+        shownPath = location.pathname;
         if (ids.length || quietIds.length) {
           for (const [name, value] of shared) { if (!query.has(name)) { query.set(name, value); } }
           history.replaceState(history.state, "", `${location.pathname}?${query}`);
