@@ -190,7 +190,7 @@ def curves_with_difference(
     figure.update_layout(title=title, height=560 + 18 * lines, **LAYOUT)
     figure.update_layout(
         legend={"orientation": "h", "y": -0.14, "yanchor": "top", "traceorder": "normal"},
-        margin={"l": 90, "t": 80 + 18 * lines},
+        margin={"l": 90, "t": 92 + 18 * lines},
     )
     return figure
 
