@@ -504,6 +504,23 @@ def test_a_selection_as_text():
     assert encode_selection(np.array([1, 0, 0, 0, 0, 0, 0, 0, 0, 1], bool)) == "AQI"
 
 
+def test_texts_that_are_no_pair_are_shown_each_by_itself(runs):
+    explored = Explored(runs / "whole")
+    values = control_values(PAGES["/prompt"].controls(explored, {})) | {
+        "clean": "run 3 =",
+        "corrupted": "run 3 =",
+        "roles": "",
+    }
+    shown = PAGES["/prompt"].content(Asked(explored, values))
+    assert "Both texts have the answer" in str(shown[0])
+    found = figures_of(shown)
+    assert list(found) == ["figure-clean", "figure-corrupted"]
+    for figure, code in found.values():
+        scope: dict = {}
+        exec(code, scope)
+        assert scope["figure"].to_json() == figure.to_json()
+
+
 def test_roles_are_texts_or_characters():
     typed = Typed("base", "f(3) =", "f(5) =", "input = 3 | 5\nname = [0, 1]\n\n", "")
     assert typed.places() == {"input": ["3", "5"], "name": [[0, 1], [0, 1]]}

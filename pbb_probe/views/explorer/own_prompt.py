@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import likely_answers
 from pbb_probe.views.explorer import live
-from pbb_probe.views.explorer.cards import Asked, guarded
+from pbb_probe.views.explorer.cards import Asked, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.program import PATCHED, answers_card, tokens_card, tokens_of
@@ -49,7 +49,11 @@ def content(asked: Asked) -> "list[Component]":
 
     explored, model = asked.explored, asked["model"]
     given = Typed(*(asked[name] for name in ("model", "clean", "corrupted", "roles", "answers")))
-    pair = explored.computed(pair_typed, given)
+    try:
+        pair = explored.computed(pair_typed, given)
+    except PbbError as error:  # each text can be looked at by itself all the same
+        sides = [lambda which=which: _alone(asked, given, which) for which in ("clean", "corrupted")]
+        return [notice(str(error)), html.Div(guarded(*sides), className="pair")]
     made = f"""model = run.model({model!r})
 pair = pbb.pair_from_texts(
     model, {given.clean!r}, {given.corrupted!r}, answers={given.both_answers()!r}, roles={given.places()!r}
@@ -75,6 +79,20 @@ pair = pbb.pair_from_texts(
 
     both = html.Div(guarded(lambda: side("clean"), lambda: side("corrupted")), className="pair")
     return [both, *guarded(patched)]
+
+
+def _alone(asked: Asked, given: "Typed", which: str) -> "Component":
+    """Tokens and likeliest answers of one text."""
+    from dash import html
+
+    from pbb_probe.hooking.prompts import Prompts
+
+    model, text = asked.explored.model(given.model), getattr(given, which)
+    prompts = Prompts.from_texts(model, [text])
+    made = f"model = run.model({given.model!r})\nprompts = pbb.Prompts.from_texts(model, [{text!r}])\n"
+    return html.Div(
+        [tokens_of(model, prompts), answers_card(asked, likely_answers(model, prompts), prompts, made, which)]
+    )
 
 
 class Typed(NamedTuple):

@@ -162,18 +162,19 @@ def _recovered(explored: Explored, call: live.Call, swap: str, other: str, site:
 def answers_card(asked: Asked, table: "pd.DataFrame", prompts: "Prompts", made: str, name: str) -> "Component":
     """The likeliest answers of a single prompt; `made` is the Python for `model` and `prompts`."""
     shares = table.groupby("answer", sort=False)["probability"].sum()  # several tokens may be one text
-    right = str(prompts.labels["output"].iloc[0])
+    right = str(prompts.labels["output"].iloc[0]) if "output" in prompts.labels else None
     title = f"What comes next in: {prompts.texts[0]}"
     code = (
         made
         + "shares = pbb.likely_answers(model, prompts).groupby('answer', sort=False)['probability'].sum()\n"
         + f"figure = pbb.figures.answers(shares, right={right!r}, title={title!r})"
     )
-    words = (
-        f"The answer {right} has {shares[right]:.1%}."
-        if right in shares.index
-        else f"The answer {right} is not among these, or is several tokens."
-    )
+    words = ""
+    if right is not None:
+        known = right in shares.index
+        words = f"The answer {right} " + (
+            f"has {shares[right]:.1%}." if known else "is not here, or is several tokens."
+        )
     figure = figures.answers(shares, right=right, title=title)
     return card(asked, Shown(figure, code, table, words), name)
 
