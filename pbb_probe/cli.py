@@ -119,8 +119,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "calibrate": (CalibrateConfig, calibrate),
     "explore": (ExploreConfig, explore),
 }
-POSITIONAL = {"explore": ("run", "Directory of a run, finished or not, that `pbb-probe run` wrote.")}
-"""What a command takes without a flag."""
+POSITIONAL = ("explore",)
+"""Commands that take what they must be given without a flag."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,12 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (settings, command) in COMMANDS.items():
         sub = ArgumentParser(description=command.__doc__)
         sub.add_argument("--config", action="config", help="YAML file with any of the fields below.")
-        skip = set()
-        if name in POSITIONAL:
-            argument, help = POSITIONAL[name]
-            sub.add_argument(argument, help=help)
-            skip = {argument}
-        sub.add_class_arguments(settings, as_group=False, skip=skip)
+        sub.add_class_arguments(settings, as_group=False, as_positional=name in POSITIONAL)
         commands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
     out = Path(".")
     try:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comparison", "report")
 """The steps of a study after its models are trained, in order."""
-
-
 NEEDED = ("base", "seed", "out", "curriculum", "corpus", "probing", "patching", "transfer")
 """Settings without which a run cannot be looked at."""
 
@@ -126,16 +124,12 @@ class OpenedRun(Run):
 
         from pbb_probe.hooking.prompts import prompts_of_calls
 
-        self.need("probing")
         table = self.table("probing/prompts")
-        by_name = {entry.program.name: entry for entry in self.corpus.entries}
+        entries, rows = self.corpus.by_name, []
         try:
-            rows = [
-                by_name[row["program"]].call(
-                    by_name[row["program"]].traces[row["place"]], "direct", row["template"], row["place"]
-                )
-                for row in table.to_dict(orient="records")
-            ]
+            for row in table.to_dict(orient="records"):
+                entry = entries[row["program"]]
+                rows.append(entry.call(entry.traces[row["place"]], "direct", row["template"], row["place"]))
         except (KeyError, IndexError) as error:
             raise PbbError(
                 f"The prompts of {self.path} are not of its corpus (no {error}): delete the folder "
@@ -157,19 +151,18 @@ class OpenedRun(Run):
         """
         import pandas as pd
 
-        by_name = {entry.program.name: entry for entry in self.corpus.entries}
-        if program not in by_name:
-            raise PbbError(f"There is no program {program!r}: the run has {', '.join(list(by_name)[:3])} and others.")
-        entry = by_name[program]
+        entries = self.corpus.by_name
+        if program not in entries:
+            raise PbbError(f"There is no program {program!r}: the run has {', '.join(list(entries)[:3])} and others.")
+        entry = entries[program]
         arguments = call_arguments(program, call)
         template = template or templates(entry.program.family, "direct")[0]
         place = next((i for i, trace in enumerate(entry.traces) if trace.arguments == arguments), -1)
         if place >= 0:
             trace = entry.traces[place]
         else:
-            ((trace,),) = trace_programs(
-                [entry.program], [[arguments]], library=[other.program for other in by_name.values()]
-            )
+            library = [other.program for other in entries.values()]
+            ((trace,),) = trace_programs([entry.program], [[arguments]], library=library)
         return pd.DataFrame([entry.call(trace, "direct", template, place)])
 
     def held_out_probes(self) -> "HeldOutProbes":
@@ -180,7 +173,6 @@ class OpenedRun(Run):
         """
         from pbb_probe.probing.held_out import fit_held_out
 
-        self.need("probing")
         labels, settings = self.table("probing/prompts"), self.config["probing"]
         return fit_held_out(
             self.array("probing/activations"),
@@ -253,6 +245,11 @@ class OpenedRun(Run):
         said = shares["value"].values[shares.values.argmax(0)].ravel()  # [layer, prompt], as the series
         tables = [most.assign(way="logit lens", role="answer", variable=name, value=said)[columns] for name in names]
         return pd.concat(tables, ignore_index=True)
+
+    def _file(self, name: str, suffix: str) -> Path:
+        if (step := name.split("/")[0]) in self.steps:
+            self.need(step)
+        return super()._file(name, suffix)
 
     def _to_be_done_again(self, step: str, error: PbbError) -> PbbError:
         return PbbError(f"The step {step} is damaged ({error}): delete {self.path / step} and run the study again.")

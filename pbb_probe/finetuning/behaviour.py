@@ -55,14 +55,13 @@ def evaluate(
     hf_model, tokenizer = load_base(model)
     hf_model.to(available_device())  # type: ignore[arg-type]
     rng = random.Random(f"context {seed}")
-    programs = {entry.program.name: entry.program for entry in corpus.entries}
     tables = []
     for mode in modes:
         calls = corpus.calls(mode, n=n, seed=seed)
         prompts = list(calls["prompt"])
         if in_context:
             prompts = [
-                with_code(program_document(programs[name], "code", rng), prompt)
+                with_code(program_document(corpus.by_name[name].program, "code", rng), prompt)
                 for name, prompt in zip(calls["program"], prompts, strict=True)
             ]
         longest = longest_answer(tokenizer, prompts, calls["completion"])

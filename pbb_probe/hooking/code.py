@@ -58,8 +58,7 @@ def code_prompts(
     """
     calls = corpus.calls("direct", group, n, seed, unseen)
     rng = random.Random(f"code {seed}")
-    programs = {entry.program.name: entry.program for entry in corpus.entries}
-    code = [source_document(programs[name], rng) for name in calls["program"]]
+    code = [source_document(corpus.by_name[name].program, rng) for name in calls["program"]]
     if call_first:
         code = [
             replace(document, prompt=f"{call}\n{document.prompt}")

@@ -126,10 +126,9 @@ def _on_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", seed: int) -> "p
     kinds = defaultdict(list)
     for entry in corpus.entries:
         kinds[kind(entry)].append(entry)
-    by_name = {entry.program.name: entry for entry in corpus.entries}
     drawn = []
     for call in calls.to_dict(orient="records"):
-        own = by_name[call["program"]]
+        own = corpus.by_name[call["program"]]
         arguments = own.traces[call["place"]].arguments
         others = [e for e in kinds[kind(own)] if all(trace.arguments != arguments for trace in e.traces)]
         for entry in rng.sample(others, min(TRIES, len(others))):

@@ -86,6 +86,11 @@ class Corpus:
         """The entries of one group."""
         return [entry for entry in self.entries if entry.group == group]
 
+    @functools.cached_property
+    def by_name(self) -> dict[str, Entry]:
+        """The entries by the names of their programs."""
+        return {entry.program.name: entry for entry in self.entries}
+
     def calls(
         self,
         mode: Mode = "direct",

@@ -7,6 +7,7 @@ from pbb_probe.comparison.onsets import when
 from pbb_probe.comparison.verdict import ALPHA, LEAVES
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.views.figures.style import steps_words
 from pbb_probe.views.report import short
 from pbb_probe.views.study_figures import rows
 
@@ -30,7 +31,7 @@ def see_behaviour(behaviour: "pd.DataFrame") -> str:
     if cells.empty:
         return "There are no direct answers on inputs that were never shown."
     said = [
-        f"{group} {_and([f'{row.mean:.0%} ({_steps(row.steps)})' for row in own.itertuples()])}"
+        f"{group} {_and([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in own.itertuples()])}"
         for group, own in cells.groupby("group", sort=False)
     ]
     low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
@@ -193,7 +194,7 @@ def see_outcomes(outcomes: "pd.DataFrame") -> str:
     """How many prompts of each kind are resolved, beside luck; of one variable."""
     resolved = rows(outcomes, measure=OUTCOMES[0])
     said = [
-        f"{row.group}, {_steps(row.steps)}: {row.mean:.0%}"
+        f"{row.group}, {steps_words(row.steps)}: {row.mean:.0%}"
         + (f" (by luck {row.control:.0%})" if "control" in resolved else "")
         for row in resolved.itertuples()
     ]
@@ -238,10 +239,6 @@ def _place(row: "pd.Series") -> str:
     given = {name: row[name] for name in ("site", "role", "target", "swap", "hypothesis") if name in row}
     words = [str(value) for name, value in given.items() if name != "hypothesis" or "mean_with_io" in row]
     return ", ".join([*words, f"layer {row['layer']}"])
-
-
-def _steps(steps: int) -> str:
-    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.store import Run
 from pbb_probe.views import figures
-from pbb_probe.views.figures.style import plain
+from pbb_probe.views.figures.style import plain, steps_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,8 @@ SUBSETS = {
     "correct": "only calls answered correctly",
     "matched": "pairs of which all four calls are answered correctly",
 }
+BEST = ("matched", "correct", "all")
+"""The subsets, that with the fewest wrong answers first."""
 _SINGLE = ("all", "correct")  # those of single calls or pairs, and not of what they are matched with
 
 
@@ -77,7 +79,7 @@ def _transfer_figures(run: Path) -> "dict[str, Figure]":
         if len(chosen := rows(table, subset=subset, run="patched")):
             for steps, cells in chosen.groupby("steps"):
                 made[f"transfer_{steps}_{subset}"] = figures.transfer_map(
-                    cells, title=f"What each place carries: programs of {_steps(steps)}, {SUBSETS[subset]}"
+                    cells, title=f"What each place carries: programs of {steps_words(steps)}, {SUBSETS[subset]}"
                 )
     return made
 
@@ -138,7 +140,7 @@ def _interchange_figures(run: Path) -> "dict[str, Figure]":
             made[f"interchange_{file_name(variable)}_{steps}"] = figures.transfer_map(
                 cells,
                 title=f"What the subspace that a probe of {plain(variable)} reads carries: programs of "
-                f"{_steps(steps)}, {SUBSETS['correct']}",
+                f"{steps_words(steps)}, {SUBSETS['correct']}",
             )
     return made
 
@@ -167,9 +169,11 @@ def _difference_figures(run: Path) -> "dict[str, Figure]":
     """Of the calls answered correctly, or of all where no onset is in both groups among those."""
     table = read_table(run, "onset_differences")
     known = table[table["difference"].notna()] if len(table) else table
-    for subset in ("matched", "correct", "all"):
+    for subset in BEST:
         if len(chosen := rows(known, subset=subset)):
-            named = [f"{plain(row.variable)} at {plain(row.role)}, {_steps(row.steps)}" for row in chosen.itertuples()]
+            named = [
+                f"{plain(row.variable)} at {plain(row.role)}, {steps_words(row.steps)}" for row in chosen.itertuples()
+            ]
             return {
                 "onset_differences": figures.differences(
                     chosen.assign(row=named),
@@ -180,7 +184,3 @@ def _difference_figures(run: Path) -> "dict[str, Figure]":
                 )
             }
     return {}
-
-
-def _steps(steps: int) -> str:
-    return f"{steps} step{'s' * (steps != 1)}"

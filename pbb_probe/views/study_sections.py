@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.views import captions, study_tables
 from pbb_probe.views.report import Section, Shown, Table
-from pbb_probe.views.study_figures import SUBSETS, file_name, read_table, rows, title_of
+from pbb_probe.views.study_figures import BEST, SUBSETS, file_name, read_table, rows, title_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -193,7 +193,7 @@ def differences_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     told = {}
     if "onset_differences" in made:
         known = onsets[onsets["difference"].notna()]
-        subset = next(name for name in _BEST if name in set(known["subset"]))
+        subset = next(name for name in BEST if name in set(known["subset"]))
         told["onset_differences"] = (
             f"{captions.see_onset_differences(rows(known, subset=subset))} A mark right of zero: the onset is later in "
             "with_io."
@@ -213,13 +213,10 @@ def differences_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-_BEST = ("matched", "correct", "all")
-
-
 def _main_first(made: Iterable[str], family: str) -> list[str]:
     """The subsets that a family of figures was drawn of, that with the fewest wrong answers first."""
     names = [name for name in made if name.startswith(f"{family}_")]
-    return [subset for subset in _BEST if any(name.endswith(f"_{subset}") for name in names)]
+    return [subset for subset in BEST if any(name.endswith(f"_{subset}") for name in names)]
 
 
 def _shown(made: "Mapping[str, Figure]", told: Mapping[str, str]) -> list[Shown]:

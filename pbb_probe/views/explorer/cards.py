@@ -11,6 +11,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.report import cells
+from pbb_probe.views.study_figures import rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,13 +61,7 @@ def select(table: "pd.DataFrame", **where: Any) -> "pd.DataFrame":
     Raises:
         PbbError: there are none.
     """
-    import numpy as np
-
-    if lacking := [name for name in where if name not in table]:  # a table of nothing has no columns
-        raise PbbError(f"Nothing was measured by {lacking[0]} here: choose something else.")
-    chosen = table[
-        np.all([np.ones(len(table), bool), *(table[name] == value for name, value in where.items())], axis=0)
-    ]
+    chosen = rows(table, **where)
     if chosen.empty:
         asked = ", ".join(f"{name} {value}" for name, value in where.items())
         raise PbbError(f"Nothing was measured for {asked}: choose something else.")
@@ -148,12 +143,13 @@ def table_of(
 
     text = cells(table)
     head = html.Tr([html.Th(name.replace("_", " "), scope="col") for name in text["columns"]])
-    rows = [[html.Td(cell["text"], className="" if cell["number"] else "text") for cell in row] for row in text["rows"]]
-    for row, link in zip(rows, links or (), strict=False):
+    body = [[html.Td(cell["text"], className="" if cell["number"] else "text") for cell in row] for row in text["rows"]]
+    for row, link in zip(body, links or (), strict=False):
         row[0] = html.Td(dcc.Link(row[0].children, href=link), className="text")
-    body = [html.Tr(row) for row in rows]
     caption = [] if folded else [html.Caption(title)]
-    made = html.Div(html.Table([*caption, html.Thead(head), html.Tbody(body)]), className="scroll")
+    made = html.Div(
+        html.Table([*caption, html.Thead(head), html.Tbody([html.Tr(row) for row in body])]), className="scroll"
+    )
     return html.Details([html.Summary(title), made], className="card") if folded else html.Div(made, className="card")
 
 

@@ -11,9 +11,9 @@ from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, 
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.layers import DRAWS
-from pbb_probe.views.explorer.overview import PAIRS, SUBSETS
-from pbb_probe.views.figures.style import group_colours
-from pbb_probe.views.study_tables import settings, summary
+from pbb_probe.views.explorer.overview import PAIRS, SUBSETS, in_short
+from pbb_probe.views.figures.style import group_colours, steps_words
+from pbb_probe.views.study_tables import settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
             query,
             "steps",
             "transfer map of",
-            {n: f"{n} step{'s' * (n != '1')}" for n in steps},
+            {n: steps_words(n) for n in steps},
             steps[-1] if steps else None,
         ),
         choice(query, "measure", "layer by layer", MEASURES, "probes", few=0),
@@ -78,13 +78,7 @@ def content(asked: Asked) -> "list[Component]":
     opened = f"other = pbb.open_run({str(other.run.path)!r})\n"
 
     def short() -> "list[Component]":
-        for explored in both.values():
-            for step in ("behaviour", "comparison"):
-                explored.run.need(step)
-        return [
-            table_of(summary(explored.run.path), f"{name} in short, of calls answered right")
-            for name, explored in both.items()
-        ]
+        return [in_short(explored, f"{name} in short, of calls answered right") for name, explored in both.items()]
 
     def tables(name: str, **where) -> "pd.DataFrame":
         import pandas as pd
@@ -164,7 +158,7 @@ figure = pbb.figures.curves_with_difference({{{MEASURES[measure]!r}: table}}, gr
         lambda: side_by_side(
             "comparison/transfer",
             "transfer_map",
-            f"What each place carries, {group}, {steps} step{'s' * (steps != 1)}, {PAIRS[subset]}",
+            f"What each place carries, {group}, {steps_words(steps)}, {PAIRS[subset]}",
             subset=subset,
             steps=steps,
             group=group,

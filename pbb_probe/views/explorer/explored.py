@@ -1,6 +1,7 @@
 """The run that is looked at, with what is opened once and kept: tables, arrays, the model and its probes.
 
-Everything is read from the run; nothing is written to it. What a model computes waits its turn: one lock for all.
+Everything is read from the run; nothing is written to it. What the model computes waits its turn, and so does, apart
+from it, what takes long without a model. Tables and arrays follow a step that is done again; models do not.
 """
 
 import hashlib
@@ -86,7 +87,7 @@ class Explored:
         Raises:
             PbbError: the step is not done, or there is no such table.
         """
-        self.run.need(step := name.split("/")[0])
+        step = name.split("/")[0]
         table = self._read_table(name, self.run.key(step))
         if name in NEVER_EMPTY and table.empty:
             raise PbbError(f"{name}.csv is empty: delete {self.run.path / step} and run the study again.")
@@ -98,7 +99,7 @@ class Explored:
         Raises:
             PbbError: the step is not done, there is no such array, or it is of other prompts than the step's table.
         """
-        self.run.need(step := name.split("/")[0])
+        step = name.split("/")[0]
         array = self._read_array(name, self.run.key(step))
         if step == "probing" and array.sizes.get("prompt") != len(self.table("probing/prompts")):
             raise PbbError(

@@ -10,6 +10,7 @@ from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, 
 from pbb_probe.views.explorer.controls import choice, hidden
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.overview import SUBSETS
+from pbb_probe.views.figures.style import steps_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def _of_groups(asked: Asked) -> "Component":
         ),
     }
     for n in map(int, values_of(asked.explored.table("comparison/transfer_differences"), "steps")):
-        wanted[f"carried: {asked['carried'].replace('_', ' ')}, {n} step{'s' * (n != 1)} ({asked['site']})"] = (
+        wanted[f"carried: {asked['carried'].replace('_', ' ')}, {steps_words(n)} ({asked['site']})"] = (
             "comparison/transfer_differences",
             {key: asked[key] for key in ("subset", "role", "site")} | {"hypothesis": asked["carried"], "steps": n},
         )

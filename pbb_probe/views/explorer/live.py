@@ -38,10 +38,9 @@ def call_asked(explored: Explored, program: str, call: str, template: str) -> Ca
     Raises:
         PbbError: an unknown program.
     """
-    by_name = {entry.program.name: entry for entry in explored.run.corpus.entries}
-    if program not in by_name:
+    entry = explored.run.corpus.by_name.get(program)
+    if entry is None:
         raise PbbError(f"There is no program {program!r}: choose one of the list.")
-    entry = by_name[program]
     known = templates(entry.program.family, "direct")
     with contextlib.suppress(PbbError):  # who asks for the prompt is told what is wrong with it
         call = ", ".join(map(repr, call_arguments(program, call)))
@@ -94,7 +93,7 @@ def _swapped(call: Call, swap: str, other: str) -> Call:
 
 def _others(explored: Explored, call: Call, swap: str, own: object) -> "Iterator[str]":
     """Inputs of the program, or programs of its group and number of steps on its input, with other answers."""
-    entry = next(entry for entry in explored.run.corpus.entries if entry.program.name == call.program)
+    entry = explored.run.corpus.by_name[call.program]
     if swap == "input":
         yield from (trace.call_text for trace in entry.traces if label(trace.output) != own)
         return

@@ -19,6 +19,7 @@ from pbb_probe.views.explorer.cards import (
 )
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.figures.style import steps_words
 from pbb_probe.views.study_report import study_verdict
 from pbb_probe.views.study_tables import settings, summary
 
@@ -41,7 +42,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
             query,
             "steps",
             "programs of",
-            {n: f"{n} step{'s' * (n != '1')}" for n in steps},
+            {n: steps_words(n) for n in steps},
             steps[-1] if steps else None,
         ),
         choice(query, "subset", "calls", {name: words for name, words in PAIRS.items() if name in subsets}, "correct"),
@@ -53,14 +54,9 @@ def content(asked: Asked) -> "list[Component]":
     explored = asked.explored
     subset = asked["subset"]
 
-    def short() -> "Component":
-        for step in ("behaviour", "comparison"):
-            explored.run.need(step)
-        return table_of(summary(explored.run.path), "The verdict in short, of calls answered right")
-
     def verdict() -> "list[Component]":
         if not explored.run.key("behaviour") or not explored.run.key("comparison"):
-            return []  # `short` has said so
+            return []  # `in_short` has said so
         return [paragraphs(study_verdict(explored.run.path), "The verdict", "verdict")]
 
     def carried() -> "Component":
@@ -69,8 +65,7 @@ def content(asked: Asked) -> "list[Component]":
             raise PbbError("This run has no transfer map: no pairs told all hypotheses apart.")
         where = {"subset": subset, "steps": int(asked["steps"])}
         table = select(everything, **where)
-        programs = f"programs of {where['steps']} step{'s' * (where['steps'] != 1)}"
-        title = f"What each place carries: {programs}, {PAIRS[subset]}"
+        title = f"What each place carries: programs of {steps_words(where['steps'])}, {PAIRS[subset]}"
         code = f"figure = pbb.figures.transfer_map({rows_of('comparison/transfer', **where)}, {title!r})"
         words = (
             "One activation of a run of another program on another input is put into a run; the colours say what came "
@@ -92,13 +87,24 @@ def content(asked: Asked) -> "list[Component]":
 
     return guarded(
         lambda: _unfinished(explored),
-        short,
+        lambda: in_short(explored, "The verdict in short, of calls answered right"),
         carried,
         verdict,
         onsets,
         behaviour,
         lambda: _settings(explored),
     )
+
+
+def in_short(explored: Explored, title: str) -> "Component":
+    """The verdict as a table.
+
+    Raises:
+        PbbError: a step that it is of is not done, or its table is empty.
+    """
+    explored.table("behaviour/behaviour")
+    explored.run.need("comparison")
+    return table_of(summary(explored.run.path), title)
 
 
 def _unfinished(explored: Explored) -> "list[Component]":

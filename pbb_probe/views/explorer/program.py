@@ -14,6 +14,7 @@ from pbb_probe.views.explorer.address import chosen
 from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.figures.style import steps_words
 from pbb_probe.views.figures.tokens import signed
 
 if TYPE_CHECKING:
@@ -37,13 +38,12 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
 
 def call_controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """Group, program, input, and what is put beside them; shared with the view of attention."""
-    corpus = explored.run.corpus
-    by_name = {entry.program.name: entry for entry in corpus.entries}
-    asked = by_name.get(query.get("program", ""))
+    entries = explored.run.corpus.by_name
+    asked = entries.get(query.get("program", ""))
     group = asked.group if asked else chosen(query, "group", GROUPS, "without_io")
     programs = programs_of(explored, group)
     name = chosen(query, "program", list(programs))
-    entry = by_name[name]
+    entry = entries[name]
     return [
         choice({**query, "group": group}, "group", "group", GROUPS),
         choice(query, "program", "program", programs, name, few=0),
@@ -58,7 +58,7 @@ def programs_of(explored: Explored, group: str) -> dict[str, str]:
     """The programs of a group with their steps, by name."""
     programs = [entry.program for entry in explored.run.corpus.of(group)]  # type: ignore[arg-type]
     steps = {program.name: program.facts.get("steps", "?") for program in programs}
-    return {name: f"{name} ({n} step{'s' * (n != 1)})" for name, n in steps.items()}
+    return {name: f"{name} ({steps_words(n)})" for name, n in steps.items()}
 
 
 def connect(app: "Dash", explored: Explored) -> None:
@@ -87,7 +87,7 @@ def connect(app: "Dash", explored: Explored) -> None:
         prevent_initial_call=True,
     )
     def of_program(program: str, call: str, template: str):
-        entry = next((e for e in explored.run.corpus.entries if e.program.name == program), None)
+        entry = explored.run.corpus.by_name.get(program)
         if entry is None:
             return no_update, no_update, no_update
         inputs, known = [t.call_text for t in entry.traces], list(templates(entry.program.family, "direct"))
@@ -234,7 +234,7 @@ def _words(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
 def _source(explored: Explored, program: str) -> "Component":
     from dash import html
 
-    return html.Pre(next(e.program.source for e in explored.run.corpus.entries if e.program.name == program))
+    return html.Pre(explored.run.corpus.by_name[program].program.source)
 
 
 def tokens_of(model: "TransformerBridge", prompts: "Prompts") -> "Component":

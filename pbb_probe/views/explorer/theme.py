@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_DARK_FOR = {"#000000": "#FFFFFF", "black": "#FFFFFF", "#444444": "#BBBBBB", "#666666": "#AAAAAA", "#0072B2": "#3D9BDC"}
+_DARK_FOR = {"#000000": "#FFFFFF", "black": "#FFFFFF", "#444444": "#BBBBBB", "#666666": "#AAAAAA"}
+_THIN = {"#0072B2": "#3D9BDC"}  # of lines and bands: as bars and points it would be like another colour of theirs
 INK, GRID = "#E4E7EB", "#3A414B"
 
 
@@ -22,13 +23,14 @@ def themed(figure: "Figure", dark: bool) -> "Figure":
     figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
     for shape in figure.layout.shapes:
-        if shape.line.color in _DARK_FOR:
-            shape.line.color = _DARK_FOR[shape.line.color]
+        shape.line.color = _DARK_FOR.get(shape.line.color, shape.line.color)
     for trace in figure.data:
-        if getattr(trace, "fillcolor", None) in _DARK_FOR:
-            trace.fillcolor = _DARK_FOR[trace.fillcolor]
-        if getattr(trace, "line", None) is not None and trace.line.color in _DARK_FOR:
-            trace.line.color = _DARK_FOR[trace.line.color]
-        if isinstance(getattr(getattr(trace, "marker", None), "color", None), str) and trace.marker.color in _DARK_FOR:
-            trace.marker.color = _DARK_FOR[trace.marker.color]
+        lighter = _DARK_FOR | (_THIN if "lines" in (getattr(trace, "mode", None) or "") else {})
+        for part, name in (
+            (trace, "fillcolor"),
+            (getattr(trace, "line", None), "color"),
+            (getattr(trace, "marker", None), "color"),
+        ):
+            if isinstance(colour := getattr(part, name, None), str) and colour in lighter:
+                setattr(part, name, lighter[colour])
     return figure

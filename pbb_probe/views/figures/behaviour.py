@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS
+from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, steps_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ def behaviour(table: "pd.DataFrame", colours: Mapping[str, str] | None = None) -
     from plotly.subplots import make_subplots
 
     modes, steps = list(dict.fromkeys(table["mode"])), sorted(set(table["steps"].tolist()))
-    titles = [f"{mode}, {n} step{'s' * (n > 1)}" for mode in modes for n in steps]
+    titles = [f"{mode}, {steps_words(n)}" for mode in modes for n in steps]
     figure = make_subplots(
         len(modes), len(steps), subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.16, horizontal_spacing=0.04
     )

@@ -1,0 +1,51 @@
+"""Views of the explorer in a browser: open them, and read what their figures and addresses say."""
+
+import base64
+import os
+import shutil
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine"
+)
+HOSTILE = "<img src=x onerror=\"document.title='harmed'\"><script>document.title='harmed'</script>"
+
+
+def open_view(page, address: str, figures: int = 1):
+    page.goto(address)
+    page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {figures}")
+    page.wait_for_selector("[data-dash-is-loading='true']", state="detached")
+    return page
+
+
+def data_of(page, name: str) -> list:
+    """The traces of a figure as the browser has them, with typed arrays as lists."""
+    found = page.evaluate(
+        """(name) => JSON.parse(JSON.stringify(document.querySelector(`#figure-${name} .js-plotly-plot`).data,
+           (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value))""",
+        name,
+    )
+    return unpacked(found)
+
+
+def unpacked(value):
+    """A figure's JSON with numbers in place of plotly's packed arrays."""
+    if isinstance(value, dict) and "bdata" in value:
+        flat = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return flat.reshape([int(n) for n in str(value.get("shape", len(flat))).split(",")]).tolist()
+    if isinstance(value, dict):
+        return {key: unpacked(part) for key, part in value.items()}
+    return [unpacked(part) for part in value] if isinstance(value, list) else value
+
+
+def query_of(page) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query, keep_blank_values=True).items()}
+
+
+def picked(trace: dict) -> list:
+    """The customdata of a trace's selected points."""
+    return [trace["customdata"][i] for i in trace.get("selectedpoints", [])]
