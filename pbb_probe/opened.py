@@ -247,9 +247,12 @@ class OpenedRun(Run):
         return pd.concat(tables, ignore_index=True)
 
     def _file(self, name: str, suffix: str) -> Path:
-        if (step := name.split("/")[0]) in self.steps:
-            self.need(step)
-        return super()._file(name, suffix)
+        try:
+            return super()._file(name, suffix)
+        except PbbError:
+            if (step := name.split("/")[0]) in self.steps:
+                self.need(step)  # which says how to get it
+            raise
 
     def _to_be_done_again(self, step: str, error: PbbError) -> PbbError:
         return PbbError(f"The step {step} is damaged ({error}): delete {self.path / step} and run the study again.")

@@ -86,6 +86,10 @@ def test_a_run_that_is_not_finished_says_what_is_missing(planted_run, tmp_path):
     shutil.rmtree(copy / "comparison")
     with pytest.raises(pbb.PbbError, match="not done its step comparison yet"):
         run.need("comparison")
+    with pytest.raises(pbb.PbbError, match="not finished its step probing yet: pbb-probe run"):
+        run.array("probing/probes")
+    with pytest.raises(pbb.PbbError, match=r"has no transfer/nothing\.csv"):
+        run.table("transfer/nothing")
     (copy / "transfer" / "with_io.nc").write_bytes(b"\x89HDF" + bytes(100))
     with pytest.raises(pbb.PbbError, match=r"with_io\.nc cannot be read .*: delete the folder .*transfer and run"):
         run.array("transfer/with_io")
