@@ -55,7 +55,7 @@ def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
     except PbbError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds, some of them bare Exception
-        raise PbbError(f"The tokenizer of {str(base)!r} cannot be loaded ({_first_line(error)}).") from error
+        raise PbbError(f"The tokenizer of {str(base)!r} cannot be loaded ({first_line(error)}).") from error
     if not tokenizer.is_fast:
         raise PbbError(f"The tokenizer of {str(base)!r} has no offset mapping: give one with a tokenizer.json.")
     if tokenizer.pad_token is None:
@@ -63,8 +63,10 @@ def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def load_base(base: str | Path, dtype: str = "float32") -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A causal language model in eval mode and its tokenizer.
+def load_base(
+    base: str | Path, dtype: str = "float32", tokenizer: "PreTrainedTokenizerBase | None" = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A causal language model in eval mode and its tokenizer, or the one given.
 
     Raises:
         PbbError: unknown model, a checkpoint with missing or damaged weights, or no usable tokenizer.
@@ -78,7 +80,7 @@ def load_base(base: str | Path, dtype: str = "float32") -> "tuple[PreTrainedMode
         )
     except Exception as error:  # as above; safetensors' own error is not an OSError
         raise PbbError(
-            f"The model {str(base)!r} cannot be loaded ({_first_line(error)}): give 'nano', a directory with a "
+            f"The model {str(base)!r} cannot be loaded ({first_line(error)}): give 'nano', a directory with a "
             "Hugging Face model in safetensors, or a hub id that can be reached."
         ) from error
     model, info = loaded
@@ -88,10 +90,11 @@ def load_base(base: str | Path, dtype: str = "float32") -> "tuple[PreTrainedMode
             f"The checkpoint {str(base)!r} is damaged: {len(lacking)} weights are missing or misshapen "
             f"(first {lacking[0]})."
         )
-    return model.eval(), load_tokenizer(base)
+    return model.eval(), load_tokenizer(base) if tokenizer is None else tokenizer
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, for a sentence of ours around it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import available_device, load_base
-from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids, stop_ids
+from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
 from pbb_probe.programs.templates import Mode
@@ -36,7 +36,8 @@ def evaluate(
     Args:
         model: `nano`, a Hugging Face model directory or a hub id; asked in turns where it has a chat template.
         corpus: whose programs are called.
-        modes: `direct` reads the answer at once, `trace` at the end of worked steps.
+        modes: `direct` reads the answer at once, `trace` at the end of worked steps. In `direct` the prompt goes on
+            up to where the corpus's outputs part, as in `make_prompts`.
         n: calls a group and mode; every program on every input when None.
         in_context: put the program's code before the call (the ceiling: nothing has to be remembered).
         seed: of the calls drawn and of their surface templates.
@@ -55,6 +56,7 @@ def evaluate(
     hf_model, tokenizer = load_base(model)
     hf_model.to(available_device())  # type: ignore[arg-type]
     rng = random.Random(f"context {seed}")
+    answers = [f" {output}" for output in corpus.outputs]
     tables = []
     for mode in modes:
         calls = corpus.calls(mode, n=n, seed=seed)
@@ -65,7 +67,8 @@ def evaluate(
                 for name, prompt in zip(calls["program"], prompts, strict=True)
             ]
         longest = longest_answer(tokenizer, prompts, calls["completion"])
-        completions = complete(hf_model, tokenizer, prompts, longest, batch_size)
+        starts = answer_starts(tokenizer, prompts, answers) if mode == "direct" else [[] for _ in prompts]
+        completions = complete(hf_model, tokenizer, prompts, longest, batch_size, starts)
         calls["mode"] = mode
         # NetCDF takes no NUL, which byte-level models may write
         calls["answer"] = [read_answer(text.replace("\0", "\ufffd"), mode) for text in completions]
@@ -74,8 +77,8 @@ def evaluate(
         ]
         calls["forced"] = float("nan")
         if mode == "direct":
-            choices = _choices(tokenizer, prompts, calls, corpus)
-            chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size)
+            choices = _choices(tokenizer, prompts, starts, calls, corpus)
+            chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size, starts)
             calls["forced"] = (calls["completion"] == chosen).astype(float)
         tables.append(calls)
     table = pd.concat(tables, ignore_index=True)[[*COORDINATES, "answer", "correct", "forced"]]
@@ -90,12 +93,17 @@ def complete(
     prompts: Sequence[str],
     max_new_tokens: int,
     batch_size: int = 512,
+    starts: Sequence[list[int]] | None = None,
 ) -> list[str]:
-    """What the model writes after each prompt, greedily, up to the end of the text or of its turn."""
+    """What the model writes after each prompt, greedily, up to the end of the text or of its turn.
+
+    Token ids of `starts`, if there are any, are put behind each prompt as the beginning of what it writes.
+    """
     import torch
     from tqdm import tqdm
 
-    ids, stops = prompt_ids(tokenizer, prompts), stop_ids(model, tokenizer)
+    stops, begun = stop_ids(model, tokenizer), [[] for _ in prompts] if starts is None else starts
+    ids = [asked + start for asked, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
     order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))  # like lengths together: little padding
     texts = [""] * len(prompts)
     for start in tqdm(range(0, len(order), batch_size), desc="evaluate", leave=False):
@@ -112,8 +120,9 @@ def complete(
                 eos_token_id=stops,
                 pad_token_id=tokenizer.pad_token_id,
             )
-        new = out[:, batch["input_ids"].shape[1] :]
-        for i, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+        new = out[:, batch["input_ids"].shape[1] :].tolist()
+        written = [begun[i] + row for i, row in zip(chosen, new, strict=True)]
+        for i, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             texts[i] = text
     return texts
 
@@ -124,14 +133,18 @@ def forced_choice(
     prompts: Sequence[str],
     choices: Sequence[Sequence[str]],
     batch_size: int = 512,
+    starts: Sequence[list[int]] | None = None,
 ) -> list[str]:
-    """The likeliest of each prompt's choices, by the log-probability of all its tokens.
+    """The likeliest of each prompt's choices, by the log-probability of all its tokens behind those of `starts`.
 
     Where choices have several, the end counts with them: else `1` would always be likelier than `12`.
     """
+    begun = [[] for _ in prompts] if starts is None else starts
     repeated = [prompt for prompt, some in zip(prompts, choices, strict=True) for _ in some]
-    ids = completion_ids(tokenizer, repeated, [choice for some in choices for choice in some])
-    asked = prompt_ids(tokenizer, prompts)
+    begin = [len(start) for start, some in zip(begun, choices, strict=True) for _ in some]
+    whole = completion_ids(tokenizer, repeated, [choice for some in choices for choice in some])
+    ids = [choice[n:] for choice, n in zip(whole, begin, strict=True)]
+    asked = [prompt + start for prompt, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
     in_turn = iter(ids)
     rows = [list(islice(in_turn, len(some))) for some in choices]
     if all(len(choice) == 1 for choice in ids):  # one forward pass a prompt tells the likelihood of all of them
@@ -183,10 +196,12 @@ def answer_log_probs(
     return torch.cat(rows)
 
 
-def _choices(tokenizer: Any, prompts: list[str], calls: "pd.DataFrame", corpus: Corpus) -> list[list[str]]:
+def _choices(
+    tokenizer: Any, prompts: list[str], starts: list[list[int]], calls: "pd.DataFrame", corpus: Corpus
+) -> list[list[str]]:
     """All answers that occur where each is one token, as completions; else those that the call's own program gives."""
     every = sorted(set(calls["completion"]))
-    if all(len(ids) == 1 for ids in completion_ids(tokenizer, prompts[:1] * len(every), every)):
+    if all(len(ids) == len(starts[0]) + 1 for ids in completion_ids(tokenizer, prompts[:1] * len(every), every)):
         return [every] * len(prompts)
     own = {
         entry.program.name: list(dict.fromkeys(f" {trace.variables()['output']}" for trace in entry.traces))

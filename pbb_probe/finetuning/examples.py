@@ -64,7 +64,7 @@ def read_texts(path: str | None) -> list[str]:
     if path is None:
         return []
     try:
-        content = Path(path).expanduser().read_text()
+        content = Path(path).expanduser().read_text(encoding="utf-8-sig")
         if path.endswith(".jsonl"):
             texts = [json.loads(line)["text"] for line in content.split("\n") if line.strip()]
             if not all(isinstance(text, str) for text in texts):

@@ -2,11 +2,11 @@
 
 Whether a model is chatted with is said by its tokenizer: where that has a chat template, prompts are the user's turns
 and completions the assistant's. Training, evaluation and hooking all go through here, so that what is asked later is,
-token by token, what was trained.
+token by token, what was trained. Tokens that a tokenizer puts behind a text (an end) are left out: the text goes on.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
@@ -16,6 +16,43 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LossOn = Literal["all", "completion"]
+
+
+def text_ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
+    """The token ids of each text: with those that the tokenizer begins texts with, without those it ends them with."""
+    return encoded(tokenizer, texts, special_tokens)["input_ids"]
+
+
+def encoded(
+    tokenizer: Any, texts: Sequence[str], special_tokens: bool = True, offsets: bool = False
+) -> dict[str, list]:
+    """`text_ids` as `input_ids`, and on request as `offset_mapping` the characters that each token covers.
+
+    Raises:
+        PbbError: offsets are asked of a tokenizer that has none.
+    """
+    if offsets and not tokenizer.is_fast:
+        raise PbbError(
+            "This tokenizer cannot tell which characters a token covers, which roles need: load its fast version "
+            "(use_fast=True, a tokenizer.json), or give no roles."
+        )
+    if not texts:
+        return {"input_ids": [], "offset_mapping": []}
+    batch = tokenizer(
+        list(texts),
+        add_special_tokens=special_tokens,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        **({"return_offsets_mapping": True} if offsets else {}),
+    )
+    # only what the tokenizer added itself is marked, not a special token that stands in the text
+    ends = [
+        len(mask) - next((i for i, m in enumerate(reversed(mask)) if not m), 0) for mask in batch["special_tokens_mask"]
+    ]
+    return {
+        name: [list(row[:end]) for row, end in zip(batch[name], ends, strict=True)]
+        for name in ("input_ids", *(["offset_mapping"] if offsets else []))
+    }
 
 
 def as_asked(tokenizer: Any, prompt: str) -> str:
@@ -35,7 +72,7 @@ def as_answered(tokenizer: Any, completion: str) -> str:
 def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     """The token ids of each prompt as it is asked; a chat template brings its own special tokens."""
     texts = [as_asked(tokenizer, prompt) for prompt in prompts]
-    return tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    return text_ids(tokenizer, texts, special_tokens=not tokenizer.chat_template)
 
 
 def completion_ids(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
@@ -57,13 +94,52 @@ def following_ids(
     are tokenized apart: a model is asked by the prompt's own tokens.
     """
     whole = [text + more for text, more in zip(texts, continuations, strict=True)]
-    before = tokenizer(list(texts), add_special_tokens=special_tokens)["input_ids"]
-    joined = tokenizer(whole, add_special_tokens=special_tokens)["input_ids"]
-    apart = tokenizer(list(continuations), add_special_tokens=False)["input_ids"]
+    before = text_ids(tokenizer, texts, special_tokens)
+    joined = text_ids(tokenizer, whole, special_tokens)
+    apart = text_ids(tokenizer, continuations, special_tokens=False)
     return [
         ids[len(text) :] if ids[: len(text)] == text else alone
         for text, ids, alone in zip(before, joined, apart, strict=True)
     ]
+
+
+def answer_starts(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
+    """The token ids behind each prompt with which all of the possible completions begin; see `shared_starts`."""
+    return shared_starts(
+        tokenizer,
+        [as_asked(tokenizer, prompt) for prompt in prompts],
+        [as_answered(tokenizer, completion) for completion in completions],
+        special_tokens=not tokenizer.chat_template,
+    )
+
+
+ENDING = 16
+"""Characters at a text's end that decide how an answer behind it is cut into tokens."""
+
+
+def shared_starts(
+    tokenizer: Any, texts: Sequence[str], continuations: Sequence[str], special_tokens: bool
+) -> list[list[int]]:
+    """The token ids with which all of the possible continuations of each text begin, such as a space before digits.
+
+    They tell nothing apart, and so belong to the prompt. Each continuation keeps at least one token of its own, and a
+    single one keeps all. Texts with the same `ENDING` have the same.
+    """
+    possible = list(dict.fromkeys(continuations))
+    if len(possible) < 2:
+        return [[] for _ in texts]
+    starts: dict[str, list[int]] = {}
+    for text in texts:
+        if text[-ENDING:] not in starts:
+            rows = following_ids(tokenizer, [text] * len(possible), possible, special_tokens)
+            starts[text[-ENDING:]] = common_start(rows, max(0, min(map(len, rows)) - 1))
+    return [starts[text[-ENDING:]] for text in texts]
+
+
+def common_start(rows: Sequence[Sequence[int]], longest: int) -> list[int]:
+    """The ids with which all rows begin, at most `longest` of them."""
+    together = zip(*(row[:longest] for row in rows), strict=False)
+    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, together)]
 
 
 def end_ids(tokenizer: Any) -> list[int]:
@@ -101,7 +177,7 @@ def encode(
         for document, prompt, completion in zip(some, asked, answered, strict=True):
             if document.kind == "text":  # read as it is, with loss on all of it
                 room = tokenizer.model_max_length - 1  # for the end
-                ids = [*tokenizer(document.text)["input_ids"][:room], tokenizer.eos_token_id]
+                ids = [*text_ids(tokenizer, [document.text])[0][:room], tokenizer.eos_token_id]
                 yield {"input_ids": ids, "labels": ids}
                 continue
             refuse_unknown(tokenizer, prompt + completion, document.text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.adapters import merged
 from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
@@ -112,7 +113,7 @@ def train_stage(
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
         if config.lora:
             trained.save_pretrained(unfinished / "adapter")
-            trained = trained.float().merge_and_unload()
+            trained = merged(trained)
         trained.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         shutil.rmtree(checkpoints, ignore_errors=True)  # a short stage may have made none

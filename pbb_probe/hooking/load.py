@@ -1,18 +1,26 @@
 """Any Hugging Face causal language model -> TransformerBridge, its logits checked against the model's own."""
 
 import copy
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import load_base, load_tokenizer
+from pbb_probe.finetuning.adapters import load_adapter, merged
+from pbb_probe.finetuning.bases import first_line, load_base, load_tokenizer
+from pbb_probe.finetuning.parity import (
+    assert_parity,
+    forward_of,
+    logits_alone,
+    logits_together,
+    refuse_noncausal,
+    some_prompts,
+)
 
 if TYPE_CHECKING:
+    import torch
     from transformer_lens import TransformerBridge
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-PARITY = 1e-4
-"""Largest difference of logits, relative to their standard deviation, that is still the same model in float32."""
 
 
 def load_model(
@@ -20,53 +28,56 @@ def load_model(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     adapter: str | Path | None = None,
     device: str | None = None,
-    dtype: Any = None,
+    dtype: "torch.dtype | str | None" = None,
 ) -> "TransformerBridge":
     """A model opened with TransformerLens.
 
+    The opened model computes what the given one does, token by token: before anything is hooked, the logits of a few
+    prompts of unequal lengths are taken from it, each prompt alone; afterwards, from the opened one, side by side.
+
     Args:
         model: `nano`, a local directory, a hub id, or a Hugging Face model in memory. A model in memory is taken over:
-            its modules are wrapped in place and its attention is made eager, so save it before, not after.
-        tokenizer: of a model in memory; otherwise it comes with the model.
+            its modules are wrapped in place, its attention is made eager, and it returns its outputs by name, so save
+            it before, not after.
+        tokenizer: used as it is and left as it is, also where the model comes from a directory. When None, the one that
+            an adapter brings, else the model's own.
         adapter: a PEFT adapter directory, merged into the weights in float32 before anything is hooked (unmerged
-            adapters on fused projections would be ignored silently).
+            adapters on fused projections would be ignored silently) and checked against the unmerged one.
         device: where the model goes; it stays where it is when None.
-        dtype: of the weights, such as `torch.bfloat16`; adapters are merged and the parity checked before.
+        dtype: of the weights, such as `torch.bfloat16` or "bfloat16"; adapters are merged and the parity checked
+            before. What Hugging Face keeps in float32 stays so: rotary frequencies, and modules a model names.
 
     Returns:
-        The bridge in eval mode, its tokenizer at `.tokenizer`.
+        The bridge in eval mode, its tokenizer at `.tokenizer`. `to_tokens` gives that tokenizer's own tokens.
 
     Raises:
-        PbbError: unknown or damaged model or adapter, an architecture TransformerLens has no adapter for, or hooked
-            logits that differ from the model's own.
+        PbbError: unknown or damaged model or adapter, one that cannot be merged, an unknown device or dtype, an
+            architecture TransformerLens has no adapter for, a model that is not causal, or hooked logits that differ
+            from the model's own.
     """
-    import torch
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-
+    to_dtype, to_device = _dtype(dtype), _device(device)
+    if tokenizer is None and adapter is not None:
+        tokenizer = _tokenizer_beside(adapter)
     if isinstance(model, (str, Path)):
-        hf_model, tokenizer = load_base(model)
+        hf_model, tokenizer = load_base(model, tokenizer=tokenizer)
     else:
         hf_model = model.eval()
         if tokenizer is None and hf_model.config.name_or_path:
             tokenizer = load_tokenizer(hf_model.config.name_or_path)
+    hf_model.config.return_dict = True
     if adapter is not None:
-        hf_model = _merge(hf_model.float(), adapter)
+        hf_model = merged(load_adapter(hf_model.float(), adapter))
     hf_model.requires_grad_(False)
-    if device is not None:
-        hf_model.to(device)  # type: ignore[arg-type]
-    tokens = _some_tokens(hf_model)
-    reference = hf_model(tokens).logits
-    try:
-        bridge = build_bridge_from_module(
-            hf_model, type(hf_model).__name__, hf_config=hf_model.config, tokenizer=tokenizer
-        )
-    except ValueError as error:
-        raise PbbError(
-            f"TransformerLens cannot open {type(hf_model).__name__} ({str(error).splitlines()[0]})."
-        ) from error
-    bridge.eval()
-    assert_parity(bridge(tokens), reference, PARITY if reference.dtype == torch.float32 else 0.05)
-    return bridge if dtype is None else bridge.to(dtype)
+    if to_device is not None:
+        hf_model.to(to_device)  # type: ignore[arg-type]
+    prompts = some_prompts(hf_model)
+    reference = _own_logits(hf_model, prompts)
+    bridge = _wrapped(hf_model)
+    _keep_tokenizer(bridge, tokenizer)
+    assert_parity(_hooked_logits(bridge, prompts), reference)
+    if to_dtype is not None:
+        _cast(bridge, to_dtype)
+    return bridge
 
 
 def untrained_model(model: "TransformerBridge", seed: int = 0) -> "TransformerBridge":
@@ -85,44 +96,102 @@ def untrained_model(model: "TransformerBridge", seed: int = 0) -> "TransformerBr
         torch.default_generator.manual_seed(seed)
         fresh = type(opened)(copy.deepcopy(opened.config)).float()
     dtype = None if opened.dtype == torch.float32 else opened.dtype
+    if model.tokenizer is None:
+        fresh.config.name_or_path = ""  # a model that was opened without a tokenizer stays without
     return load_model(fresh, model.tokenizer, device=str(model.cfg.device), dtype=dtype)
 
 
-def assert_parity(logits: Any, reference: Any, tolerance: float = PARITY) -> None:
-    """Refuse a hooked model that is not the model it was made from.
-
-    Raises:
-        PbbError: with the largest difference found, relative to the standard deviation of the reference.
-    """
-    difference = ((logits - reference).abs().max() / reference.float().std()).item()
-    if not difference <= tolerance:  # also when it is NaN
-        raise PbbError(
-            f"The hooked model's logits differ from the model's own by {difference:.2g} of their spread (at most "
-            f"{tolerance} is the same model): its weights hold NaN, or TransformerLens computes it unfaithfully."
-        )
-
-
-def _merge(hf_model: "PreTrainedModel", adapter: str | Path) -> "PreTrainedModel":
-    import warnings
-
-    from peft import PeftModel
-
-    directory = Path(adapter).expanduser()
-    if not (directory / "adapter_config.json").is_file() or not (directory / "adapter_model.safetensors").is_file():
-        raise PbbError(f"{adapter} is no PEFT adapter: it needs adapter_config.json and adapter_model.safetensors.")
+def _own_logits(hf_model: "PreTrainedModel", prompts: "list[torch.Tensor]") -> "torch.Tensor":
+    """The model's own logits of each prompt alone, from a model that is causal."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")  # else merged as if it were whole
-            return PeftModel.from_pretrained(hf_model, str(directory)).merge_and_unload().eval()
-    except Exception as error:  # peft, safetensors and torch each have their own kinds
+        reference = logits_alone(forward_of(hf_model), prompts)
+        refuse_noncausal(hf_model, prompts, reference)
+    except PbbError:
+        raise
+    except Exception as error:  # whatever a model's own code raises
+        raise PbbError(f"{type(hf_model).__name__} itself cannot be run on tokens ({first_line(error)}).") from error
+    return reference
+
+
+def _wrapped(hf_model: "PreTrainedModel") -> "TransformerBridge":
+    """The model with TransformerLens's hooks, and without a tokenizer: it would be exchanged for another."""
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    try:
+        return build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config).eval()
+    except Exception as error:  # adapters raise whatever their assumptions break with
+        raise PbbError(f"TransformerLens cannot open {type(hf_model).__name__} ({first_line(error)}).") from error
+
+
+def _hooked_logits(bridge: "TransformerBridge", prompts: "list[torch.Tensor]") -> "torch.Tensor":
+    """The logits of prompts side by side, as `capture` runs them."""
+    try:
+        return logits_together(bridge, prompts)
+    except Exception as error:
+        name = type(bridge.original_model).__name__
+        raise PbbError(f"TransformerLens opens {name} and cannot run it ({first_line(error)}).") from error
+
+
+def _keep_tokenizer(bridge: "TransformerBridge", tokenizer: "PreTrainedTokenizerBase | None") -> None:
+    """Give the bridge this tokenizer, unchanged, and say how it begins and ends texts.
+
+    TransformerLens would load another one from its name, which begins texts with BOS and has lost added tokens.
+    """
+    from transformer_lens.model_bridge.sources import detect_tokenizer_bos_eos
+
+    if tokenizer is None:
+        return
+    bridge.tokenizer = tokenizer
+    begins, ends = detect_tokenizer_bos_eos(tokenizer)
+    cfg = bridge.cfg
+    cfg.tokenizer_prepends_bos = cfg.default_prepend_bos = begins  # so that `to_tokens` adds and removes nothing
+    cfg.tokenizer_appends_eos = ends
+
+
+def _tokenizer_beside(adapter: str | Path) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer saved with an adapter, if there is one."""
+    directory = Path(adapter).expanduser()
+    return load_tokenizer(directory) if (directory / "tokenizer_config.json").is_file() else None
+
+
+def _dtype(dtype: Any) -> "torch.dtype | None":
+    import torch
+
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        return dtype
+    named = getattr(torch, str(dtype).removeprefix("torch."), None)
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        raise PbbError(f"Unknown dtype {dtype!r}: choose float32, bfloat16 or float16.")
+    return named
+
+
+def _device(device: Any) -> "torch.device | None":
+    import torch
+
+    if device is None:
+        return None
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, TypeError) as error:
         raise PbbError(
-            f"The adapter {adapter} does not fit this model ({str(error).splitlines()[0][:200]})."
+            f"There is no device {str(device)!r} here ({first_line(error)}): leave device out, or choose cpu."
         ) from error
 
 
-def _some_tokens(hf_model: "PreTrainedModel"):
-    """[2, 16] token ids, the same ones each time."""
+def _cast(bridge: "TransformerBridge", dtype: "torch.dtype") -> None:
+    """Give the weights a dtype, as Hugging Face does when it loads them: other buffers keep theirs."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(hf_model.config.vocab_size, (2, 16), generator=generator).to(hf_model.device)
+    hf_model: Any = bridge.original_model
+    names = set(getattr(hf_model, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        names |= set(getattr(hf_model, "_keep_in_fp32_modules", None) or ())
+    kept = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+    stored = set(hf_model.state_dict())
+    for name, parameter in hf_model.named_parameters():
+        if parameter.is_floating_point() and not kept.search(name):
+            parameter.data = parameter.data.to(dtype)
+    for name, buffer in hf_model.named_buffers():
+        if buffer.is_floating_point() and name in stored and not kept.search(name):
+            buffer.data = buffer.data.to(dtype)
+    bridge.cfg.dtype = dtype

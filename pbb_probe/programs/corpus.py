@@ -91,6 +91,11 @@ class Corpus:
         """The entries by the names of their programs."""
         return {entry.program.name: entry for entry in self.entries}
 
+    @functools.cached_property
+    def outputs(self) -> list[str]:
+        """Every output of its programs as it stands in an answer, once each: the possible answers."""
+        return sorted({str(trace.variables()["output"]) for entry in self.entries for trace in entry.traces})
+
     def calls(
         self,
         mode: Mode = "direct",

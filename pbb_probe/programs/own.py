@@ -39,7 +39,7 @@ def load_programs(path: str | Path) -> list[Own]:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PbbError(f"The programs in {path} cannot be read ({error}): give a .jsonl or .py file.") from error
     if path.suffix == ".jsonl":

@@ -1,0 +1,105 @@
+"""Do two models compute the same? The logits of a few prompts of unequal lengths, each alone or side by side.
+
+Prompts that are padded behind their tokens need no mask where attention is causal: what stands behind a token cannot
+alter its logits. So the padding here is made of other tokens, and a model that reads them shows it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import torch
+
+PARITY = 1e-4
+"""Largest difference of logits, relative to their standard deviation, that is still the same model in float32."""
+ROUNDED = 0.05
+"""The same in half precision."""
+LENGTHS = (16, 11, 5)
+"""Tokens of the prompts that models are compared on."""
+
+
+def some_prompts(hf_model: Any) -> "list[torch.Tensor]":
+    """Token ids [position] of a few prompts of unequal lengths, the same ones each time."""
+    import torch
+
+    config = hf_model.config.get_text_config()
+    most = getattr(config, "max_position_embeddings", None) or LENGTHS[0]
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(config.vocab_size, (len(LENGTHS), LENGTHS[0]), generator=generator).to(hf_model.device)
+    return [row[: min(n, most)] for row, n in zip(ids, LENGTHS, strict=True)]
+
+
+def side_by_side(prompts: "Sequence[torch.Tensor]") -> "torch.Tensor":
+    """Prompts [position] as rows [prompt, position], with tokens of the longest one behind the shorter ones."""
+    import torch
+
+    longest = max(prompts, key=len)
+    return torch.stack([torch.cat([row, longest[len(row) :]]) for row in prompts])
+
+
+def logits_alone(forward: "Callable[[torch.Tensor], torch.Tensor]", prompts: "Sequence[torch.Tensor]") -> Any:
+    """The logits [token, d_vocab] of all prompts' tokens, each prompt run by itself.
+
+    `forward` takes token ids [prompt, position] to logits [prompt, position, d_vocab].
+    """
+    import torch
+
+    with torch.inference_mode():
+        return torch.cat([forward(row[None])[0] for row in prompts])
+
+
+def logits_together(forward: "Callable[[torch.Tensor], torch.Tensor]", prompts: "Sequence[torch.Tensor]") -> Any:
+    """The same, all prompts run side by side."""
+    import torch
+
+    with torch.inference_mode():
+        logits = forward(side_by_side(prompts))
+        return torch.cat([row[: len(ids)] for row, ids in zip(logits, prompts, strict=True)])
+
+
+def forward_of(hf_model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """A Hugging Face model as a function of token ids."""
+    return lambda tokens: hf_model(input_ids=tokens, return_dict=True).logits
+
+
+def spread_between(logits: Any, reference: Any) -> float:
+    """The largest difference of logits, relative to the standard deviation of the reference."""
+    return float((logits.float() - reference.float()).abs().max() / reference.float().std())
+
+
+def tolerance(reference: Any) -> float:
+    """How far logits may be from these and still be the same model's."""
+    import torch
+
+    return PARITY if reference.dtype == torch.float32 else ROUNDED
+
+
+def refuse_noncausal(hf_model: Any, prompts: "Sequence[torch.Tensor]", reference: Any) -> None:
+    """Refuse a model in which a later token alters the logits of an earlier one.
+
+    Raises:
+        PbbError: it does.
+    """
+    found = spread_between(logits_together(forward_of(hf_model), prompts), reference)
+    if found > tolerance(reference):  # NaN is none of this function's business
+        raise PbbError(
+            f"{type(hf_model).__name__} is not causal: a later token changes the logits of earlier ones by {found:.2g} "
+            "of their spread. Probes and patching need a model that reads from left to right (is_decoder=True?)."
+        )
+
+
+def assert_parity(logits: Any, reference: Any, at_most: float | None = None) -> None:
+    """Refuse a hooked model that is not the model it was made from.
+
+    Raises:
+        PbbError: with the largest difference found, relative to the standard deviation of the reference.
+    """
+    at_most = tolerance(reference) if at_most is None else at_most
+    difference = spread_between(logits, reference)
+    if not difference <= at_most:  # also when it is NaN
+        raise PbbError(
+            f"The hooked model's logits differ from the model's own by {difference:.2g} of their spread (at most "
+            f"{at_most} is the same model): its weights hold NaN, or TransformerLens computes it unfaithfully."
+        )
