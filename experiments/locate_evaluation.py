@@ -19,8 +19,7 @@ ROLES = ["name", "input", "answer"]
 
 
 def right_answers(model, prompts):
-    predicted = pbb.answer_logits(model, prompts).argmax(-1)
-    return (predicted == pbb.answer_tokens(model, prompts.labels["output"])).numpy()
+    return pbb.gives_answers(model, prompts, pbb.answer_ids(model, prompts, prompts.labels["output"])).numpy()
 
 
 def read(model, corpus, n: int, seed: int):
@@ -46,10 +45,7 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
     parts, groups, programs = [], [], []
     for group in ("with_io", "without_io"):
         pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed, unseen=True)
-        metric = pbb.logit_difference(
-            pbb.answer_tokens(model, pairs.clean.labels["output"]),
-            pbb.answer_tokens(model, pairs.corrupted.labels["output"]),
-        )
+        metric = pbb.answer_difference(*pairs.answer_ids(model))
         effects = pbb.patch_sweep(
             model,
             clean=pairs.clean,

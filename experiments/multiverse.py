@@ -24,9 +24,9 @@ DRAWS = 500
 
 def sweeps(corpus, model_path: str, out: Path) -> None:
     """Recovery with the program swapped, in every universe: a file a pair seed and group."""
+    from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.capture import answer_logits
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.hooking.prompts import answer_ids
     from pbb_probe.measures import is_answered
     from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
     from pbb_probe.patching.pairs import make_pairs

@@ -74,8 +74,9 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
 
 def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
     """Later layers into earlier ones of calls answered wrong: is the right answer given, or that of another call?"""
+    from pbb_probe.hooking.answers import answer_ids
+    from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.hooking.prompts import answer_ids, make_prompts
     from pbb_probe.measures import is_answered
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.probing.controls import shuffled_values

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
+    from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.attention import attention_patterns
+    from pbb_probe.hooking.calls import make_prompts, prompts_of_calls
     from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
     from pbb_probe.hooking.code import code_prompts, code_tokens
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.hooking.positions import capture_tokens
-    from pbb_probe.hooking.prompts import Prompts, answer_ids, answer_tokens, make_prompts, prompts_of_calls
+    from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.hooking.shards import open_capture
     from pbb_probe.hooking.texts import likely_answers, token_texts
     from pbb_probe.opened import open_run
@@ -71,10 +73,9 @@ _HOME = {
     "accuracy_table": "comparison.behaviour",
     "aligned_pairs": "patching.pairs",
     "answer_difference": "patching.metrics",
-    "answer_ids": "hooking.prompts",
+    "answer_ids": "hooking.answers",
     "answer_log_probs": "hooking.capture",
     "answer_logits": "hooking.capture",
-    "answer_tokens": "hooking.prompts",
     "attention_patterns": "hooking.attention",
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
@@ -115,7 +116,7 @@ _HOME = {
     "logit_difference": "patching.metrics",
     "make_corpus": "programs.corpus",
     "make_pairs": "patching.pairs",
-    "make_prompts": "hooking.prompts",
+    "make_prompts": "hooking.calls",
     "make_transfer_pairs": "patching.transfer_pairs",
     "matched_rows": "comparison.matching",
     "negative_kl": "patching.metrics",
@@ -129,7 +130,7 @@ _HOME = {
     "probe_subspaces": "probing.subspaces",
     "probe_table": "comparison.probes",
     "project": "probing.projection",
-    "prompts_of_calls": "hooking.prompts",
+    "prompts_of_calls": "hooking.calls",
     "read_pairs": "patching.files",
     "read_prompts": "hooking.files",
     "recovery": "patching.metrics",
@@ -159,7 +160,6 @@ __all__ = [
     "answer_ids",
     "answer_log_probs",
     "answer_logits",
-    "answer_tokens",
     "attention_patterns",
     "attribution_scores",
     "back_patch",
@@ -234,6 +234,11 @@ __all__ = [
 def __getattr__(name: str):
     if name == "figures":
         return import_module("pbb_probe.views.figures")
+    if name == "answer_tokens":
+        raise AttributeError(
+            "pbb_probe.answer_tokens took a space before every answer for granted and is gone: use "
+            "answer_ids(model, prompts, answers), which gives the tokens with which answers follow these prompts."
+        )
     if name not in _HOME:
         raise AttributeError(f"module 'pbb_probe' has no attribute {name!r}")
     return getattr(import_module(f"pbb_probe.{_HOME[name]}"), name)

@@ -3,6 +3,7 @@
 import errno
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         sub.add_class_arguments(settings, as_group=False, as_positional=name in POSITIONAL)
         commands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
     out = Path(".")
+    warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
     try:
         parsed = parser.instantiate_classes(parser.parse_args(arguments))
         fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}

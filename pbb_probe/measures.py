@@ -28,9 +28,9 @@ TEXTS = ["prompt", "completion", "source"]
 
 def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: int, out: Path) -> None:
     """Probes of every target beside their controls, across groups, and the cosines of their directions."""
+    from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.capture import capture
     from pbb_probe.hooking.load import load_model, untrained_model
-    from pbb_probe.hooking.prompts import make_prompts
     from pbb_probe.probing.controls import CONTROLS, embeddings, relabelled_targets
     from pbb_probe.probing.groups import direction_cosines, probe_groups
     from pbb_probe.probing.linear import fit_probes
@@ -123,7 +123,6 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
     import pandas as pd
 
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.hooking.prompts import answer_ids
     from pbb_probe.patching.metrics import answer_difference
     from pbb_probe.patching.pairs import SWAPS, make_pairs
     from pbb_probe.patching.sweep import patch_sweep
@@ -133,12 +132,11 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
         for group in GROUPS:
             pairs = make_pairs(corpus, model, swap, group, config.pairs, seed, config.unseen_inputs)
             clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
-            answers = (answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted))
             effects = patch_sweep(
                 model,
                 clean=pairs.clean,
                 corrupted=pairs.corrupted,
-                metric=answer_difference(*answers),
+                metric=answer_difference(*pairs.answer_ids(model)),
                 sites=config.sites,
                 positions=config.roles,
             )
@@ -211,6 +209,7 @@ def interchange(
                 roles=roles,
                 library=[entry.program for entry in corpus.entries],
                 subspaces=bases,
+                whole_spans=False,  # the probes read last tokens
                 controls=("random",),
                 seed=seed,
             ).to_netcdf(out / variable / f"{group}.nc")
@@ -229,8 +228,8 @@ def check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
 
 def is_answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
     """Does the model answer each prompt correctly? [prompt]"""
+    from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.capture import gives_answers
-    from pbb_probe.hooking.prompts import answer_ids
 
     return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()
 

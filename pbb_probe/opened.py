@@ -122,7 +122,7 @@ class OpenedRun(Run):
         """
         import pandas as pd
 
-        from pbb_probe.hooking.prompts import prompts_of_calls
+        from pbb_probe.hooking.calls import prompts_of_calls
 
         table = self.table("probing/prompts")
         entries, rows = self.corpus.by_name, []
@@ -136,7 +136,8 @@ class OpenedRun(Run):
                 f"{self.path / 'probing'} and run the study again."
             ) from error
         answered = "output" in self.config["probing"]["roles"]
-        return prompts_of_calls(model, pd.DataFrame(rows).assign(correct=table["correct"]), answered)
+        calls = pd.DataFrame(rows).assign(correct=table["correct"])
+        return prompts_of_calls(model, calls, answered, answers=self.corpus.outputs)
 
     def call(self, program: str, call: str, template: str | None = None) -> "pd.DataFrame":
         """A program run on any input: a row of `Corpus.calls`, whose `place` is -1 where the corpus has not the input.
@@ -189,7 +190,7 @@ class OpenedRun(Run):
 
         Args:
             model: the finetuned one.
-            prompts: calls, such as `prompts_of_calls(model, run.call(...))`.
+            prompts: calls, such as `prompts_of_calls(model, run.call(...), answers=run.corpus.outputs)`.
             probes: of `held_out_probes`, which are fitted when None.
 
         Returns:
@@ -202,8 +203,8 @@ class OpenedRun(Run):
         """
         import pandas as pd
 
+        from pbb_probe.hooking.answers import with_answers
         from pbb_probe.hooking.capture import capture
-        from pbb_probe.hooking.prompts import with_answers
 
         settings, labels = self.config["probing"], prompts.labels
         if "output" in settings["roles"] and "output" not in prompts.roles:

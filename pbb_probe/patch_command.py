@@ -34,8 +34,8 @@ class PatchConfig:
     """Places in the prompt; those of the file, and answer, when null."""
     every_position: bool = False
     """Patch every token position instead of roles."""
-    whole_spans: bool = False
-    """Patch all tokens of a role instead of its last one."""
+    whole_spans: bool = True
+    """Patch all tokens of a role; its last one when false."""
     metrics: tuple[Metric, ...] = ("answer_difference",)
     """What a patched run is measured by. answer_difference: log-probability of the clean answer minus that of the
     corrupted one; log_prob: of the clean one; logit_difference and probability: of the answers' first tokens;
@@ -120,10 +120,9 @@ def patch(config: PatchConfig) -> None:
 
 def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]:
     from pbb_probe.hooking.capture import answer_logits
-    from pbb_probe.hooking.prompts import answer_ids
     from pbb_probe.patching import metrics
 
-    clean, corrupted = (answer_ids(model, run, run.labels["output"]) for run in (pairs.clean, pairs.corrupted))
+    clean, corrupted = pairs.answer_ids(model)
     made: dict[str, Callable[[], Any]] = {
         "answer_difference": lambda: metrics.answer_difference(clean, corrupted),
         "logit_difference": lambda: metrics.logit_difference(clean[:, 0], corrupted[:, 0]),

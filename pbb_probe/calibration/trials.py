@@ -216,8 +216,8 @@ def _carried(model: "TransformerBridge", corpus: Corpus, group: str, instrument:
 def _activations(
     model: "TransformerBridge", corpus: Corpus, instrument: Instrument, seed: int
 ) -> "tuple[Prompts, xr.Dataset]":
+    from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.capture import capture
-    from pbb_probe.hooking.prompts import make_prompts
 
     prompts = make_prompts(corpus, model, n=instrument.prompts, seed=seed)
     return prompts, capture(model, prompts, roles=["name", "answer"])

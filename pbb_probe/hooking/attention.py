@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import check_eval, check_layers, run_to
+from pbb_probe.hooking.capture import as_read, check_eval, check_layers, run_to
 from pbb_probe.hooking.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def attention_patterns(
     if missing := [name for name in names if name not in model.hook_dict]:
         raise PbbError(f"This model has no attention pattern here (no hook {missing[0]}): choose other layers.")
     n, length = prompts.tokens.shape
+    first, prompts = prompts.attention_mask.argmax(1), as_read(model, prompts)
+    width = prompts.tokens.shape[1]
     patterns = None
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
@@ -53,15 +55,18 @@ def attention_patterns(
         seen = (there[:, :, None] & there[:, None, :]).tril()[:, None]  # [prompt, 1, query, key]
         for i, name in enumerate(names):
             pattern = cache[name].float().cpu()  # [prompt, head, query, key]
-            if pattern.ndim != 4 or pattern.shape[2:] != (length, length):
+            if pattern.ndim != 4 or pattern.shape[2:] != (width, width):
                 raise PbbError(f"The pattern of {name} has the shape {tuple(pattern.shape)}: it is no query x key.")
             # padding looks somewhere too, and to nothing in particular where all that it may look at is padding
             pattern = pattern.where(seen, 0.0)
             if not bool(torch.isfinite(pattern).all()):
                 raise PbbError(f"The pattern of {name} is NaN or infinite: look for NaN in the weights.")
             if patterns is None:
-                patterns = np.empty((len(layers), pattern.shape[1], n, length, length), np.float32)
-            patterns[i, :, rows] = pattern.transpose(0, 1).numpy()
+                patterns = np.zeros((len(layers), pattern.shape[1], n, length, length), np.float32)
+            for prompt, begin in zip(range(n)[rows], first[rows].tolist(), strict=True):  # back to their own positions
+                own = slice(begin, min(begin + width, length))
+                of_prompt = pattern[prompt - start, :, : own.stop - begin, : own.stop - begin]
+                patterns[i, :, prompt, own, own] = of_prompt.numpy()
     return xr.DataArray(
         patterns, dims=("layer", "head", "prompt", "query", "key"), coords={"layer": layers}, name="pattern"
     )

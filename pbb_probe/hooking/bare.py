@@ -10,8 +10,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.errors import PbbError
-
 if TYPE_CHECKING:
     import torch
     from transformer_lens import TransformerBridge
@@ -21,12 +19,12 @@ ATTENTION = "pbb_probe"
 """The name under which our attention is registered with transformers."""
 
 
-class Bare:
-    """A bridge's model without its wrappers.
+class UnsupportedError(Exception):
+    """The model is built in another way than an engine can use; the next one is needed."""
 
-    Raises:
-        PbbError: a hook that belongs to no module of the bare model (`module_of`).
-    """
+
+class Bare:
+    """A bridge's model without its wrappers."""
 
     def __init__(self, bridge: "TransformerBridge", attend: Callable[..., Any] | None = None):
         """`attend(module, query, key, value, mask, **settings)` replaces the model's attention functions."""
@@ -49,10 +47,14 @@ class Bare:
         """Do the blocks return tuples? Known once they have run."""
 
     def module_of(self, hook_name: str) -> "tuple[torch.nn.Module, str]":
-        """The module whose input or output passes a hook of the bridge, and `hook_in` or `hook_out`."""
+        """The module whose input or output passes a hook of the bridge, and `hook_in` or `hook_out`.
+
+        Raises:
+            UnsupportedError: the hook belongs to no module of the model itself.
+        """
         owner = self._owners.get(id(self._hooks[hook_name]))
         if owner is None or id(owner[0].original_component) not in self._twins:
-            raise PbbError(f"The hook {hook_name} belongs to no module of the model itself.")
+            raise UnsupportedError(f"the hook {hook_name} belongs to no module of the model itself")
         return self._twins[id(owner[0].original_component)], owner[1]
 
     def logits(self, hidden: "torch.Tensor") -> "torch.Tensor":

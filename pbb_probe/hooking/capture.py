@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.lengths import check_lengths
 from pbb_probe.hooking.prompts import Prompts, put_behind
 from pbb_probe.hooking.shards import open_capture, write_shards
 
@@ -47,6 +48,49 @@ def hook_name(model: "TransformerBridge", site: str, layer: int) -> str:
     if name not in model.hook_dict:
         raise PbbError(f"This model has no site {site!r} at layer {layer} (no hook {name}).")
     return name
+
+
+def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequence[int]) -> dict[tuple[str, int], str]:
+    """The hook of each site at each layer, its activation of the shape that `SITES` says.
+
+    One short run finds out: of fewer tokens than could be mistaken for heads.
+
+    Raises:
+        PbbError: no site, or one that this architecture does not have, or whose activation has other axes.
+    """
+    import torch
+
+    if not sites:
+        raise PbbError(f"There is no site: choose from {', '.join(SITES)}.")
+    if len(set(sites)) < len(sites):
+        raise PbbError(f"A site is named twice: {', '.join(sites)}.")
+    names = {(site, layer): hook_name(model, site, layer) for site in sites for layer in layers}
+    sizes = {name: n_heads(model, name) for name in ("head", "kv_head")} | {"d_model": model.cfg.d_model}
+    length = next(n for n in (3, 4, 5) if n not in sizes.values())
+    tokens = torch.zeros(2, length, dtype=torch.long, device=model.cfg.device)
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=lambda name: name in names.values(), stop_at_layer=max(layers) + 1
+        )
+    seen = {name: tuple(activation.shape) for name, activation in cache.items()}
+    for (site, layer), name in names.items():
+        if name not in seen:
+            raise PbbError(f"The hook {name} never fired: the site {site!r} cannot be reached on this model.")
+        dims = SITES[site]
+        wanted = (2, length, *(sizes.get(dim) for dim in dims))  # d_head may be of queries and keys, or of values
+        fits = len(seen[name]) == len(wanted) and all(w in (None, n) for w, n in zip(wanted, seen[name], strict=True))
+        if not fits:
+            axes = ", ".join(("prompt", "position", *dims))
+            raise PbbError(
+                f"The activation {site} at layer {layer} has the shape {list(seen[name])} for 2 prompts of {length} "
+                f"tokens, which is not [{axes}]: this model's attention is of another kind, so choose other sites."
+            )
+    return names
+
+
+def n_heads(model: "TransformerBridge", dim: str) -> int:
+    """How many heads there are on a dimension of `SITES`, `head` or `kv_head`."""
+    return (model.cfg.n_key_value_heads if dim == "kv_head" else None) or model.cfg.n_heads
 
 
 def check_layers(model: "TransformerBridge", layers: Sequence[int] | None) -> list[int]:
@@ -109,14 +153,14 @@ def capture(
         `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32.
 
     Raises:
-        PbbError: unknown site, layer or role, an activation that is NaN or infinite (the message says where), or a
-            folder that holds another capture.
+        PbbError: unknown site, layer or role, an activation of other axes than said or that is NaN or infinite (the
+            message says where), prompts that the model cannot read together, or a folder that holds another capture.
     """
     import numpy as np
     import xarray as xr
 
     layers, roles = check_layers(model, layers), check_roles(prompts, roles)
-    names = {(site, layer): hook_name(model, site, layer) for site in sites for layer in layers}
+    names, prompts = check_sites(model, sites, layers), as_read(model, prompts)
     starts = range(0, len(prompts), batch_size)
     dims = {site: ("layer", "role", "prompt", *SITES[site]) for site in sites}
 
@@ -162,16 +206,16 @@ def run_to(
 ) -> "ActivationCache":
     """The activations [prompt, position, ...] of the hooks named, from a run of some prompts that ends after a layer.
 
+    The prompts are those of `as_read`.
+
     Raises:
         PbbError: a hook never fired.
     """
     import torch
 
-    tokens, inputs = model_inputs(model, prompts, rows)
+    tokens = prompts.tokens[rows].to(model.cfg.device)
     with torch.inference_mode():
-        _, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1, **inputs
-        )
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1)
     if missing := set(names) - set(cache.keys()):
         raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
     return cache
@@ -193,12 +237,12 @@ def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int 
     """The logits [prompt, d_vocab] of the token that follows each prompt's `answer` position, on the CPU."""
     import torch
 
-    rows = []
+    prompts, rows = as_read(model, prompts), []
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
-        tokens, inputs = model_inputs(model, prompts, batch)
+        tokens = prompts.tokens[batch].to(model.cfg.device)
         with torch.inference_mode():
-            logits = model(tokens, **inputs)
+            logits = model(tokens)
         rows.append(logits[torch.arange(len(tokens)), prompts.roles["answer"][batch]].float().cpu())
     return torch.cat(rows)
 
@@ -268,18 +312,22 @@ def _answer_steps(
     check_ids(ids, len(prompts))
     before = prompts.roles["answer"]
     tokens, mask = put_behind(prompts.tokens, prompts.attention_mask, before, ids[:, :-1])
-    forced = replace(prompts, tokens=tokens, attention_mask=mask)
-    steps = before[:, None] + torch.arange(ids.shape[1])
+    forced = as_read(model, replace(prompts, tokens=tokens, attention_mask=mask))
+    last = forced.tokens.shape[1] - 1  # behind the end only where ids are -1
+    steps = (forced.roles["answer"][:, None] + torch.arange(ids.shape[1])).clamp(max=last)
     for start in range(0, len(prompts), batch_size):
         batch = slice(start, start + batch_size)
-        rows, inputs = model_inputs(model, forced, batch)
+        rows = forced.tokens[batch].to(model.cfg.device)
         with torch.inference_mode():
-            logits = model(rows, **inputs)
+            logits = model(rows)
         yield logits[torch.arange(len(rows))[:, None], steps[batch]], ids[batch].to(logits.device)
 
 
-def model_inputs(model: "TransformerBridge", prompts: Prompts, rows: slice) -> "tuple[torch.Tensor, dict]":
-    """Some prompts' tokens with the mask and positions that make padding on either side harmless."""
-    mask = prompts.attention_mask[rows].to(model.cfg.device)
-    inputs = {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
-    return prompts.tokens[rows].to(model.cfg.device), inputs
+def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
+    """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
+
+    Raises:
+        PbbError: more tokens than the model has positions for, or lengths that it cannot read together.
+    """
+    check_lengths(model, prompts.attention_mask.sum(1).tolist())
+    return prompts.right_padded()

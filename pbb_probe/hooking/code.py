@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.prompts import Prompts, prompts_of_calls
+from pbb_probe.finetuning.tokens import encoded
+from pbb_probe.hooking.calls import prompts_of_calls
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import source_document
 from pbb_probe.programs.program import Program, call_arguments, trace_programs
@@ -64,7 +66,7 @@ def code_prompts(
             replace(document, prompt=f"{call}\n{document.prompt}")
             for document, call in zip(code, calls["prompt"], strict=True)
         ]
-    return prompts_of_calls(model, calls, code=code)
+    return prompts_of_calls(model, calls, code=code, answers=corpus.outputs)
 
 
 def code_tokens(model: "TransformerBridge", prompts: Prompts, corpus: Corpus | None = None) -> "pd.DataFrame":
@@ -113,9 +115,7 @@ def code_tokens(model: "TransformerBridge", prompts: Prompts, corpus: Corpus | N
 
 def _places(model: "TransformerBridge", prompts: Prompts) -> list[dict[int, tuple[int, int]]]:
     """For each prompt, the positions of its code with the characters of the source that stand there."""
-    batch = model.tokenizer(  # type: ignore[misc]
-        list(prompts.texts), add_special_tokens=prompts.special_tokens, return_offsets_mapping=True
-    )
+    batch = encoded(model.tokenizer, prompts.texts, prompts.special_tokens, offsets=True)
     found = []
     for i, (text, source) in enumerate(zip(prompts.texts, prompts.labels["source"], strict=True)):
         ids, offsets = batch["input_ids"][i], batch["offset_mapping"][i]

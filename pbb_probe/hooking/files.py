@@ -62,7 +62,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         PbbError: it cannot be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PbbError(f"The prompts file {path} cannot be read ({error}): give a JSONL file.") from error
     yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())

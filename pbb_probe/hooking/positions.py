@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_layers, hook_name, refuse_nan, run_to
+from pbb_probe.hooking.capture import SITES, as_read, check_layers, check_sites, refuse_nan, run_to
 from pbb_probe.hooking.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ def capture_tokens(
     import xarray as xr
 
     layers = check_layers(model, layers)
-    names = {(site, layer): hook_name(model, site, layer) for site in sites for layer in layers}
+    names = check_sites(model, sites, layers)
     of_prompt, position = _checked(prompts, tokens)
+    position = position - prompts.attention_mask.argmax(1).numpy()[of_prompt]  # from the first token of the prompt on
     used = np.unique(of_prompt)
-    read, row = prompts.select(used.tolist()), np.searchsorted(used, of_prompt)
+    read, row = as_read(model, prompts.select(used.tolist())), np.searchsorted(used, of_prompt)
     stored: dict[str, np.ndarray] = {}
     for start in range(0, len(read), batch_size):
         batch = slice(start, start + batch_size)

@@ -2,19 +2,17 @@
 
 A role is a named place such as `name`, `input` or `answer`. It is found by the characters it covers, through the
 tokenizer's offset mapping, so that it may be part of a token or span several. An answer is the tokens with which it
-follows a prompt, one or several; rows of several are padded with -1.
+follows a prompt, one or several; rows of several are padded with -1. What all possible answers begin with, such as the
+space before a digit, tells nothing apart and belongs to the prompt: the role `answer` is the token from which the first
+token that distinguishes them is predicted.
 """
 
-import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import as_answered, as_asked, following_ids, refuse_unknown
-from pbb_probe.programs.corpus import Corpus, Group
-from pbb_probe.programs.documents import Document, with_code
-from pbb_probe.programs.templates import Mode
+from pbb_probe.finetuning.tokens import encoded, shared_starts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +35,13 @@ class Prompts:
     labels: "pd.DataFrame"
     """What is known of each prompt, a row a prompt."""
     texts: tuple[str, ...]
-    """What was tokenized; answers that `with_answers` puts behind it are not in it."""
+    """What was tokenized; the start that all answers share, and answers of `with_answers`, are not in it."""
     gap: str = " "
     """What stands between a text and its answer; nothing where the answer begins a turn of a chat."""
     special_tokens: bool = True
     """Did the tokenizer add those it begins texts with?"""
+    answer_start: "torch.Tensor | None" = None
+    """Token ids [prompt, k] at the end of each prompt with which all possible answers begin, padded with -1."""
 
     @property
     def roles(self) -> dict[str, "torch.Tensor"]:
@@ -61,7 +61,19 @@ class Prompts:
             spans={role: span[index] for role, span in self.spans.items()},
             labels=self.labels.iloc[index].reset_index(drop=True),
             texts=tuple(self.texts[i] for i in index),
+            answer_start=None if self.answer_start is None else self.answer_start[index],
         )
+
+    def right_padded(self) -> "Prompts":
+        """The same prompts in as many positions as the longest needs, their padding behind the tokens.
+
+        There a causal model does not see it: neither a mask nor positions of their own are needed.
+        """
+        order, first = padding_behind(self.attention_mask)
+        width = order.shape[1]
+        moved = {role: (span - first[:, None]) % self.tokens.shape[1] for role, span in self.spans.items()}
+        tokens, mask = (x.gather(1, order) for x in (self.tokens, self.attention_mask))
+        return replace(self, tokens=tokens[:, :width], attention_mask=mask[:, :width], spans=moved)
 
     @classmethod
     def from_texts(
@@ -73,6 +85,7 @@ class Prompts:
         padding_side: Literal["left", "right"] = "right",
         gap: str = " ",
         special_tokens: bool = True,
+        answers: Sequence[Any] | None = None,
     ) -> "Prompts":
         """Tokenize texts and find the tokens of each role.
 
@@ -81,183 +94,69 @@ class Prompts:
             texts: the prompts.
             roles: for each role, the characters (start, end) it covers in each text. The role `answer`, the last
                 token, from which the next one is predicted, is added unless given.
-            labels: a row a text.
+            labels: a row a text, of values that can be compared: texts, numbers, booleans.
             padding_side: where short prompts are padded.
             gap: what stands between a text and its answer.
-            special_tokens: let the tokenizer add those it begins texts with; not where the texts bring them.
+            special_tokens: let the tokenizer add those it begins texts with; not where the texts bring them. Those
+                that it ends texts with are left out: the answer follows.
+            answers: the possible answers to all texts. The tokens with which all of them begin are put behind each
+                text, so that `answer` is where the answers part; without, it is the last token of the text.
 
         Raises:
-            PbbError: no texts or an empty one, no tokenizer, a role that is not in its text, labels of another length.
+            PbbError: no texts or an empty one, no tokenizer or one that roles cannot be found with, a token that the
+                model does not have, a role that is not in its text, labels of another length or of lists or mappings.
+
+        Example:
+            >>> model = pbb.load_model("nano")
+            >>> prompts = pbb.Prompts.from_texts(model, ["run flimp(3) ->"], roles={"input": [(10, 11)]})
+            >>> prompts.roles["input"].tolist()
+            [3]
         """
         import pandas as pd
         import torch
 
-        tokenizer = _tokenizer(model)
+        tokenizer = tokenizer_of(model)
         if not texts:
             raise PbbError("There are no prompts: give at least one text.")
         labels = pd.DataFrame(index=range(len(texts))) if labels is None else labels.reset_index(drop=True)
         if len(labels) != len(texts):
             raise PbbError(f"There are {len(texts)} texts and {len(labels)} rows of labels: give a row a text.")
-        batch = tokenizer(
-            list(texts),
-            padding=True,
-            padding_side=padding_side,
-            add_special_tokens=special_tokens,
-            return_offsets_mapping=True,
-            return_tensors="pt",
-        )
-        mask = batch["attention_mask"]
-        if not mask.shape[1] or not bool(mask.any(1).all()):
-            raise PbbError("A prompt is empty: every text needs at least one token.")
-        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)  # the last attended position
+        _refuse_collections(labels)
+        roles = dict(roles or {})
+        if answers is not None and "answer" in roles:
+            raise PbbError("Give either the role 'answer' or answers, which say where it is.")
+        batch = encoded(tokenizer, texts, special_tokens, offsets=bool(roles))
+        rows = batch["input_ids"]
+        for text, ids in zip(texts, rows, strict=True):
+            refuse_tokens(model, ids, text)
+        tokens, mask = _side_by_side(rows, tokenizer.pad_token_id or 0, padding_side)
+        first = mask.argmax(1)
+        last = first + mask.sum(1) - 1
         spans = {}
-        for role, characters in (roles or {}).items():
+        for role, characters in roles.items():
             if len(characters) != len(texts):
                 raise PbbError(f"Role {role!r} has {len(characters)} spans for {len(texts)} texts: give one a text.")
-            spans[role] = torch.tensor(
-                [
-                    _token_span(role, text, span, offsets)
-                    for text, span, offsets in zip(texts, characters, batch["offset_mapping"].tolist(), strict=True)
-                ]
-            )
+            found = [
+                _token_span(role, text, span, offsets)
+                for text, span, offsets in zip(texts, characters, batch["offset_mapping"], strict=True)
+            ]
+            spans[role] = torch.tensor(found) + first[:, None]
         spans.setdefault("answer", torch.stack([last, last], dim=1))
-        return cls(batch["input_ids"], mask, spans, labels, tuple(texts), gap, special_tokens)
+        prompts = cls(tokens, mask, spans, labels, tuple(texts), gap, special_tokens)
+        return prompts if answers is None else up_to_answers(tokenizer, prompts, answers)
 
 
-def make_prompts(
-    corpus: Corpus,
-    model: "TransformerBridge",
-    group: Group | None = None,
-    mode: Mode = "direct",
-    n: int | None = None,
-    seed: int = 0,
-    unseen: bool = False,
-    answered: bool = False,
-) -> Prompts:
-    """Calls of the corpus's programs as prompts with the roles `name`, `input` and `answer`.
-
-    In mode `direct` the prompt is the call. In mode `trace` the worked steps are in the prompt up to the output, so
-    that in either mode `answer` is the token from which the output is predicted, its first one where it has several.
-    With `answered` the output stands behind the prompt, with the role `output` on its tokens. The other arguments are
-    those of `Corpus.calls`, and so are the columns of the labels.
-    """
-    return prompts_of_calls(model, corpus.calls(mode, group, n, seed, unseen), answered)
-
-
-def prompts_of_calls(
-    model: "TransformerBridge", calls: "pd.DataFrame", answered: bool = False, code: Sequence[Document] = ()
-) -> Prompts:
-    """Prompts for rows of `Corpus.calls`, token by token as trained; see `make_prompts`.
-
-    Given a document of `code` for each row, that stands before the call, and the role `code` covers its completion.
-
-    Raises:
-        PbbError: a chat model and calls of both modes: their answers follow in different ways.
-    """
+def up_to_answers(tokenizer: Any, prompts: Prompts, answers: Sequence[Any]) -> Prompts:
+    """The prompts with the tokens behind them that all possible answers begin with."""
     import torch
 
-    tokenizer = _tokenizer(model)
-    asked, begun, gaps = [], [], set()
-    roles: dict[str, list[Span]] = {role: [] for role in (("code",) if code else ()) + ("name", "input")}
-    for i, row in enumerate(calls.to_dict(orient="records")):
-        prompt, spans = fill(row["template"], name=row["program"], input=row["call"])
-        if code:
-            prompt, spans = _behind_code(code[i], prompt, spans)
-        asked.append(as_asked(tokenizer, prompt))
-        start = asked[-1].index(prompt)
-        for role, found in roles.items():
-            found.append((start + spans[role][0], start + spans[role][1]))
-        before = as_answered(tokenizer, row["completion"]).removesuffix(str(row["output"]))
-        begun.append(before.rstrip(" "))
-        gaps.add(before[len(begun[-1]) :])
-    if len(gaps) > 1:
-        raise PbbError(
-            "In a chat, direct answers and worked steps follow a prompt differently: ask for one mode at once."
-        )
-    prompts = Prompts.from_texts(
-        model, asked, roles, calls, gap="".join(gaps), special_tokens=not tokenizer.chat_template
-    )
-    if any(begun):  # `answer` moves on to the last token of the worked steps
-        prompts, last = _grown(prompts, _padded(following_ids(tokenizer, prompts.texts, begun, prompts.special_tokens)))
-        moved = prompts.spans | {"answer": torch.stack([last, last], dim=1)}
-        prompts = replace(prompts, spans=moved, texts=tuple(map("".join, zip(asked, begun, strict=True))))
-    return with_answers(model, prompts, list(calls["output"])) if answered else prompts
-
-
-def fill(template: str, **values: Any) -> tuple[str, dict[str, Span]]:
-    """A template filled in, and the characters that each field covers."""
-    text, spans = "", {}
-    for literal, field, _, _ in string.Formatter().parse(template):
-        text += literal
-        if field is not None:
-            start = len(text)
-            text += str(values[field])
-            spans[field] = (start, len(text))
-    return text, spans
-
-
-def _behind_code(code: Document, prompt: str, spans: dict[str, Span]) -> tuple[str, dict[str, Span]]:
-    """A call with code before it, and its spans moved accordingly."""
-    whole = with_code(code, prompt)
-    by = len(whole) - len(prompt)
-    moved = {role: (start + by, end + by) for role, (start, end) in spans.items()}
-    return whole, moved | {"code": (len(code.prompt) + 1, len(code.text))}
-
-
-def answer_tokens(model: "TransformerBridge", answers: Sequence[Any]) -> "torch.Tensor":
-    """The token [answer] of each one-token answer as it follows a prompt and a space.
-
-    Raises:
-        PbbError: the tokenizer splits an answer into several tokens, or does not know it.
-    """
-    import torch
-
-    tokenizer = _tokenizer(model)
-    tokens = {}
-    for answer in dict.fromkeys(map(str, answers)):
-        ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise PbbError(
-                f"The tokenizer splits the answer {answer!r} into {len(ids)} tokens: use answer_ids, which takes "
-                "answers of any length, or answers of one token each."
-            )
-        if ids[0] == tokenizer.unk_token_id:
-            raise PbbError(f"The tokenizer does not know the answer {answer!r}: use answers in its vocabulary.")
-        tokens[answer] = ids[0]
-    return torch.tensor([tokens[str(answer)] for answer in answers])
-
-
-def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> "torch.Tensor":
-    """The token ids [prompt, k] with which each answer follows its prompt, padded with -1 at the end.
-
-    They are those of `finetuning.tokens.following_ids`, as in training.
-
-    Raises:
-        PbbError: another number of answers than prompts, an answer without tokens or with one the tokenizer lacks.
-    """
-    tokenizer = _tokenizer(model)
-    if len(answers) != len(prompts):
-        raise PbbError(f"There are {len(prompts)} prompts and {len(answers)} answers: give an answer a prompt.")
-    answers = list(map(str, answers))
-    behind = [prompts.gap + answer for answer in answers]
-    rows = following_ids(tokenizer, prompts.texts, behind, prompts.special_tokens)
-    for answer, ids in zip(answers, rows, strict=True):
-        if not ids:
-            raise PbbError(f"The answer {answer!r} has no tokens: every answer needs at least one.")
-        refuse_unknown(tokenizer, ids, answer)
-    return _padded(rows)
-
-
-def with_answers(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> Prompts:
-    """The prompts with an answer behind each: the role `output` is the answer's tokens, `answer` stays before them.
-
-    Raises:
-        PbbError: answers that `answer_ids` refuses.
-    """
-    import torch
-
-    prompts, last = _grown(prompts, answer_ids(model, prompts, answers))
-    return replace(prompts, spans=prompts.spans | {"output": torch.stack([prompts.roles["answer"] + 1, last], dim=1)})
+    if not answers:
+        raise PbbError("There are no possible answers: give at least one, or none at all (answers=None).")
+    behind = [prompts.gap + answer for answer in dict.fromkeys(map(str, answers))]
+    ids = padded(shared_starts(tokenizer, prompts.texts, behind, prompts.special_tokens))
+    longer, last = grown(prompts, ids)
+    spans = prompts.spans | {"answer": torch.stack([last, last], dim=1)}
+    return replace(longer, spans=spans, answer_start=ids)
 
 
 def put_behind(
@@ -279,7 +178,7 @@ def put_behind(
     )
 
 
-def _grown(prompts: Prompts, ids: "torch.Tensor") -> "tuple[Prompts, torch.Tensor]":
+def grown(prompts: Prompts, ids: "torch.Tensor") -> "tuple[Prompts, torch.Tensor]":
     """The prompts with ids [prompt, k] behind `answer`, and the position [prompt] of the last of these."""
     before = prompts.roles["answer"]
     last = before + (ids >= 0).sum(1)
@@ -288,15 +187,71 @@ def _grown(prompts: Prompts, ids: "torch.Tensor") -> "tuple[Prompts, torch.Tenso
     return replace(prompts, tokens=tokens[:, :width], attention_mask=mask[:, :width]), last
 
 
-def _padded(rows: Sequence[list[int]]) -> "torch.Tensor":
+def padding_behind(mask: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """The order [row, position] that puts padding behind the tokens, and the place [row] of each first token.
+
+    It is as wide as the longest row.
+
+    Args:
+        mask: 1 at tokens, 0 at padding [row, position].
+
+    Raises:
+        PbbError: a row without tokens, or with padding between them.
+    """
+    import torch
+
+    width = mask.shape[1]
+    first, lengths = mask.argmax(1), (mask != 0).sum(1)
+    last = width - 1 - mask.flip(1).argmax(1)
+    if not bool((lengths > 0).all()) or not bool((last - first + 1 == lengths).all()):
+        raise PbbError("attention_mask must mark one unbroken stretch of tokens in each row: pad at its ends only.")
+    longest = int(lengths.max())
+    return (torch.arange(longest, device=mask.device) + first[:, None]) % width, first
+
+
+def _side_by_side(rows: Sequence[list[int]], pad: int, side: str) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Tokens and mask [row, position] of rows of token ids, padded on one side."""
+    import torch
+
+    if not all(rows):
+        raise PbbError("A prompt is empty: every text needs at least one token.")
+    ids = padded(rows)
+    if side == "left":
+        ids = torch.stack([row.roll(int((row < 0).sum())) for row in ids])
+    mask = (ids >= 0).long()
+    return ids.where(ids >= 0, pad), mask
+
+
+def padded(rows: Sequence[list[int]]) -> "torch.Tensor":
     """[row, k], padded with -1 at the end."""
     import torch
 
     k = max(map(len, rows))
-    return torch.tensor([row + [-1] * (k - len(row)) for row in rows], dtype=torch.long)
+    return torch.tensor([row + [-1] * (k - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), k)
 
 
-def _tokenizer(model: "TransformerBridge") -> Any:
+def refuse_tokens(model: "TransformerBridge", ids: Sequence[int], text: str) -> None:
+    """Refuse token ids that the model has no embedding for."""
+    if ids and max(ids) >= model.cfg.d_vocab:
+        raise PbbError(
+            f"The tokenizer makes the token {max(ids)} of {text[:80]!r}, and the model has {model.cfg.d_vocab}: resize "
+            "its embeddings to the tokenizer, or give load_model the tokenizer of this model."
+        )
+
+
+def _refuse_collections(labels: "pd.DataFrame") -> None:
+    for name, column in labels.items():
+        odd = [v for v in column if isinstance(v, (list, tuple, set, dict)) or not isinstance(v, Hashable)]
+        if odd:
+            raise PbbError(f"The label {name!r} holds {odd[0]!r}: labels are texts, numbers or booleans; write a text.")
+
+
+def tokenizer_of(model: "TransformerBridge") -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        PbbError: it has none.
+    """
     if model.tokenizer is None:
         raise PbbError("The model has no tokenizer: give load_model one.")
     return model.tokenizer

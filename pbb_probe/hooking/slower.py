@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.bare import Bare
+from pbb_probe.hooking.bare import Bare, UnsupportedError
 from pbb_probe.hooking.capture import hook_name
-from pbb_probe.hooking.tail import ON_MODULES, States, UnsupportedError, Window, row_bytes
+from pbb_probe.hooking.tail import ON_MODULES, States, Window, row_bytes
 
 if TYPE_CHECKING:
     import torch

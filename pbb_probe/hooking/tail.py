@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.hooking.bare import Bare
+from pbb_probe.hooking.bare import Bare, UnsupportedError
 from pbb_probe.hooking.capture import hook_name
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 ON_MODULES = ("resid_mid", "attn_out", "mlp_out")
 """Sites that are a module's input or output within a block."""
-
-
-class UnsupportedError(Exception):
-    """The model's blocks do more than this engine knows of; a full forward is needed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,7 +399,8 @@ def row_bytes(model: "PreTrainedModel", window: int, length: int) -> int:
     config = model.config.get_text_config()
     d_model = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * d_model
-    return window * (6 * d_model + 3 * inner + 3 * config.num_attention_heads * length) * model.dtype.itemsize
+    heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
+    return window * (6 * d_model + 3 * inner + 3 * heads * length) * model.dtype.itemsize
 
 
 def _for_one_row(args: tuple, kwargs: dict) -> tuple[tuple, dict]:

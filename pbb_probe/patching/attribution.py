@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_eval, check_layers, hook_name
+from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
+from pbb_probe.hooking.lengths import check_lengths
 from pbb_probe.hooking.tail import row_bytes
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.runs import Runs, line_up
@@ -43,6 +44,7 @@ def attribution_scores(
     positions: Sequence[int] | Sequence[str] | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
+    whole_spans: bool = True,
     memory_gib: float = 2.0,
 ) -> "xr.Dataset":
     """Estimate how much patching each cell would change the metric, with a value a pair.
@@ -57,6 +59,7 @@ def attribution_scores(
         positions: as for `patch_sweep`.
         attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
         answer: position [pair] at which the answer is predicted; the last attended one when None.
+        whole_spans: as for `patch_sweep`; the estimate of a span is the sum of those of its tokens.
         memory_gib: what the activations kept for the gradient may take.
 
     Returns:
@@ -76,8 +79,10 @@ def attribution_scores(
         )
     check_eval(model)
     layers = check_layers(model, layers)
+    check_sites(model, sites, layers)
     names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
-    runs = line_up(clean, corrupted, positions, attention_mask, answer)
+    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
+    check_lengths(model, runs.lengths.tolist())
     chunks = torch.arange(len(runs)).split(_pairs_at_once(model, runs, len(sites) * len(layers), memory_gib))
     with torch.enable_grad():
         pull = _pull(model, runs, metric, chunks)
@@ -101,6 +106,7 @@ def screen_patches(
     positions: Sequence[int] | Sequence[str] | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
+    whole_spans: bool = True,
     memory_gib: float = 2.0,
 ) -> "xr.Dataset":
     """Estimate every cell and patch only those that promise most.
@@ -108,8 +114,8 @@ def screen_patches(
     Args:
         top: how many cells are patched: those of the largest absolute estimate, averaged over pairs first, out of all
             sites together.
-        model, clean, corrupted, metric, sites, layers, positions, attention_mask, answer, memory_gib: as for
-            `attribution_scores` and `patch_sweep`.
+        model, clean, corrupted, metric, sites, layers, positions, attention_mask, answer, whole_spans, memory_gib:
+            as for `attribution_scores` and `patch_sweep`.
 
     Returns:
         `effects[site]`, `clean` and `corrupted` of `patch_sweep`, NaN at the cells that were not patched, and
@@ -136,6 +142,7 @@ def screen_patches(
         "positions": positions,
         "attention_mask": attention_mask,
         "answer": answer,
+        "whole_spans": whole_spans,
         "memory_gib": memory_gib,
     }
     scores = attribution_scores(model, **where)
@@ -205,7 +212,9 @@ def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], la
         given = cache_activation_and_gradient(model, clean, pulled, wanted.__contains__, compute_gradient=False)
     with _differentiable(model):
         own = cache_activation_and_gradient(model, corrupted, pulled, wanted.__contains__)
-    places = runs.spans[:, rows, 1]  # [place, row]
+    at = torch.arange(runs.clean.shape[1])
+    first, last = runs.spans[:, rows, None].unbind(-1)  # [place, row, 1]
+    inside = ((at >= first) & (at <= last)).float()  # [place, row, position]
     scores = {}
     for site, at_layers in names.items():
         products = []
@@ -216,8 +225,11 @@ def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], la
                 gradient = gradient + _gradient(own, hook_name(model, "resid_post", layer))
             change = given.activations[name] - own.activations[name]
             products.append((change.float() * gradient.float()).sum(-1).cpu())  # [row, position, (head)]
-        chosen = torch.stack(products)[:, torch.arange(len(rows)), places]  # [layer, place, row, (head)]
-        scores[site] = chosen.permute(0, 3, 1, 2) if chosen.ndim == 4 else chosen
+        by_token = torch.stack(products)  # [layer, row, position, (head)]
+        if by_token.ndim == 4:
+            scores[site] = torch.einsum("lrph,krp->lhkr", by_token, inside)
+        else:
+            scores[site] = torch.einsum("lrp,krp->lkr", by_token, inside)
     return scores
 
 

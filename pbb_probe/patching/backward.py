@@ -14,14 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.parity import tolerance
+from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import check_eval, check_layers
-from pbb_probe.hooking.load import PARITY
+from pbb_probe.hooking.lengths import check_lengths
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.slower import FullForward
-from pbb_probe.hooking.tail import UnsupportedError, Window
+from pbb_probe.hooking.tail import Window
+from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.metrics import check_values
 from pbb_probe.patching.runs import Runs, line_up
-from pbb_probe.patching.sweep import METHODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +66,7 @@ def back_patch(
     Returns:
         `effects["resid_pre"]` (source_layer, target_layer, role, prompt), the metric of the patched run, and
         `unpatched` (prompt). Equal layers and roles behind the answer change nothing; where the source is below the
-        target, it is NaN. The attribute `method` is the engine it took, as in `patch_sweep`.
+        target, it is NaN. The attributes are the `method` and `passed_over` of `patch_sweep`.
 
     Raises:
         PbbError: unknown role or layer, a mask or answer of another shape, a model in train mode, or a metric of whole
@@ -82,7 +84,16 @@ def back_patch(
         raise PbbError(f"source_layers must be between 0 and {model.cfg.n_layers}, not {sources}.")
     runs = _lined_up(prompts, roles, attention_mask, answer)
     cells = sorted((target, source) for target, source in set(itertools.product(targets, sources)) if source > target)
-    unpatched, patched, method = _by_first_engine(model, runs, cells, metric, int(memory_gib * 2**30))
+    check_lengths(model, runs.lengths.tolist())
+    engines = Engines()
+
+    def by(kind: Any) -> "tuple[np.ndarray, np.ndarray]":
+        engine = kind(model)
+        if kind is not FullForward and cells:
+            _check_against_full_forward(engine, runs, cells)
+        return _measured(engine, runs, cells, from_metric(metric), int(memory_gib * 2**30))
+
+    unpatched, patched = engines.first_exact(by)
     effects = np.full((len(sources), len(targets), len(runs.labels), len(runs)), np.nan, dtype=np.float32)
     for (i, source), (j, target) in itertools.product(enumerate(sources), enumerate(targets)):
         if source == target:
@@ -95,7 +106,7 @@ def back_patch(
             "unpatched": ("prompt", unpatched),
         },
         coords={"source_layer": sources, "target_layer": targets, "role": runs.labels},
-        attrs={"method": method},
+        attrs=engines.attributes,
     )
 
 
@@ -107,21 +118,6 @@ def _lined_up(prompts, roles: Sequence[str], attention_mask, answer) -> Runs:
         raise PbbError("Token ids have no role but `answer`: give Prompts for others.")
     runs = line_up(prompts, prompts, None, attention_mask, answer)
     return replace(runs, spans=runs.answer[None, :, None].expand(-1, -1, 2), place="role", labels=["answer"])
-
-
-def _by_first_engine(
-    model: "TransformerBridge", runs: Runs, cells: list[Cell], metric: "Metric", memory: int
-) -> "tuple[np.ndarray, np.ndarray, str]":
-    """What `_measured` returns, by the first engine that can run this model, and the name of its method."""
-    kinds: list[Any] = list(METHODS)
-    while True:
-        try:
-            engine = kinds[0](model)
-            if kinds[0] is not FullForward and cells:
-                _check_against_full_forward(engine, runs, cells)
-            return *_measured(engine, runs, cells, metric, memory), METHODS[kinds[0]]
-        except UnsupportedError:
-            kinds = kinds[1:]
 
 
 def _measured(
@@ -209,10 +205,10 @@ def _check_against_full_forward(engine: "Engine", runs: Runs, cells: list[Cell])
     model = engine.bridge
     one = _some(runs, torch.arange(1))
     longest = [max(cells, key=lambda cell: cell[1] - cell[0])]
-    tolerance = PARITY if model.original_model.dtype == torch.float32 else 0.05
+    at_most = tolerance(next(model.original_model.parameters()))
     with torch.inference_mode():
         pairs = zip(*(_patched(e, one, longest, 2**30) for e in (engine, FullForward(model))), strict=True)
         for (_, _, found), (_, _, expected) in pairs:
             difference = (found - expected).abs().max() / expected.std()
-            if not bool(difference <= tolerance):
+            if not bool(difference <= at_most):
                 raise UnsupportedError(f"resid_pre differs by {difference:.2g}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,10 +20,11 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
     """Read the pairs of a JSONL file, an object a line.
 
     `clean` and `corrupted` are the texts of the two prompts and `answers` is a list of their answers, the clean one
-    first. `roles`, which may be left out, names places: each is a text that stands exactly once in the prompt, or the
-    characters [start, end]; one for both prompts, or a list of the clean and the corrupted one's. All further fields
-    are labels, again one for both prompts or a list of two: `program` says which pairs belong together, and with
-    `program`, `source` and `call` the pairs will do for `transfer_map`.
+    first. What all answers of the file begin with, such as a space before digits, belongs to the prompts. `roles`,
+    which may be left out, names places: each is a text that stands exactly once in the prompt, or the characters
+    [start, end]; one for both prompts, or a list of the clean and the corrupted one's. All further fields are labels,
+    again one for both prompts or a list of two: `program` says which pairs belong together, and with `program`,
+    `source` and `call` the pairs will do for `transfer_map`.
 
     Args:
         path: of the file.
@@ -51,7 +53,8 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
         rows.append(found)
     if not rows:
         raise PbbError(f"There are no pairs in {path}: give a JSON object a line.")
-    return _pairs(model, rows, gap, special_tokens)
+    answers = [side.labels["output"] for row in rows for side in row]
+    return _pairs(model, rows, gap, special_tokens, answers)
 
 
 def pair_from_texts(
@@ -68,7 +71,8 @@ def pair_from_texts(
         model: whose tokenizer is used.
         clean: a text.
         corrupted: the text that is patched.
-        answers: of the two, the clean one first; when None, the token that the model finds likeliest behind each.
+        answers: of the two, the clean one first; when None, the token that the model finds likeliest behind each,
+            whose text is the label `output`.
         roles: named places, as in `read_pairs`.
         gap: what stands between a text and its answer.
 
@@ -83,20 +87,31 @@ def pair_from_texts(
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PbbError(f"The texts are no pair of prompts ({error}).") from error
-    pair = _pairs(model, [row], gap, True)
+    pair = _pairs(model, [row], gap, True, answers)
     lengths = [side.tokens.shape[1] for side in (pair.clean, pair.corrupted)]
     if lengths[0] != lengths[1]:
         raise PbbError(
             f"The texts have {lengths[0]} and {lengths[1]} tokens: patching token by token needs equally many."
         )
     if answers is None:
-        said = [likely_answers(model, side, 1)["answer"].item() for side in (pair.clean, pair.corrupted)]
-        row = [side._replace(labels={"output": answer}) for side, answer in zip(row, said, strict=True)]
-        pair = _pairs(model, [row], gap, True)
-    first, second = (side.labels["output"].item() for side in (pair.clean, pair.corrupted))
-    if first == second:
-        raise PbbError(f"Both texts have the answer {first!r}: name two answers to be told apart.")
+        pair = _with_likeliest_answers(model, pair)
+    first, second = pair.answer_ids(model)
+    if first.tolist() == second.tolist():
+        said = pair.clean.labels["output"].item()
+        raise PbbError(f"Both texts have the answer {said!r}: name two answers to be told apart.")
     return pair
+
+
+def _with_likeliest_answers(model: "TransformerBridge", pair: Pairs) -> Pairs:
+    """A pair whose answers are the tokens that the model finds likeliest, and no texts that would be cut anew."""
+    import torch
+
+    sides, ids = [], []
+    for side in (pair.clean, pair.corrupted):
+        likeliest = likely_answers(model, side, 1)
+        sides.append(replace(side, labels=side.labels.assign(output=likeliest["answer"].tolist())))
+        ids.append(torch.tensor(likeliest["token"].tolist())[:, None])
+    return Pairs(sides[0], sides[1], (ids[0], ids[1]))
 
 
 class Side(NamedTuple):
@@ -107,7 +122,13 @@ class Side(NamedTuple):
     labels: dict[str, Any]
 
 
-def _pairs(model: "TransformerBridge", rows: "Sequence[list[Side]]", gap: str, special_tokens: bool) -> Pairs:
+def _pairs(
+    model: "TransformerBridge",
+    rows: "Sequence[list[Side]]",
+    gap: str,
+    special_tokens: bool,
+    answers: Sequence[Any] | None,
+) -> Pairs:
     import pandas as pd
 
     clean, corrupted = (
@@ -118,6 +139,7 @@ def _pairs(model: "TransformerBridge", rows: "Sequence[list[Side]]", gap: str, s
             pd.DataFrame([row[i].labels for row in rows]),
             gap=gap,
             special_tokens=special_tokens,
+            answers=answers,
         )
         for i in (0, 1)
     )

@@ -3,17 +3,20 @@
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.prompts import Prompts, fill, prompts_of_calls
+from pbb_probe.hooking.answers import answer_ids
+from pbb_probe.hooking.calls import fill, prompts_of_calls
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.programs.corpus import Corpus, Entry, Group
 from pbb_probe.programs.program import try_programs
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from transformer_lens import TransformerBridge
 
 TRIES = 5  # programs run on the input of a call that no other program has
@@ -28,9 +31,23 @@ class Pairs:
 
     clean: Prompts
     corrupted: Prompts
+    answers: "tuple[torch.Tensor, torch.Tensor] | None" = None
+    """Token ids [pair, k] of the clean and of the corrupted answers, where they are no texts; else the label `output`
+    of the prompts says them."""
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    def answer_ids(self, model: "TransformerBridge") -> "tuple[torch.Tensor, torch.Tensor]":
+        """Token ids [pair, k] of the clean and of the corrupted answers, padded with -1 at the end.
+
+        Raises:
+            PbbError: answers that `hooking.answers.answer_ids` refuses.
+        """
+        if self.answers is not None:
+            return self.answers
+        clean, corrupted = (answer_ids(model, side, side.labels["output"]) for side in (self.clean, self.corrupted))
+        return clean, corrupted
 
 
 def make_pairs(
@@ -83,7 +100,7 @@ def make_pairs(
             partners.append(rows.iloc[rng.randrange(len(rows))])
     if not kept:
         raise PbbError(f"No {group} call has a partner with another {other} and another answer: add programs.")
-    return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners))
+    return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners), corpus.outputs)
 
 
 def token_counter(model: "TransformerBridge") -> Callable[[str], int]:
@@ -91,10 +108,13 @@ def token_counter(model: "TransformerBridge") -> Callable[[str], int]:
     return functools.cache(lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]))
 
 
-def aligned_pairs(model: "TransformerBridge", clean: "pd.DataFrame", corrupted: "pd.DataFrame") -> Pairs:
+def aligned_pairs(
+    model: "TransformerBridge", clean: "pd.DataFrame", corrupted: "pd.DataFrame", answers: Sequence[Any] = ()
+) -> Pairs:
     """Rows of `Corpus.calls` side by side, each corrupted one in the surface template of its clean one.
 
-    Pairs whose roles do not stand at the same tokens are left out.
+    Pairs whose roles do not stand at the same tokens are left out. Possible answers besides the outputs of these calls
+    are `answers`, such as `Corpus.outputs`.
 
     Raises:
         PbbError: none is left.
@@ -105,7 +125,7 @@ def aligned_pairs(model: "TransformerBridge", clean: "pd.DataFrame", corrupted: 
     corrupted["prompt"] = [
         fill(row["template"], name=row["program"], input=row["call"])[0] for row in corrupted.to_dict(orient="records")
     ]
-    both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True))
+    both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True), answers=answers)
     half = len(clean)
     aligned = [i for i in range(half) if all(bool((span[i] == span[half + i]).all()) for span in both.spans.values())]
     if not aligned:

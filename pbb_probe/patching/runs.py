@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import check_ids, check_roles
-from pbb_probe.hooking.prompts import Prompts, put_behind
+from pbb_probe.hooking.prompts import Prompts, padding_behind, put_behind
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ class Runs:
     """The name of the places' dimension: `position` or `role`."""
     labels: list
     """The name of each place."""
+    lengths: "torch.Tensor"
+    """Tokens of each pair's runs [pair]."""
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -37,11 +39,13 @@ class Runs:
         import torch
 
         check_ids(ids, len(self))
+        behind = ids[:, :-1].cpu()
+        lengths = self.answer + 1 + (behind >= 0).sum(1)
         clean, corrupted = (
-            put_behind(tokens, torch.ones_like(tokens), self.answer, ids[:, :-1].cpu())[0]
+            put_behind(tokens, torch.ones_like(tokens), self.answer, behind)[0][:, : int(lengths.max())]
             for tokens in (self.clean, self.corrupted)
         )
-        return replace(self, clean=clean, corrupted=corrupted)
+        return replace(self, clean=clean, corrupted=corrupted, lengths=lengths)
 
 
 def line_up(
@@ -50,7 +54,7 @@ def line_up(
     positions: Sequence[int] | Sequence[str] | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
-    whole_spans: bool = False,
+    whole_spans: bool = True,
 ) -> Runs:
     """Check two batches of prompts against each other and move their padding behind the tokens.
 
@@ -80,18 +84,17 @@ def line_up(
         raise PbbError(
             f"attention_mask must have the shape of the tokens {tuple(clean.shape)}, not {tuple(mask.shape)}."
         )
-    first, n_tokens = mask.argmax(1), (mask != 0).sum(1)
-    last = width - 1 - mask.flip(1).argmax(1)
-    if not bool((n_tokens > 0).all()) or not bool((last - first + 1 == n_tokens).all()):
-        raise PbbError("attention_mask must mark one unbroken stretch of tokens in each pair: pad at its ends only.")
+    order, first = padding_behind(mask)
+    last = first + (mask != 0).sum(1) - 1
     if answer is None:
         answer = last
-    clean, corrupted, first, last, answer, spans = (x.cpu() for x in (clean, corrupted, first, last, answer, spans))
+    clean, corrupted, order, first, last, answer, spans = (
+        x.cpu() for x in (clean, corrupted, order, first, last, answer, spans)
+    )
     if answer.shape != (n_pairs,) or not bool(((answer >= 0) & (answer < width)).all()):
         raise PbbError(f"answer must hold a position between 0 and {width - 1} for each of the {n_pairs} pairs.")
     if not bool(((answer >= first) & (answer <= last)).all()):
         raise PbbError("answer must be the position of a token: in some pair it is in the padding.")
-    order = (torch.arange(width) + first[:, None]) % width
     return Runs(
         clean.gather(1, order),
         corrupted.gather(1, order),
@@ -99,6 +102,7 @@ def line_up(
         (spans - first[:, None]) % width,
         place,
         labels,
+        last + 1 - first,
     )
 
 
@@ -133,8 +137,6 @@ def _places(prompts: "torch.Tensor | Prompts", positions: Sequence[int] | Sequen
         roles = check_roles(prompts, [str(role) for role in positions])
         spans = torch.stack([prompts.spans[role] for role in roles])
         return spans if whole_spans else spans[..., 1:].expand(-1, -1, 2), "role", roles
-    if whole_spans:
-        raise PbbError("whole_spans needs roles as positions: only these span several tokens.")
     n_pairs, width = (prompts.tokens if isinstance(prompts, Prompts) else prompts).shape
     chosen = list(range(width)) if positions is None else [int(p) for p in positions]
     if not chosen or min(chosen) < 0 or max(chosen) >= width:

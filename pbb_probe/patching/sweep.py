@@ -5,7 +5,7 @@ recovery = (effect - corrupted) / (clean - corrupted)
 
 The numbers are those of one full forward pass a cell; they are computed from the smallest part of the network that can
 change (`hooking.tail`). Where a model's blocks cannot be taken apart like that, the next exact way is taken
-(`hooking.slower`). Before each sweep a cell of every site is checked against a full forward pass.
+(`hooking.slower`), with a warning. Before each sweep a cell of every site is checked against a full forward pass.
 
 A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
 that the model stores the fact there, nor that no other place would do.
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_eval, check_layers, hook_name
-from pbb_probe.hooking.load import PARITY
-from pbb_probe.hooking.slower import FullForward, WholeBlocks
-from pbb_probe.hooking.tail import Tail, UnsupportedError
+from pbb_probe.finetuning.parity import tolerance
+from pbb_probe.hooking.bare import UnsupportedError
+from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, n_heads
+from pbb_probe.hooking.lengths import check_lengths
+from pbb_probe.hooking.slower import FullForward
+from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.resume import measure_by_layer
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.metrics import Metric
-
-METHODS = {Tail: "fewer layers and positions", WholeBlocks: "fewer layers", FullForward: "full forward"}
-"""The engines in the order in which they are tried, and how a result names them."""
 
 
 def patch_sweep(
@@ -53,7 +52,7 @@ def patch_sweep(
     noising: bool = False,
     source: Source = "other",
     source_model: "TransformerBridge | None" = None,
-    whole_spans: bool = False,
+    whole_spans: bool = True,
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
     only: "xr.Dataset | None" = None,
     seed: int = 0,
@@ -71,8 +70,8 @@ def patch_sweep(
             when a mapping by name.
         sites: keys of `SITES`; per head for z, q, k and v.
         layers: all when None.
-        positions: positions in the row as given; or role names when `Prompts` are given, whose last token is
-            patched in each pair where it stands; all positions when None. Behind the answer position nothing is
+        positions: positions in the row as given; or role names when `Prompts` are given, whose tokens are patched
+            together in each pair where they stand; all positions when None. Behind the answer position nothing is
             patched: the effect there is that of the unpatched run.
         attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
         answer: position [pair] at which the answer is predicted; the last attended one when None.
@@ -85,7 +84,7 @@ def patch_sweep(
             move it, in a random subspace of the same rank); `own`: what is there already (controls).
         source_model: that activations are taken from, of the same shape; the model itself when None. With it, clean and
             corrupted may be the same prompts.
-        whole_spans: patch all tokens of a role instead of its last one.
+        whole_spans: patch all tokens of a role; its last one when False.
         subspaces: patch only the component in a subspace: orthonormal bases [layer, place, d_model, rank] by site, such
             as those of `transformer_lens.tools.analysis.interchange` (of a probe, of means, or learned by DAS).
         only: booleans by site with the dimensions of the effects, without `pair`: the other cells are NaN.
@@ -95,20 +94,20 @@ def patch_sweep(
 
     Returns:
         `effects[site]` ([metric,] layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair),
-        the metric of the two unpatched runs. Attributes: `method`, the engine it took; `source`; `direction`.
+        the metric of the two unpatched runs. Attributes: `method`, the engine it took; `passed_over`, why not a
+        quicker one, where that is so; `source`; `direction`.
 
     Raises:
-        PbbError: pairs that do not line up or do not differ, unknown site, layer, role or position, a model in train
-            mode, or a metric of the wrong shape or with NaN, or with answers that are not a pair each.
+        PbbError: pairs that do not line up or do not differ, or that the model cannot read together, an unknown site,
+            layer, role or position, a site whose activation has other axes than `SITES` says, a model in train mode, or
+            a metric of the wrong shape or with NaN, or with answers that are not a pair each.
     """
     import xarray as xr
     from tqdm import tqdm
 
     layers = check_layers(model, layers)
-    if not sites:
-        raise PbbError(f"There is no site to patch: choose from {', '.join(SITES)}.")
-    for site in sites:
-        hook_name(model, site, layers[0])
+    for each in (model, source_model or model):
+        check_sites(each, sites, layers)
     if source not in SOURCES:
         raise PbbError(f"Unknown source {source!r}: choose one of {', '.join(SOURCES)}.")
     _check_models(model, source_model)
@@ -130,15 +129,16 @@ def patch_sweep(
     }
     _check_rotated(settings)
 
-    methods = list(METHODS)
+    engines = Engines()
     passes = _passes(by_name, len(runs))
     n_cells = sum(_n_heads(model, site) for site in sites) * len(layers) * len(runs.labels) * len(passes)
     done: dict[str, dict[str, torch.Tensor]] = {}
     with tqdm(total=n_cells, desc="patching", unit="cell", delay=2, bar_format=BAR) as progress:
         for names, ids, measured in passes:
             whole = runs if ids is None else runs.with_answers(ids)
+            check_lengths(model, whole.lengths.tolist())
             grid = _grid(whole, 1 if ids is None else ids.shape[1], noising, settings)
-            found, methods = _measured(model, source_model, grid, measured, methods, progress, resume, names)
+            found = engines.first_exact(_measured(model, source_model, grid, measured, progress, resume, names))
             for i, name in enumerate(names):
                 done[name] = {key: value[i] for key, value in found.items()}
     values = {name: _combined(name, kind, done) for name, kind in by_name.items()}
@@ -150,11 +150,7 @@ def patch_sweep(
         array = {name: {site: v[site] if heads else v[site][:, 0]} for name, v in values.items()}
         variables[site] = _stacked(array, site, ("layer", *heads, runs.place, "pair"), metric)
     coords = {"layer": layers, runs.place: runs.labels} | ({"metric": list(by_name)} if metric is by_name else {})
-    attributes = {
-        "method": METHODS[methods[0]],
-        "source": source,
-        "direction": "noising" if noising else "denoising",
-    }
+    attributes = {**engines.attributes, "source": source, "direction": "noising" if noising else "denoising"}
     return xr.Dataset(variables, coords=coords, attrs=attributes)
 
 
@@ -177,13 +173,21 @@ def _passes(by_name: Mapping, n_pairs: int) -> list:
         return check_values(values, n_pairs).float().cpu()
 
     def forced(kind: AnswerMetric):
-        return lambda logits: checked(kind.measure(logits, kind.ids.to(logits.device)))[None]
+        return lambda logits: checked(from_metric(kind.measure)(logits, kind.ids.to(logits.device)))[None]
 
     passes: list = []
-    plain = {name: kind for name, kind in by_name.items() if not isinstance(kind, (AnswerMetric, LogProbDifference))}
+    plain = {
+        name: from_metric(kind)
+        for name, kind in by_name.items()
+        if not isinstance(kind, (AnswerMetric, LogProbDifference))
+    }
     if plain:
         passes.append(
-            (list(plain), None, lambda logits: torch.stack([checked(f(logits[:, 0])) for f in plain.values()]))
+            (
+                list(plain),
+                None,
+                lambda logits: torch.stack([checked(f(logits[:, 0])) for f in plain.values()]),
+            )
         )
     for name, kind in by_name.items():
         if isinstance(kind, AnswerMetric):
@@ -212,19 +216,19 @@ def _stacked(values: dict, key: str, dims: tuple, metric) -> "tuple[tuple[str, .
 # Engines
 
 
-def _measured(model, source_model, grid: Grid, measured, methods: list, progress, resume, names):
-    """The values of a grid by the first engine that can run it, and the engines that are left."""
-    while True:
-        engine = methods[0](model)
-        giver = engine if source_model is None else methods[0](source_model)
-        try:
-            if methods[0] is not FullForward:
-                _check_against_full_forward(engine, giver, model, source_model, grid)
-            if resume is None:
-                return measure(engine, giver, grid, measured, progress), methods
-            return measure_by_layer(Path(resume), names, engine, giver, grid, measured, progress), methods
-        except UnsupportedError:
-            methods = methods[1:]
+def _measured(model, source_model, grid: Grid, measured, progress, resume, names):
+    """The values of a grid as a function of the class of the engine that runs it."""
+
+    def by(kind):
+        engine = kind(model)
+        giver = engine if source_model is None else kind(source_model)
+        if kind is not FullForward:
+            _check_against_full_forward(engine, giver, model, source_model, grid)
+        if resume is None:
+            return measure(engine, giver, grid, measured, progress)
+        return measure_by_layer(Path(resume), names, engine, giver, grid, measured, progress)
+
+    return by
 
 
 def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) -> None:
@@ -258,10 +262,10 @@ def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) 
         measure(a, b, small, lambda logits: logits.float().flatten(1).T.cpu())
         for a, b in ((engine, giver), (full, full_giver))
     )
-    tolerance = PARITY if model.original_model.dtype == torch.float32 else 0.05
+    at_most = tolerance(next(model.original_model.parameters()))
     for name, reference in expected.items():
         difference = (found[name] - reference).abs().nan_to_num(0).max() / expected["base"].std()
-        if not bool(difference <= tolerance):
+        if not bool(difference <= at_most):
             raise UnsupportedError(f"{name} differs by {difference:.2g}")
 
 
@@ -339,6 +343,4 @@ def _check_only(only: "xr.Dataset | None", sites, layers, runs: Runs) -> "dict[s
 
 
 def _n_heads(model, site: str) -> int:
-    if len(SITES[site]) == 1:
-        return 1
-    return (model.cfg.n_key_value_heads or model.cfg.n_heads) if site in ("k", "v") else model.cfg.n_heads
+    return 1 if len(SITES[site]) == 1 else n_heads(model, SITES[site][0])

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answers import answer_ids, covering
 from pbb_probe.hooking.capture import check_roles
 from pbb_probe.hooking.load import untrained_model
-from pbb_probe.hooking.prompts import Prompts, answer_ids
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
@@ -98,7 +99,9 @@ def transfer_map(
         raise PbbError("In every pair two hypotheses predict the same answer: choose pairs with make_transfer_pairs.")
     base, source = base.select(rows.tolist()), source.select(rows.tolist())
     predicted = predicted.iloc[rows].dropna(axis="columns", how="all").reset_index(drop=True)
-    metric, lengths = _metrics(model, base, predicted)
+    answers = [list(column.where(column.notna(), predicted["nothing"])) for _, column in predicted.items()]
+    base, source = (covering(model, side, answers) for side in (base, source))
+    metric, lengths = _metrics(model, base, predicted, answers)
     runs = {}
     for run in (PATCHED, *controls):
         folder = settings.get("resume")
@@ -125,7 +128,8 @@ def transfer_map(
         "pair": rows,
     }
     carried = carried[list(sites)].transpose("run", "layer", ..., "role", "hypothesis", "pair").assign_coords(coords)
-    carried.attrs = {"given": n_given, "qualified": len(rows), "method": effects.attrs["method"]}
+    engine = {name: effects.attrs[name] for name in ("method", "passed_over") if name in effects.attrs}
+    carried.attrs = {"given": n_given, "qualified": len(rows), **engine}
     return carried if controls else carried.isel(run=0)
 
 
@@ -133,18 +137,15 @@ _SOURCES: dict[str, Source] = {"self": "own", "random": "random", "mean_differen
 
 
 def _metrics(
-    model: "TransformerBridge", base: Prompts, predicted: "pd.DataFrame"
+    model: "TransformerBridge", base: Prompts, predicted: "pd.DataFrame", answers: Sequence[list]
 ) -> "tuple[dict[str, Metric | AnswerMetric], xr.DataArray]":
     """Is the answer the one a hypothesis predicts? And the answers' tokens (hypothesis, pair), NaN where there is none.
 
-    Where a pair lacks the hypothesis the metric asks for the unchanged answer, to be masked afterwards.
+    Where a pair lacks the hypothesis, `answers` has the unchanged answer, to be masked afterwards.
     """
     import xarray as xr
 
-    ids = {
-        name: answer_ids(model, base, list(answers.where(answers.notna(), predicted["nothing"])))
-        for name, answers in predicted.items()
-    }
+    ids = {str(name): answer_ids(model, base, given) for name, given in zip(predicted, answers, strict=True)}
     lengths = xr.DataArray(
         [(found >= 0).sum(1).numpy() for found in ids.values()],
         dims=("hypothesis", "pair"),

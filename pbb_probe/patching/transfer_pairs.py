@@ -72,7 +72,8 @@ def make_transfer_pairs(
             f"No pair of {group} calls predicts different answers under all hypotheses: add programs, or use programs "
             "with fewer steps or more values."
         )
-    pairs = aligned_pairs(model, *(pd.concat(rows).drop(columns="kind") for rows in (sources, bases)))
+    clean, corrupted = (pd.concat(rows).drop(columns="kind") for rows in (sources, bases))
+    pairs = aligned_pairs(model, clean, corrupted, corpus.outputs)
     labels = pairs.corrupted.labels
     turns = labels.assign(turn=labels.groupby("program").cumcount()).sort_values(["steps", "turn"], kind="stable")
     chosen = [row for step, rows in turns.groupby("steps") for row in rows.index[: wanted[step]]]

@@ -18,8 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture, check_eval, check_layers, check_roles, hook_name
-from pbb_probe.hooking.prompts import Prompts, answer_ids
+from pbb_probe.hooking.prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy as np

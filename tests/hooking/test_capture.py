@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answers import answer_ids, with_answers
+from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
 from pbb_probe.hooking.load import load_model
-from pbb_probe.hooking.prompts import Prompts, answer_ids, make_prompts, with_answers
+from pbb_probe.hooking.prompts import Prompts
 
 TEXTS = ("run dolvik(7) :", "the value of zabrutim(4) is", "gaxnol of 3 is", "what is dolvik(12345) ?", "7")
 WORDS = ("dolvik", "zabrutim", "gaxnol", "12345", "7")
@@ -161,9 +163,9 @@ def test_nothing_runs_above_the_last_layer_asked_for(bridge):
     handles = [block.register_forward_hook(count(i)) for i, block in enumerate(blocks)]
     try:
         capture(model, make(model), layers=[1, 0])
-        assert runs == [1, 1, 0]
+        assert runs == [2, 2, 0]  # one run of three tokens looks at the axes of the activations
         capture(model, make(model))
-        assert runs == [2, 2, 1]
+        assert runs == [4, 4, 2]
     finally:
         for handle in handles:
             handle.remove()

@@ -17,11 +17,12 @@ from pbb_probe.comparison.nodes import by_node
 from pbb_probe.comparison.statistics import interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning import behaviour
+from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.code import code_prompts, code_tokens
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.positions import capture_tokens
-from pbb_probe.hooking.prompts import Prompts, answer_ids
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.metrics import answer_difference, recovery
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.probing.linear import fit_probes
@@ -53,7 +54,10 @@ def tokenizers(tokenizer_dir, corpora):
     trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
     crossing.train_from_iterator([e.program.source for c in corpora.values() for e in c.entries], trainer)
     made["crossing"] = PreTrainedTokenizerFast(tokenizer_object=crossing, pad_token="<pad>", eos_token="<eos>")
-    return {name: SimpleNamespace(tokenizer=tokenizer) for name, tokenizer in made.items()}
+    return {
+        name: SimpleNamespace(tokenizer=tokenizer, cfg=SimpleNamespace(d_vocab=len(tokenizer)))
+        for name, tokenizer in made.items()
+    }
 
 
 def padded_left(model, prompts: Prompts) -> Prompts:

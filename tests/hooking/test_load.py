@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import small
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CTRLConfig, CTRLLMHeadModel
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.load import assert_parity, load_model, untrained_model
+from pbb_probe.finetuning.parity import assert_parity
+from pbb_probe.hooking.load import load_model, untrained_model
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "neox")
 TOKENS = torch.tensor([[5, 17, 200, 31, 90, 4, 4, 255], [340, 8, 8, 77, 120, 33, 2, 19]])
@@ -149,7 +151,7 @@ def test_parity_refuses_other_logits_and_nan():
     other[1, 4, 6] += 0.01  # one logit of seventy
     with pytest.raises(PbbError, match="differ"):
         assert_parity(other, reference)
-    assert_parity(other, reference, tolerance=0.05)
+    assert_parity(other, reference, at_most=0.05)
     other[1, 4, 6] = float("nan")
     for pair in ((other, reference), (reference, other), (other, other)):
         with pytest.raises(PbbError, match="NaN"):
@@ -198,3 +200,74 @@ def test_an_untrained_model_leaves_the_random_stream_alone(bridge):
     torch.manual_seed(5)
     untrained_model(bridge("llama"), seed=7)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_dtype_may_be_a_name(small_model):
+    opened = load_model(small_model("llama"), dtype="bfloat16")
+    assert opened.original_model.dtype == opened.cfg.dtype == torch.bfloat16
+    for dtype in ("int8", "bfloat17", torch.int64, 16):
+        with pytest.raises(PbbError, match="Unknown dtype"):
+            load_model(small_model("llama"), dtype=dtype)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "llama3", "gpt2", "neox", "gemma2"])
+def test_half_precision_is_that_of_hugging_face(architecture, small_model):
+    """To the last bit: the frequencies of rotary embeddings stay in float32, as Hugging Face keeps them."""
+    opened = load_model(small_model(architecture), dtype=torch.bfloat16)
+    expected = AutoModelForCausalLM.from_pretrained(
+        small_model(architecture), dtype=torch.bfloat16, attn_implementation="eager"
+    )
+    for name, buffer in expected.named_buffers():
+        if buffer.is_floating_point() and name.endswith("inv_freq"):
+            (found,) = [b for key, b in opened.original_model.named_buffers() if key.endswith(name.split(".")[-1])][:1]
+            assert buffer.dtype == found.dtype == torch.float32
+    with torch.inference_mode():
+        assert torch.equal(opened(TOKENS), expected.eval()(TOKENS).logits)
+
+
+def test_weights_a_model_keeps_in_float32_stay_so():
+    """The correction of DeepSeek's router is named by its class; in bfloat16 it would choose other experts."""
+    opened = load_model(small("deepseek"), dtype=torch.bfloat16)
+    kept = {
+        name.rpartition(".")[2]: tensor.dtype
+        for name, tensor in opened.original_model.state_dict().items()
+        if "correction" in name or "down_proj" in name
+    }
+    assert kept["e_score_correction_bias"] == torch.float32
+    assert kept["down_proj"] == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "gpu", "", 5])
+def test_a_device_that_is_not_there_is_refused(device, small_model):
+    if str(device).startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(PbbError, match=f"There is no device '{device}'"):
+        load_model(small_model("llama"), device=device)
+
+
+def test_a_model_that_returns_tuples_is_opened(small_model, bare):
+    model = AutoModelForCausalLM.from_pretrained(small_model("llama"))
+    model.config.return_dict = False
+    assert same(load_model(model)(TOKENS), bare("llama")(TOKENS).logits)
+
+
+def test_a_model_whose_own_code_fails_is_refused_in_words(small_model):
+    model = AutoModelForCausalLM.from_pretrained(small_model("llama"))
+    model.model.layers[1].mlp.forward = lambda x: x[0, 0, 0, 0]
+    with pytest.raises(PbbError, match="LlamaForCausalLM itself cannot be run on tokens"):
+        load_model(model)
+
+
+def test_a_bridge_that_computes_otherwise_with_padding_is_refused(small_model, monkeypatch):
+    """Parity is checked as the model is used: prompts of unequal lengths side by side."""
+    from transformer_lens import TransformerBridge
+
+    whole = TransformerBridge.forward
+
+    def forward(self, tokens, *args, **kwargs):
+        logits = whole(self, tokens, *args, **kwargs)
+        return logits if len(tokens) == 1 else logits + 0.01 * tokens[:, -1:, None]  # looks at what stands behind
+
+    monkeypatch.setattr(TransformerBridge, "forward", forward)
+    with pytest.raises(PbbError, match="differ from the model's own"):
+        load_model(small_model("llama"))

@@ -105,7 +105,8 @@ def test_each_prompt_that_has_tokens_is_run_once_and_no_further_than_needed(brid
     finally:
         for handle in handles:
             handle.remove()
-    assert seen == [(0, 3), (1, 3), (0, 1), (1, 1)]
+    assert seen[2:] == [(0, 3), (1, 3), (0, 1), (1, 1)]
+    assert seen[:2] == [(0, 2), (1, 2)]  # the short run that looks at the axes of the activations
 
 
 def test_probes_take_them_as_they_are(bridge):

@@ -13,15 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.tokens import encode, end_ids
+from pbb_probe.hooking.answers import answer_ids, with_answers
+from pbb_probe.hooking.calls import make_prompts, prompts_of_calls
 from pbb_probe.hooking.load import load_model
-from pbb_probe.hooking.prompts import (
-    Prompts,
-    answer_ids,
-    answer_tokens,
-    make_prompts,
-    prompts_of_calls,
-    with_answers,
-)
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.programs.documents import Document
 
@@ -33,6 +28,11 @@ CHAT = (
     "{% for turn in messages %}<|{{ turn.role }}|>\n{{ turn.content }}<eos>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+
+
+def opened(tokenizer):
+    """What tokenizing asks of an opened model."""
+    return SimpleNamespace(tokenizer=tokenizer, cfg=SimpleNamespace(d_vocab=len(tokenizer)))
 
 
 @pytest.fixture(scope="module")
@@ -185,33 +185,12 @@ def test_the_seed_draws_the_calls(bridge, corpus):
     assert first != other
 
 
-@pytest.mark.parametrize("name", ["llama", "nano"])
-def test_answer_tokens_are_what_follows_a_prompt(name, bridge):
-    model = bridge(name)
-    answers = [7, "3", 7, 0]
-    tokens = answer_tokens(model, answers).tolist()
-    assert tokens == [model.tokenizer(f"run it = {answer}")["input_ids"][-1] for answer in answers]
-    assert [model.tokenizer.decode(token).strip() for token in tokens] == ["7", "3", "7", "0"]
-
-
-@pytest.mark.parametrize("answer", ["40961", "7 3", "dolvik"])
-def test_answers_of_several_tokens_are_refused(answer, bridge):
-    with pytest.raises(PbbError, match="tokens"):
-        answer_tokens(bridge("llama"), ["7", answer])
-
-
-def test_answers_outside_the_vocabulary_are_refused(bridge):
-    assert bridge("nano").tokenizer(" 77")["input_ids"][-1] == bridge("nano").tokenizer.unk_token_id
-    with pytest.raises(PbbError, match="77"):
-        answer_tokens(bridge("nano"), ["7", "77"])
-
-
 @pytest.mark.parametrize("mode", ["direct", "trace"])
 @pytest.mark.parametrize("family", ["arithmetic", "algorithms", "ciphers"])
 @pytest.mark.parametrize("name", ["plain", "bos", "merging", "chat", "spaced"])
 def test_prompt_answer_and_end_are_the_trained_document(name, family, mode, tokenizers, families):
     tokenizer = tokenizers[name]
-    model = SimpleNamespace(tokenizer=tokenizer)
+    model = opened(tokenizer)
     prompts = make_prompts(families[family], model, mode=mode, n=20, seed=1)
     labels = prompts.labels
     documents = [
@@ -224,7 +203,9 @@ def test_prompt_answer_and_end_are_the_trained_document(name, family, mode, toke
     assert [a + b + end for a, b in zip(attended(prompts), answers, strict=True)] == trained
     before = [row[: answer + 1].tolist() for row, answer in zip(prompts.tokens, prompts.roles["answer"], strict=True)]
     assert before == attended(prompts)
-    assert [tokenizer.decode(ids).strip() for ids in answers] == [str(output) for output in labels["output"]]
+    starts = without_padding(prompts.answer_start)
+    whole = [tokenizer.decode(start + ids).strip() for start, ids in zip(starts, answers, strict=True)]
+    assert whole == [str(output) for output in labels["output"]]
     for role, column in (("name", "program"), ("input", "call")):
         for word, text in zip(labels[column], read(model, prompts, role), strict=True):
             assert word in text
@@ -241,7 +222,7 @@ def test_the_border_cases_are_there(tokenizers, families):
     asked = tokenizer(list(calls["prompt"]))["input_ids"]
     whole = tokenizer(list(calls["prompt"] + calls["completion"]))["input_ids"]
     assert any(text[: len(prompt)] != prompt for prompt, text in zip(asked, whole, strict=True))
-    chat = SimpleNamespace(tokenizer=tokenizers["chat"])
+    chat = opened(tokenizers["chat"])
     direct = make_prompts(families["ciphers"], chat, n=3)
     assert all(text.endswith("<eos>\n<|assistant|>\n") for text in direct.texts)
     assert direct.gap == ""
@@ -255,7 +236,7 @@ def test_the_border_cases_are_there(tokenizers, families):
 @pytest.mark.parametrize("name", ["plain", "bos"])
 def test_answers_follow_texts_of_your_own(name, side, tokenizers):
     tokenizer = tokenizers[name]
-    model = SimpleNamespace(tokenizer=tokenizer)
+    model = opened(tokenizer)
     prompts = Prompts.from_texts(model, TEXTS, padding_side=side)
     ids = answer_ids(model, prompts, ANSWERS)
     assert ids.dtype == torch.long
@@ -272,7 +253,7 @@ def test_answers_follow_texts_of_your_own(name, side, tokenizers):
 def test_a_token_over_the_border_leaves_the_prompt_as_it_is(name, tokenizers):
     tokenizer = tokenizers["plain"]
     assert len(tokenizer(" return")["input_ids"]) < len(tokenizer(" ret")["input_ids"] + tokenizer("urn")["input_ids"])
-    model = SimpleNamespace(tokenizer=tokenizers[name])
+    model = opened(tokenizers[name])
     prompts = Prompts.from_texts(model, ["it is a ret", "it is a"], gap="")
     ids = without_padding(answer_ids(model, prompts, ["urn", " return"]))
     assert ids == [tokenizer("urn")["input_ids"], tokenizer(" return")["input_ids"]]
@@ -280,20 +261,20 @@ def test_a_token_over_the_border_leaves_the_prompt_as_it_is(name, tokenizers):
 
 def test_an_answer_in_the_middle_of_its_text_is_tokenized_alike(tokenizers):
     tokenizer = tokenizers["plain"]
-    model = SimpleNamespace(tokenizer=tokenizer)
+    model = opened(tokenizer)
     prompts = Prompts.from_texts(model, TEXTS, {"answer": where(NAMES)})
     ids = without_padding(answer_ids(model, prompts, ANSWERS))
     assert ids == [tokenizer(f" {answer}")["input_ids"] for answer in ANSWERS]
 
 
 @pytest.mark.parametrize("name", ["llama", "nano"])
-def test_answers_of_one_token_have_the_ids_of_answer_tokens(name, bridge, corpus):
+def test_answers_of_one_token_are_what_follows_a_call(name, bridge, corpus):
     model = bridge(name)
     for mode in ("direct", "trace"):
         prompts = make_prompts(corpus, model, mode=mode, n=20)
         outputs = prompts.labels["output"]
-        assert answer_ids(model, prompts, outputs)[:, 0].tolist() == answer_tokens(model, outputs).tolist()
-        assert answer_ids(model, prompts, outputs).shape == (40, 1)
+        expected = [model.tokenizer(f"run it = {output}")["input_ids"][-1] for output in outputs]
+        assert answer_ids(model, prompts, outputs).tolist() == [[token] for token in expected]
 
 
 def test_answers_that_do_not_fit_are_refused(bridge):
@@ -325,10 +306,10 @@ def test_answers_put_behind_have_a_role(side, bridge):
 
 
 def test_worked_steps_may_be_answered(tokenizers, families):
-    model = SimpleNamespace(tokenizer=tokenizers["plain"])
+    model = opened(tokenizers["plain"])
     prompts = make_prompts(families["ciphers"], model, mode="trace", n=5, answered=True)
-    assert read(model, prompts, "output") == list(prompts.labels["output"])
-    assert set(read(model, prompts, "answer")) == {"="}
+    assert ["'" + text for text in read(model, prompts, "output")] == list(prompts.labels["output"])
+    assert {text[-1] for text in read(model, prompts, "answer")} == {"'"}  # with which all answers begin
 
 
 @pytest.mark.parametrize("span", [(40, 44), (8, 99), (-3, 2), (5, 5), (6, 4), (3, 4)])

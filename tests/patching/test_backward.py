@@ -10,11 +10,12 @@ import torch
 import xarray as xr
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.slower import FullForward, WholeBlocks
-from pbb_probe.hooking.tail import Tail, UnsupportedError
-from pbb_probe.patching import backward
+from pbb_probe.hooking.tail import Tail
+from pbb_probe.patching import engines
 from pbb_probe.patching.backward import back_patch
 from pbb_probe.patching.metrics import log_prob, logit_difference
 
@@ -96,7 +97,7 @@ def test_every_pair_of_layers_is_the_brute_force(family, side, bridge, bare):
 @pytest.mark.parametrize("engine", [WholeBlocks, FullForward])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_slower_ways_are_the_brute_force(family, engine, bridge, bare, monkeypatch):
-    monkeypatch.setattr(backward, "METHODS", {engine: engine.__name__})
+    monkeypatch.setattr(engines, "METHODS", {engine: engine.__name__})
     model = bridge(family)
     effects = back_patch(model, prompts(model, "left"), metric=METRIC, roles=ROLES)
     assert off(effects["resid_pre"], brute_force(bare, family)[0]) < 1e-5

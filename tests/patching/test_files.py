@@ -14,7 +14,7 @@ LINE = {
     "roles": {"name": ["flimp", "brask"], "input": ["on 3", "on 5"], "again": [19, 20], "and": "and"},
     "program": ["a", "b"],
     "steps": 2,
-    "path": ["x", "y", "z"],
+    "path": "xyz",
 }
 
 
@@ -41,7 +41,7 @@ def test_roles_answers_and_labels_are_those_of_the_file(bridge, tmp_path):
         assert read_back(model, prompts, "and", 0).strip() == "and"
         assert prompts.roles["answer"].tolist() == (prompts.attention_mask.sum(1) - 1).tolist()
         assert list(prompts.labels["steps"]) == [2, 2]
-        assert prompts.labels["path"][0] == ["x", "y", "z"]
+        assert prompts.labels["path"][0] == "xyz"
     assert [pairs.clean.labels["output"][0], pairs.corrupted.labels["output"][0]] == [7, "two"]
     assert [pairs.clean.labels["program"][0], pairs.corrupted.labels["program"][0]] == ["a", "b"]
 

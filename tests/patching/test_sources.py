@@ -10,10 +10,13 @@ from transformer_lens.tools.analysis import interchange
 from transformers import AutoModelForCausalLM, GPTJConfig
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.slower import FullForward
-from pbb_probe.hooking.tail import Tail, UnsupportedError
+from pbb_probe.hooking.tail import Tail
+from pbb_probe.patching import engines
 from pbb_probe.patching import sweep as sweep_module
+from pbb_probe.patching.engines import METHODS
 from pbb_probe.patching.metrics import (
     greedy_match,
     log_prob,
@@ -22,7 +25,7 @@ from pbb_probe.patching.metrics import (
     negative_kl,
     probability,
 )
-from pbb_probe.patching.sweep import METHODS, patch_sweep
+from pbb_probe.patching.sweep import patch_sweep
 
 GENERATOR = torch.Generator().manual_seed(3)
 CLEAN, CORRUPTED = (torch.randint(2, 340, (4, 7), generator=GENERATOR) for _ in range(2))
@@ -392,7 +395,7 @@ def test_every_way_gives_the_same(site, bridge, monkeypatch):
     expected = patch_sweep(bridge("gemma2"), **RUNS, sites=(site,))
     assert expected.attrs["method"] == "fewer layers and positions"
     for engine, method in list(METHODS.items())[1:]:
-        monkeypatch.setattr(sweep_module, "METHODS", {engine: method, FullForward: "full forward"})
+        monkeypatch.setattr(engines, "METHODS", {engine: method, FullForward: "full forward"})
         found = patch_sweep(bridge("gemma2"), **RUNS, sites=(site,))
         assert found.attrs["method"] == ("full forward" if site in "zqkv" else method)
         xr.testing.assert_allclose(found, expected, atol=1e-5)
@@ -445,7 +448,6 @@ def test_the_model_is_left_as_it_was(bridge):
         ({"clean": torch.cat([CORRUPTED[:1], CLEAN[1:]])}, "Pair 0 has the same tokens"),
         ({"metric": {}}, "no metric"),
         ({"metric": {"a": METRIC, "b": lambda logits: logits}}, "one a pair"),
-        ({"whole_spans": True}, "whole_spans needs roles"),
         ({"sites": ("q",), "source": "random"}, "q is patched with its position embedding"),
         ({"clean": CLEAN[0], "corrupted": CORRUPTED[0]}, r"token ids \[pair, position\]"),
     ],

@@ -13,9 +13,10 @@ import xarray as xr
 from transformers import AutoModelForCausalLM
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import gives_answers
 from pbb_probe.hooking.load import load_model, untrained_model
-from pbb_probe.hooking.prompts import Prompts, answer_ids
+from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.transfer import _followed, transfer_map
 from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 from pbb_probe.programs.corpus import make_corpus
@@ -48,7 +49,8 @@ def written(model, base: Prompts, source: Prompts, pair: int, site: str, cell: t
     name = f"blocks.{layer}.{HOOKS[site]}"
     mask = base.attention_mask[pair].bool()
     ids = base.tokens[pair][mask][None]
-    place = int(base.roles[role][pair] - mask.int().argmax())
+    first, last = (base.spans[role][pair] - mask.int().argmax()).tolist()
+    place = slice(first, last + 1)
     where = (0, place) if head is None else (0, place, head)
     _, cache = model.run_with_cache(source.tokens[pair][mask][None], names_filter=lambda hook: hook == name)
 

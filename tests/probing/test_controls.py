@@ -11,7 +11,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import r2_score
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.prompts import make_prompts
+from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.probing.controls import embeddings, permuted_within, relabelled_targets
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.programs.program import Program, trace_programs

@@ -10,8 +10,8 @@ from scipy.stats import special_ortho_group
 from sklearn.decomposition import PCA
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.hooking.capture import capture
-from pbb_probe.hooking.prompts import make_prompts
 from pbb_probe.probing.projection import project, turned
 
 N, WIDTH, LAYERS = 240, 20, 4

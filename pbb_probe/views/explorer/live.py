@@ -29,7 +29,10 @@ class Call(NamedTuple):
 
     def python(self) -> str:
         """The Python for `model` and `prompts`."""
-        return f"model = run.model()\nprompts = pbb.prompts_of_calls(model, run.call{tuple(self)!r})\n"
+        return (
+            "model = run.model()\n"
+            f"prompts = pbb.prompts_of_calls(model, run.call{tuple(self)!r}, answers=run.corpus.outputs)\n"
+        )
 
 
 def call_asked(explored: Explored, program: str, call: str, template: str) -> Call:
@@ -53,9 +56,9 @@ def prompt_of(explored: Explored, call: Call) -> "Prompts":
     Raises:
         PbbError: the program cannot be run on these arguments.
     """
-    from pbb_probe.hooking.prompts import prompts_of_calls
+    from pbb_probe.hooking.calls import prompts_of_calls
 
-    return prompts_of_calls(explored.model(), explored.run.call(*call))
+    return prompts_of_calls(explored.model(), explored.run.call(*call), answers=explored.run.corpus.outputs)
 
 
 def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
@@ -72,16 +75,16 @@ def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
     """
     from pbb_probe.patching.pairs import aligned_pairs
 
-    clean = explored.run.call(*call)
+    clean, answers = explored.run.call(*call), explored.run.corpus.outputs
     own = clean["output"].item()
     if other.strip():
         corrupted = explored.run.call(*_swapped(call, swap, other.strip()))
         if corrupted["output"].item() == own:
             raise PbbError(f"Both calls give {own}, so that nothing tells them apart: choose another one beside it.")
-        return aligned_pairs(explored.model(), clean, corrupted)
+        return aligned_pairs(explored.model(), clean, corrupted, answers)
     for _, one in zip(range(TRIES), _others(explored, call, swap, own), strict=False):
         try:
-            return aligned_pairs(explored.model(), clean, explored.run.call(*_swapped(call, swap, one)))
+            return aligned_pairs(explored.model(), clean, explored.run.call(*_swapped(call, swap, one)), answers)
         except PbbError:  # another number of tokens
             continue
     raise PbbError(f"No other {swap} of the corpus gives another answer in as many tokens: type one.")
@@ -109,24 +112,28 @@ def pair_python(pair: "Pairs") -> str:
     for name, side in (("clean", pair.clean), ("corrupted", pair.corrupted)):
         row = side.labels.iloc[0]
         calls.append(f"{name} = run.call{(row['program'], row['call'], row['template'])!r}\n")
-    return "".join(["model = run.model()\n", *calls, "pair = pbb.aligned_pairs(model, clean, corrupted)\n"])
+    return "".join(
+        [
+            "model = run.model()\n",
+            *calls,
+            "pair = pbb.aligned_pairs(model, clean, corrupted, answers=run.corpus.outputs)\n",
+        ]
+    )
 
 
 def swept(
     explored: Explored, pair: "Pairs", site: str, positions: list[str] | None, model: str = "finetuned"
 ) -> "xr.Dataset":
     """Recovery of one pair at one site, at every token or at roles."""
-    from pbb_probe.hooking.prompts import answer_ids
     from pbb_probe.patching.metrics import answer_difference, recovery
     from pbb_probe.patching.sweep import patch_sweep
 
     opened = explored.model(model)
-    ids = [answer_ids(opened, side, side.labels["output"]) for side in (pair.clean, pair.corrupted)]
     effects = patch_sweep(
         opened,
         clean=pair.clean,
         corrupted=pair.corrupted,
-        metric=answer_difference(*ids),
+        metric=answer_difference(*pair.answer_ids(opened)),
         sites=[site],
         positions=positions,
     )
@@ -137,10 +144,9 @@ def swept_python(site: str, positions: list[str] | None = None) -> str:
     """The Python for `recovered` of a `pair`."""
     where = "" if positions is None else f", positions={positions!r}"
     return (
-        "answers = [pbb.answer_ids(model, side, side.labels['output']) for side in (pair.clean, pair.corrupted)]\n"
         "effects = pbb.patch_sweep(\n"
-        "    model, clean=pair.clean, corrupted=pair.corrupted, metric=pbb.answer_difference(*answers),\n"
-        f"    sites=[{site!r}]{where},\n"
+        "    model, clean=pair.clean, corrupted=pair.corrupted,\n"
+        f"    metric=pbb.answer_difference(*pair.answer_ids(model)), sites=[{site!r}]{where},\n"
         ")\n"
         "recovered = pbb.recovery(effects).isel(pair=0, drop=True)\n"
     )

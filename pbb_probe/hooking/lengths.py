@@ -1,0 +1,70 @@
+"""How long prompts may be for a model, and which lengths it can be given together.
+
+Some rotary embeddings depend on the longest prompt of a batch. longrope turns all of it by other frequencies once one
+prompt is longer than those of pretraining; dynamic scaling does so by an amount that depends on the longest prompt the
+model has read so far. Read beside a longer one, a short prompt would not be what the model computes of it alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    from transformer_lens import TransformerBridge
+
+
+def check_lengths(model: "TransformerBridge", lengths: Sequence[int]) -> None:
+    """Refuse prompts that the model has too few positions for, or that it would read otherwise together than alone.
+
+    Args:
+        model: an opened model.
+        lengths: tokens of each prompt.
+
+    Raises:
+        PbbError: one is too long, or they lie on both sides of the length at which its rotary embedding changes.
+    """
+    shortest, longest = min(lengths), max(lengths)
+    for kind, limit in _changing_ropes(model.original_model.config):
+        if kind == "dynamic" and longest > limit:
+            raise PbbError(
+                f"A prompt has {longest} tokens: beyond {limit} this model's rotary embedding (dynamic) depends on "
+                f"what it has read before, so that no two runs are alike. Use prompts of at most {limit} tokens."
+            )
+        if kind == "longrope" and shortest <= limit < longest:
+            raise PbbError(
+                f"Prompts of {shortest} and {longest} tokens are given together: beyond {limit} this model's rotary "
+                f"embedding (longrope) turns the whole batch. Run those of up to {limit} tokens apart from the others "
+                "(prompts.select)."
+            )
+    if longest > model.cfg.n_ctx and not _reads(model, longest):
+        raise PbbError(f"A prompt has {longest} tokens, and the model has {model.cfg.n_ctx} positions: shorten it.")
+
+
+def _changing_ropes(config) -> Iterator[tuple[str, int]]:
+    """The kind of each rotary embedding that depends on the length, and the length at which it changes."""
+    config = config.get_text_config()
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in [ropes, *(value for value in ropes.values() if isinstance(value, dict))]:
+        kind = str(rope.get("rope_type", ""))
+        if "dynamic" in kind:
+            yield "dynamic", config.max_position_embeddings
+        if kind == "longrope":
+            original = rope.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
+            yield "longrope", original or config.max_position_embeddings
+
+
+def _reads(model: "TransformerBridge", length: int) -> bool:
+    """Does the model read so many tokens? Positions that are computed, not learned, have no end."""
+    import torch
+
+    if model.cfg.positional_embedding_type == "standard" and model.original_model.device.type != "cpu":
+        return False  # an accelerator does not survive an index that is out of range
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, length, dtype=torch.long, device=model.cfg.device))
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    return True
