@@ -17,6 +17,8 @@ DECOYS: tuple[Decoy, ...] = get_args(Decoy)
 DIFFERENT: tuple[Decoy, ...] = ("later", "lookup")
 """Those that make the groups differ."""
 Evaluation = Literal["step by step", "one step", "compiled", "looked up"]
+UNSAID: tuple[Evaluation, ...] = ("compiled", "looked up")
+"""What the instrument does not tell yet: it must leave such programs undetermined."""
 
 
 @dataclass(frozen=True)

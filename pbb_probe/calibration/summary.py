@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from pbb_probe.calibration.circuits import DIFFERENT
+from pbb_probe.calibration.circuits import DIFFERENT, UNSAID
+from pbb_probe.comparison.onsets import UNDETERMINED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,8 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
 
     Returns:
         A row a question: `part` (planted, or nothing to be found), `question`, `count` of `n`, `share` with `lower`
-        and `upper`, and `wanted`, the share of a perfect instrument.
+        and `upper`, and `wanted`, the share of a perfect instrument. Compiled and looked up are not told yet: of such
+        programs it is asked whether they are left undetermined, and that is no difference from the other group.
     """
     import pandas as pd
 
@@ -39,10 +41,12 @@ def calibration_table(designs: "pd.DataFrame", nulls: "pd.DataFrame") -> "pd.Dat
                 ask("planted", f"{words} name the block of {variable}", exact[way][of.index], 1.0)
     groups = designs.drop_duplicates(["design", "group"])
     for kind, of in groups.groupby("evaluation", sort=False):
-        ask("planted", f"evaluation named: {kind}", of["evaluation"] == of["found_evaluation"], 1.0)
+        wanted, words = (UNDETERMINED, "left undetermined") if kind in UNSAID else (kind, "named")
+        ask("planted", f"evaluation {words}: {kind}", of["found_evaluation"] == wanted, 1.0)
     models = designs.drop_duplicates("design")
     differ = models["decoys"].fillna("").map(lambda names: bool(set(names.split(", ")) & set(DIFFERENT)))
-    kinds = designs.groupby("design")["found_evaluation"].nunique().reindex(models["design"]).to_numpy()
+    said = designs["found_evaluation"].where(designs["found_evaluation"] != UNDETERMINED)  # which nothing differs from
+    kinds = said.groupby(designs["design"]).nunique().reindex(models["design"]).to_numpy()
     reported = (models["p"] < ALPHA) | (kinds > 1)  # what places carry, or how it is evaluated
     ask("planted", "groups differ: reported", reported[differ], 1.0)
     ask("planted", "groups do not differ: difference reported", reported[~differ], 0.0)

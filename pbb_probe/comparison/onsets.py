@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SURE = 0.95
 """Share of resamples in which there must be a layer for one to be named: else it was not found."""
+UNDETERMINED = "undetermined"
+"""An `evaluation` that the evidence does not say."""
 
 
 def located_use(
@@ -148,7 +150,8 @@ def onset_differences(
     Args:
         curves: from `use_curves`, `reading_curves` or `lens_curves`, by group and whatever else.
         threshold: as `threshold` of `located_use` or `margin` of `located_reading`.
-        margin: in blocks; groups that differ by less are equivalent.
+        margin: in blocks, of `p_equivalent`. An onset is a whole block: where all resamples fall on one block this p is
+            as small as can be, and does not show that the groups are alike.
         settings: `draws`, `seed` of `locate_difference`.
 
     Returns:
@@ -193,12 +196,13 @@ def side_by_side(
 
     Returns:
         Of the program, the input, the states and the output, those that are in either of the first two tables: the
-        columns `layer`, `lower`, `upper`, `peak` and `n` of each table, prefixed `used_`, `read_`, `lens_`, `patched_`.
+        columns `layer`, `lower`, `upper`, `peak`, `n` and `clusters` of each table, prefixed `used_`, `read_`, `lens_`,
+        `patched_`.
         `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
         `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
     """
     key = [*by, "variable"]
-    numbers = ["layer", "lower", "upper", "peak", "n"]
+    numbers = ["layer", "lower", "upper", "peak", "n", "clusters"]
     read = read[read["role"] == "answer"]
     parts = {"used": used, "read": read, "lens": lens, "patched": patched}
     tables = [
@@ -233,10 +237,11 @@ def _agreement(row: dict) -> str:
 def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] = ("group", "steps")) -> "pd.DataFrame":
     """How each kind of programs is evaluated, from `located_use` and `located_reading`: a row a kind, `evaluation`.
 
-    `step by step` where a state is carried; without one `compiled` where the program can be read off held-out names or
-    where it arrives, so that it is known what its parts do; `looked up` where it is carried but cannot be read: each
-    name is an entry of its own; `not found` where neither program nor output is carried anywhere. Programs of a single
-    step have no state: `one step` or `looked up`.
+    `step by step` where a state is carried; `not found` where neither program nor output is carried anywhere;
+    `one step` where there is a single step and the program can be read; else `undetermined`. Compiled and looked up
+    are never said: that no single component at the answer position carries a state does not show that there is none,
+    since it may stand elsewhere or be spread over several; and whether a probe reads a program off its name does not
+    show how it is evaluated.
     """
     import pandas as pd
 
@@ -249,10 +254,8 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
             evaluation = "step by step"
         elif found.reindex(["program", "output"]).isna().all():
             evaluation = "not found"
-        elif read[of_kind]["layer"].isna().all():
-            evaluation = "looked up"
         else:
-            evaluation = "compiled" if len(states) else "one step"
+            evaluation = UNDETERMINED if len(states) or read[of_kind]["layer"].isna().all() else "one step"
         rows.append({**kind, "evaluation": evaluation})
     return pd.DataFrame(rows, columns=[*by, "evaluation"])
 

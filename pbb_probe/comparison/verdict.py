@@ -1,22 +1,29 @@
-"""What a run says in words, generated from its tables; "not found" where behaviour or controls fail."""
+"""What a run says in words, generated from its tables.
+
+Not found where behaviour or controls fail; undetermined where the evidence does not say how programs are evaluated; too
+few programs where there are fewer than `ENOUGH`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.comparison.onsets import UNDETERMINED
 from pbb_probe.programs.corpus import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
+ENOUGH = 20
+"""Programs of a group, below which nothing is said of it."""
 LEAVES = ("program", "input")
 """Variables that are located where they leave their own place; others where they come to be."""
 KINDS = {
     "step by step": "evaluated step by step: a state is carried from one step to the next",
-    "one step": "a single step, of programs that are read off names never seen by the probe",
-    "compiled": "evaluated in one piece, as if compiled: what the program does is read off names never seen by the "
-    "probe, and no state is carried",
-    "looked up": "looked up, as far as can be told: the program is carried, and cannot be read off other names",
+    "one step": "a single step, which leaves no state to look for; whether it is evaluated or looked up is "
+    "undetermined (the probe had not seen the names, but may have seen their functions)",
+    UNDETERMINED: "undetermined: absence of a state in single components at the answer position does not show that "
+    "there is none, nor does what a probe reads off a name show how its program is evaluated",
     "not found": "not found: neither the program nor the output is carried by any one place",
 }
 
@@ -32,10 +39,11 @@ def describe(
 
     Args:
         behaviour: from `accuracy_table`, with the model `finetuned`.
-        onsets: `onsets` of `located_tables`; what is said is of the calls answered correctly.
+        onsets: `onsets` of `located_tables`; what is said is of the calls answered correctly, and of kinds that have
+            `ENOUGH` programs.
         evaluation: of the same.
         onset_differences: of the same.
-        differences: tables of `compare_groups` with a margin and the column `subset`, by what was compared.
+        differences: tables of `compare_groups` with the column `subset`, by what was compared.
     """
     words, meaningful = _behaviour(behaviour)
     if not any(meaningful.values()):
@@ -60,6 +68,37 @@ def matched_rows(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
         return table
     best = table[table["subset"] != "all"].groupby(kind)["subset"].transform("max")  # correct comes before matched
     return table[table["subset"] == best.reindex(table.index)]
+
+
+def kind_of(evaluation: "pd.DataFrame") -> str:
+    """One of `KINDS`, of the first row; runs of earlier versions say compiled and looked up, which is undetermined."""
+    said = str(evaluation["evaluation"].iloc[0])
+    return said if said in KINDS else UNDETERMINED
+
+
+def programs_of(onsets: "pd.DataFrame") -> int:
+    """How many programs a kind's onsets rest on: those of its pairs or of its prompts, whichever are fewer.
+
+    Args:
+        onsets: rows of one kind and subset of `onsets`. Where programs were not counted, pairs and prompts are.
+    """
+    counts = []
+    for way in ("used", "read", "lens"):
+        columns = (f"{way}_n", f"{way}_clusters")
+        n, clusters = (onsets[column].max() if column in onsets else 0 for column in columns)
+        if n > 0:
+            counts.append(clusters if clusters > 0 else n)
+    return int(min(counts, default=0))
+
+
+def enough_programs(differences: "pd.DataFrame") -> "pd.Series":
+    """Of each row of `compare_groups`: do both groups have `ENOUGH` programs?"""
+    return differences[[f"clusters_{group}" for group in GROUPS]].min(axis=1) >= ENOUGH
+
+
+def too_few(*n: int) -> str:
+    """What is said of so many programs, in one group or in each of both."""
+    return f"too few programs (n = {' and '.join(map(str, n))})"
 
 
 def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], bool]]:
@@ -88,6 +127,9 @@ def _group(
         if here.empty:
             parts.append(f"{_steps(steps)}: not found, as no pair of runs is answered right on both sides.")
             continue
+        if (n := programs_of(here)) < ENOUGH:
+            parts.append(f"{_steps(steps)}: {too_few(n)}.")
+            continue
         rows = here.to_dict(orient="records")
         said = "; ".join(map(_variable, rows))
         of_kind = evaluation[(evaluation["group"] == group) & (evaluation["steps"] == steps)]
@@ -97,7 +139,7 @@ def _group(
         matched = " whose four calls are answered right" if rows[0]["subset"] == "matched" else ""
         pairs, prompts = (here[f"{way}_n"].max() for way in ("used", "read"))
         counts = f"{pairs:.0f} pairs{matched}" + (f", {prompts:.0f} prompts" if prompts == prompts else "")
-        parts.append(f"{_steps(steps)} ({counts}): {said}. So: {KINDS[of_kind['evaluation'].iloc[0]]}.")
+        parts.append(f"{_steps(steps)} ({counts}): {said}. So: {KINDS[kind_of(of_kind)]}.")
     return f"{group}, only calls answered correctly. " + " ".join(parts)
 
 
@@ -134,13 +176,14 @@ def _difference(
         computed = row["variable"] == "output" or row["variable"].startswith("state_")
         if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
+        name = f"{row['variable']} ({_steps(row['steps'])}, {row['measure']})"
+        n = [int(row[f"clusters_{group}"]) for group in GROUPS]
+        if min(n) < ENOUGH:
+            parts.append(f"{name}: {too_few(*n)}")
+            continue
         verb = "leaves its place" if row["variable"] in LEAVES else "comes"
         when = f"{row['difference']:+.0f} blocks later in {GROUPS[0]}" if row["difference"] else "in the same block"
-        same = ", the same within half a block" if row["p_equivalent"] < ALPHA else ""
-        parts.append(
-            f"{row['variable']} ({_steps(row['steps'])}, {row['measure']}) {verb} {when} "
-            f"[{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f}{same})"
-        )
+        parts.append(f"{name} {verb} {when} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f})")
     said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
     said += [_places(table, what) for what, table in differences.items()]
     return "Difference between the groups, only calls answered correctly. " + " ".join(said)
@@ -152,10 +195,15 @@ def _places(table: "pd.DataFrame", what: str) -> str:
     chosen = chosen[chosen["p_adjusted"].notna()]
     if chosen.empty:
         return f"In {what} they could not be compared: a group has none."
+    enough = enough_programs(chosen)
+    if not enough.any():
+        n = [int(chosen[f"clusters_{group}"].max()) for group in GROUPS]
+        return f"In {what} they were not compared: {too_few(*n)}."
+    few = f"; {(~enough).sum()} more have fewer than {ENOUGH} programs in a group" if not enough.all() else ""
+    chosen = chosen[enough]
     differing = chosen[chosen["p_adjusted"] < ALPHA]
-    same = f"; it is the same within the margin at {int(chosen['equivalent'].astype(bool).sum())}"
     matched = ", where both swapped calls are answered right too," if subset == "matched" else ""
-    head = f"They differ in {what}{matched} at {len(differing)} of {len(chosen)} places (adjusted p < {ALPHA}){same}"
+    head = f"They differ in {what}{matched} at {len(differing)} of {len(chosen)} places (adjusted p < {ALPHA}){few}"
     if differing.empty:
         return f"{head}."
     top = differing.loc[differing["difference"].abs().idxmax()]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.comparison.onsets import when
-from pbb_probe.comparison.verdict import ALPHA, LEAVES
+from pbb_probe.comparison.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views.figures.style import steps_words
@@ -46,12 +46,15 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
 
     Args:
         onsets: of one subset.
-        meaningful: the kinds whose direct answers are above chance; of the others nothing is said.
+        meaningful: the kinds whose direct answers are above chance; of the others nothing is said, nor of kinds that
+            have too few programs.
         ways: by use, by reading, or both.
     """
     if onsets.empty:
         return _sentences([])
-    known = [(row.group, row.steps) in meaningful for row in onsets.itertuples()]
+    programs = {kind: programs_of(of_kind) for kind, of_kind in onsets.groupby(["group", "steps"], sort=False)}
+    few = {kind: n for kind, n in programs.items() if kind in meaningful and n < ENOUGH}
+    known = [(row.group, row.steps) in meaningful and (row.group, row.steps) not in few for row in onsets.itertuples()]
     chosen = onsets[known]
     said = []
     for variable in sorted(set(chosen["variable"]), key=when):
@@ -68,6 +71,7 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
     pairs = chosen.groupby(["group", "steps"], sort=False)["used_n"].max() if "used_n" in chosen else {}
     counted = [f"{n:.0f} of {_kinds([kind])}" for kind, n in pairs.items() if n > 0]
     said += [f"pairs: {'; '.join(counted)}"] * bool(counted)
+    said += [f"{_kinds([kind])}: {too_few(n)}" for kind, n in few.items()]
     silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
     said += [f"nothing is said of {_kinds(silent)}, whose direct answers are not above chance"] * bool(silent)
     return _sentences(said)
@@ -114,6 +118,8 @@ def see_differences(table: "pd.DataFrame") -> str:
     known = table[table["p_adjusted"].notna()]
     if known.empty:
         return "The groups could not be compared."
+    if (known := known[enough_programs(known)]).empty:
+        return f"The groups were not compared: {too_few(*(int(table[f'clusters_{group}'].max()) for group in GROUPS))}."
     differing = known[known["p_adjusted"] < ALPHA]
     words = f"The groups differ at {len(differing)} of {len(known)} places (adjusted p < {ALPHA})"
     if differing.empty:
@@ -202,11 +208,12 @@ def see_outcomes(outcomes: "pd.DataFrame") -> str:
 
 
 def see_onset_differences(table: "pd.DataFrame") -> str:
-    """Which onsets are apart; of one subset, those that both groups have."""
-    apart = table[(table["lower"] > 0) | (table["upper"] < 0)]
-    words = f"{len(apart)} of {len(table)} onsets that both groups have are apart: their intervals leave zero out."
-    same = table[table["p_equivalent"] < ALPHA]
-    return f"{words} {len(same)} are the same within half a block (p < {ALPHA})."
+    """Which onsets are apart; of one subset, those that both groups have. Programs are counted as in the verdict."""
+    known = table[enough_programs(table)]
+    apart = known[(known["lower"] > 0) | (known["upper"] < 0)]
+    words = f"{len(apart)} of {len(known)} onsets that both groups have are apart: their intervals leave zero out."
+    few = len(table) - len(known)
+    return words + f" {few} more have fewer than {ENOUGH} programs in a group." * bool(few)
 
 
 def _by_layer(cells: "pd.DataFrame", way: str, found: str, none: str) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pbb_probe.comparison.verdict import ENOUGH
+
 
 def methods(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is measured and how; `config` is that of the run, as `config.json` holds it."""
@@ -52,7 +54,7 @@ def methods(config: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Statistics",
             f"Intervals are 95 %, from {config['draws']} bootstrap resamples of whole programs; p values are from "
             f"{config['draws']} permutations of programs and adjusted over all places of one measure and swap. "
-            f"Differences within {config['equivalence']:g} count as none, if that can be told.",
+            f"Nothing is said of groups of fewer than {ENOUGH} programs.",
         ),
     ]
 

@@ -201,8 +201,9 @@ def differences_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     none = "" if len(places) else " No single place differs after adjustment."
     return Section(
         "Differences between the groups",
-        "Onsets by blocks, with p from permuting programs and p equivalent that the difference is half a block or "
-        f"more. Places of one measure are compared one by one, with p adjusted over all of them.{none}",
+        "Onsets by blocks, with p from permuting programs. That the onsets of both groups fall on the same block does "
+        "not show that they are equal: a block is coarse. Places of one measure are compared one by one, with p "
+        f"adjusted over all of them.{none}",
         figures=_shown(made, told),
         tables=_filled(
             Table(

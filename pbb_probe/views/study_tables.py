@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.verdict import ALPHA, matched_rows
+from pbb_probe.comparison.verdict import ALPHA, ENOUGH, enough_programs, kind_of, matched_rows, programs_of, too_few
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views.captions import direct_answers
 from pbb_probe.views.figures.onsets import WAYS
@@ -19,28 +19,34 @@ _OF = ("target", "swap", "hypothesis", "steps")
 
 
 def summary(run: Path) -> "pd.DataFrame":
-    """A row a group and number of steps: what is answered, where, and what kind of evaluation that makes."""
+    """A row a group and number of steps: what is answered, where, and what kind of evaluation that makes.
+
+    Of kinds that have fewer than `ENOUGH` programs it is only said that these are too few.
+    """
     import pandas as pd
 
-    kind = ["group", "steps"]
-    onsets, evaluation = (matched_rows(read_table(run, name), kind) for name in ("onsets", "evaluation"))
+    onsets, evaluation = (matched_rows(read_table(run, name), ["group", "steps"]) for name in ("onsets", "evaluation"))
     lines = []
     for cell in direct_answers(read_table(run, "behaviour", "behaviour")).itertuples():
         of = {"group": cell.group, "steps": cell.steps}
         here, judged = rows(onsets, **of), rows(evaluation, **of)
+        program, output = (
+            _block(rows(here, variable=variable), way) for variable, way in (("program", "used"), ("output", "read"))
+        )
+        kind = kind_of(judged) if len(judged) else "not found"
+        if not cell.above:
+            program = output = kind = "not found"
+        elif len(here) and (n := programs_of(here)) < ENOUGH:
+            program, output, kind = "", "", too_few(n)
         lines.append(
             {
                 **of,
                 "direct answers right": f"{cell.mean:.0%} [{cell.lower:.0%}, {cell.upper:.0%}]",
                 "chance": f"{cell.chance:.0%}",
                 "pairs": _count(here["used_n"].max()) if "used_n" in here and len(here) else "",
-                "program leaves its name in block": _block(rows(here, variable="program"), "used")
-                if cell.above
-                else "not found",
-                "output is read after block": _block(rows(here, variable="output"), "read")
-                if cell.above
-                else "not found",
-                "evaluation": judged["evaluation"].iloc[0] if cell.above and len(judged) else "not found",
+                "program leaves its name in block": program,
+                "output is read after block": output,
+                "evaluation": kind,
             }
         )
     return pd.DataFrame(lines)
@@ -76,7 +82,6 @@ def onset_differences_in_short(table: "pd.DataFrame") -> "pd.DataFrame":
             "later in with_io": _interval(row),
             "found in draws": row["found"],
             "p": row["p"],
-            "p equivalent": row["p_equivalent"],
             **{f"n {group}": row[f"n_{group}"] for group in GROUPS},
             "calls": row["subset"],
         }
@@ -107,14 +112,14 @@ def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
-    """Where the groups differ in what was measured (adjusted p below 0.05), of calls answered correctly."""
+    """Where groups of enough programs differ in what was measured (adjusted p < 0.05), of calls answered correctly."""
     import pandas as pd
 
     found = []
     for what, table in tables.items():
         chosen = next((some for subset in ("matched", "correct") if len(some := rows(table, subset=subset))), table[:0])
         if len(chosen):
-            found.append(chosen[chosen["p_adjusted"] < ALPHA].assign(measure=what))
+            found.append(chosen[(chosen["p_adjusted"] < ALPHA) & enough_programs(chosen)].assign(measure=what))
     if not any(map(len, found)):
         return pd.DataFrame()
     joined = pd.concat(found, ignore_index=True)

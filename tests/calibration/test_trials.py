@@ -177,14 +177,16 @@ def test_an_untrained_model_is_another_model():
 # counts
 
 
-def design(number: int, decoys: str = "", p: float = 1.0, evaluation: str = "step by step", **found) -> list[dict]:
+def design(
+    number: int, decoys: str = "", p: float = 1.0, evaluation: str = "step by step", said: str = "", **found
+) -> list[dict]:
     """Two variables in both groups, planted in blocks 1 and 3, found there unless said otherwise."""
     rows = []
     for group in ("with_io", "without_io"):
         for variable, layer in (("program", 1.0), ("output", 3.0)):
             row = {"design": number, "decoys": decoys, "group": group, "variable": variable, "layer": layer, "p": p}
             row |= {f"{way}_layer": layer for way in ("used", "read", "lens")}
-            row |= {"evaluation": evaluation, "found_evaluation": evaluation}
+            row |= {"evaluation": evaluation, "found_evaluation": said or evaluation}
             rows.append(row | found if (group, variable) == ("without_io", "output") else row)
     return rows
 
@@ -212,9 +214,12 @@ def counted() -> pd.DataFrame:
         *design(0),
         *design(1, used_layer=2.0, read_layer=2.0),
         *design(2, decoys="later, twice", p=0.01, lens_layer=NAN),
-        *design(3, decoys="lookup", p=0.2, found_evaluation="looked up", evaluation="one step"),
+        *design(3, decoys="lookup", p=0.2, found_evaluation="step by step", evaluation="one step"),
         *design(4, decoys="later_than_that, twice", p=0.001),
         *design(5, decoys="lookup", p=0.3),  # neither what is carried nor how it is evaluated tells the groups apart
+        *design(6, evaluation="compiled", said="undetermined"),
+        *design(7, decoys="lookup", p=0.4, found_evaluation="undetermined"),  # which is no difference
+        *design(8, evaluation="looked up"),  # and so it is called, without evidence
         state(0, 2.0, 2.0, 1.0),
         state(1, NAN, NAN, 1.0),  # there is none, and none is used
         state(2, NAN, 3.0, NAN),
@@ -224,18 +229,20 @@ def counted() -> pd.DataFrame:
 
 def test_counts_by_hand(counted):
     assert counted[["count", "n"]].T.to_dict("list") == {
-        "designs in which use names every planted block": [4, 6],
-        "use name the block of program": [12, 12],
-        "use name the block of output": [11, 12],
+        "designs in which use names every planted block": [7, 9],
+        "use name the block of program": [18, 18],
+        "use name the block of output": [17, 18],
         "use name the block of state_1": [2, 3],
-        "probes name the block of program": [12, 12],
-        "probes name the block of output": [11, 12],
+        "probes name the block of program": [18, 18],
+        "probes name the block of output": [17, 18],
         "probes name the block of state_1": [1, 3],
-        "logit lens name the block of output": [11, 12],
-        "evaluation named: step by step": [10, 10],
+        "logit lens name the block of output": [17, 18],
+        "evaluation named: step by step": [12, 12],
         "evaluation named: one step": [2, 2],
-        "groups differ: reported": [2, 3],
-        "groups do not differ: difference reported": [1, 3],
+        "evaluation left undetermined: compiled": [2, 2],
+        "evaluation left undetermined: looked up": [0, 2],
+        "groups differ: reported": [2, 4],
+        "groups do not differ: difference reported": [1, 5],
         "difference reported, all comparisons": [1, 4],
         "difference reported: programs, lens": [1, 2],
         "difference reported: programs, probes": [0, 1],
@@ -260,10 +267,10 @@ def test_bounds_are_those_of_clopper_and_pearson(counted):
         assert row["share"] == count / n
         assert row["lower"] == pytest.approx(beta.ppf(0.025, count, n - count + 1) if count else 0, abs=1e-9)
         assert row["upper"] == pytest.approx(beta.ppf(0.975, count + 1, n - count) if count < n else 1, abs=1e-9)
-    # the rule of three, exactly: 0 of 8 leaves 1 - 0.025 ** (1 / 8); and tables give 55.5 to 99.75 % for 11 of 12
+    # the rule of three, exactly: 0 of 8 leaves 1 - 0.025 ** (1 / 8); and tables give 72.7 to 99.9 % for 17 of 18
     assert counted.loc["a variable located: untrained, probes", "upper"] == pytest.approx(1 - 0.025 ** (1 / 8))
     assert counted.loc["use name the block of output", ["lower", "upper"]].tolist() == pytest.approx(
-        [0.6152, 0.9979], abs=1e-4
+        [0.7271, 0.9986], abs=1e-4
     )
 
 

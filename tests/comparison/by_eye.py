@@ -19,4 +19,4 @@ def onsets(*rows, group: str = "with_io") -> pd.DataFrame:
     """Of variables: layer, lower, upper[, role]."""
     columns = ["variable", "layer", "lower", "upper", "role"]
     full = [(*row, "answer")[:5] if len(row) == 4 else row for row in rows]
-    return pd.DataFrame(full, columns=columns).assign(group=group, peak=0.9, n=7)
+    return pd.DataFrame(full, columns=columns).assign(group=group, peak=0.9, n=7, clusters=5)

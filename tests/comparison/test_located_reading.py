@@ -126,10 +126,10 @@ def test_the_program_is_also_read_off_the_embeddings_where_they_are_a_control():
     row = table[table["role"] == "embedding"].iloc[0]
     assert (row["variable"], row["layer"], row["edge"]) == ("program", -1, "once")
     assert row["peak"] == pytest.approx(2 / 3)
-    used = onsets(("program", 1, 1, 1), ("state_1", NAN, NAN, NAN))
-    assert how_evaluated(used, table.assign(group="with_io"), by=["group"])["evaluation"].tolist() == ["compiled"]
+    used = onsets(("program", 1, 1, 1))
+    assert how_evaluated(used, table.assign(group="with_io"), by=["group"])["evaluation"].tolist() == ["one step"]
     elsewhere = table[table["role"] != "embedding"].assign(group="with_io")
-    assert how_evaluated(used, elsewhere, by=["group"])["evaluation"].tolist() == ["looked up"]
+    assert how_evaluated(used, elsewhere, by=["group"])["evaluation"].tolist() == ["undetermined"]
 
 
 def test_a_state_that_equals_the_input_or_the_output_does_not_count():

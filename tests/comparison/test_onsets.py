@@ -69,14 +69,14 @@ def test_states_stand_by_number_before_the_output_even_if_the_first_kind_has_non
 
 EVALUATIONS = {
     "step by step": ({"program": 1, "state_1": 3, "output": 4}, {}),
-    "compiled": ({"program": 1, "state_1": NAN, "output": 4}, {"answer": 2}),
-    "compiled, and read at the name": ({"program": 1, "state_1": NAN, "output": 4}, {"name": 0, "answer": NAN}),
-    "looked up": ({"program": 1, "state_1": NAN, "output": 4}, {"name": NAN, "answer": NAN}),
+    "undetermined": ({"program": 1, "state_1": NAN, "output": 4}, {"answer": 2}),
+    "undetermined, though read at the name": ({"program": 1, "state_1": NAN, "output": 4}, {"name": 0, "answer": NAN}),
+    "undetermined, and not read": ({"program": 1, "state_1": NAN, "output": 4}, {"name": NAN, "answer": NAN}),
     "not found": ({"program": NAN, "state_1": NAN, "output": NAN}, {"answer": 2}),
     "one step": ({"program": 1, "output": 4}, {"answer": 2}),
-    "looked up, of one step": ({"program": 1, "output": 4}, {}),
+    "undetermined, of one step": ({"program": 1, "output": 4}, {}),
     "step by step, by the second state": ({"program": 1, "state_1": NAN, "state_2": 3, "output": 4}, {"answer": 2}),
-    "compiled, though the program was not located": (
+    "undetermined, and the program was not located": (
         {"program": NAN, "state_1": NAN, "output": 4},
         {"answer": 2},
     ),
@@ -125,8 +125,10 @@ def test_a_state_that_is_read_before_it_is_used_is_flagged(planted):
     assert planted["lens_layer"].dropna().to_dict() == {("with_io", "output"): 4, ("without_io", "output"): 4}
 
 
-def test_evaluations_are_named_and_the_groups_told_apart(planted):
-    found = planted.groupby("group")["found_evaluation"].unique().map(list).to_dict()
-    assert found == {"with_io": ["step by step"], "without_io": ["looked up"]}
-    assert found == planted.groupby("group")["evaluation"].unique().map(list).to_dict()
+def test_step_by_step_is_named_a_look_up_left_undetermined_and_the_groups_told_apart(planted):
+    found, truth = (
+        planted.groupby("group")[name].unique().map(list).to_dict() for name in ("found_evaluation", "evaluation")
+    )
+    assert found == {"with_io": ["step by step"], "without_io": ["undetermined"]}
+    assert truth == {"with_io": ["step by step"], "without_io": ["looked up"]}
     assert (planted["p"] < 0.05).all()

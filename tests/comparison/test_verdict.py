@@ -1,9 +1,9 @@
-"""The words follow from the tables: what was found with its interval and n, "not found" where nothing was."""
+"""The words follow from the tables: what was found with its interval and n, and no more than that."""
 
 import pandas as pd
 import pytest
 
-from pbb_probe.comparison.verdict import KINDS, describe
+from pbb_probe.comparison.verdict import KINDS, describe, programs_of
 
 GROUPS = ("with_io", "without_io")
 NAN = float("nan")
@@ -21,7 +21,7 @@ def behaviour(direct: float = 0.6, lower: float = 0.5) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def onsets() -> pd.DataFrame:
+def onsets(programs: int = 20) -> pd.DataFrame:
     """The program leaves in block 3 and is read from block 1 on; no state; the output is read, no part writes it."""
     rows = [
         ("program", 3.0, 0.97, 1.0, 0.8, NAN, NAN, "disagree"),
@@ -34,6 +34,7 @@ def onsets() -> pd.DataFrame:
             {
                 "group": group, "steps": 2, "variable": variable, "subset": subset, "agreement": agreement,
                 "used_layer": used, "used_lower": used - 1, "used_upper": used, "used_peak": share, "used_n": 40,
+                "used_clusters": programs, "read_clusters": 30, "lens_clusters": 30,
                 "read_layer": read, "read_lower": read, "read_upper": read, "read_peak": gain, "read_n": 70,
                 "lens_layer": lens, "lens_lower": lens, "lens_upper": lens, "lens_peak": said,
                 "lens_n": 70 if said == said else NAN,
@@ -45,7 +46,7 @@ def onsets() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def evaluation(kind: str = "compiled") -> pd.DataFrame:
+def evaluation(kind: str = "undetermined") -> pd.DataFrame:
     rows = [
         (group, 2, "not found" if subset == "all" else kind, subset)
         for group in GROUPS
@@ -54,7 +55,7 @@ def evaluation(kind: str = "compiled") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["group", "steps", "evaluation", "subset"])
 
 
-def onset_differences(p_equivalent: float = 0.01) -> pd.DataFrame:
+def onset_differences(without_io: int = 20) -> pd.DataFrame:
     rows = [
         ("use", "program", 1.0, 0.04),
         ("probes", "program", 2.0, 0.5),
@@ -63,16 +64,18 @@ def onset_differences(p_equivalent: float = 0.01) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         {"steps": 2, "measure": m, "variable": v, "difference": d, "lower": d - 1, "upper": d, "p": p,
-         "p_equivalent": p_equivalent if d == d else NAN, "subset": "correct"}
+         "p_equivalent": 0.01 if d == d else NAN, "clusters_with_io": 20, "clusters_without_io": without_io,
+         "subset": "correct"}
         for m, v, d, p in rows
     )  # fmt: skip
 
 
-def compared(p: float = 0.01, subset: str = "correct", **names) -> pd.DataFrame:
+def compared(p: float = 0.01, subset: str = "correct", programs: int = 20, **names) -> pd.DataFrame:
     """Two places, of which one may differ, and a third that is of other rows."""
     row = {
         "site": "resid_pre", "layer": 2, "role": "name", "mean_with_io": 0.9, "mean_without_io": 0.4,
-        "difference": 0.5, "lower": 0.3, "upper": 0.7, "equivalent": False, **names,
+        "difference": 0.5, "lower": 0.3, "upper": 0.7, "equivalent": False,
+        "clusters_with_io": 25, "clusters_without_io": programs, **names,
     }  # fmt: skip
     same = row | {"layer": 1, "difference": 0.0, "equivalent": True}
     return pd.DataFrame([row | {"p_adjusted": p}, same | {"p_adjusted": 1.0}, same | {"p_adjusted": 0.001}]).assign(
@@ -128,7 +131,43 @@ def test_what_is_not_found_is_said_with_how_much_there_was():
 def test_the_kind_of_evaluation_is_that_of_calls_answered_correctly(kind: str):
     for text in words(evaluation=evaluation(kind))[1:3]:
         assert f"So: {KINDS[kind]}." in text
-    assert KINDS[kind].startswith(("evaluated", "a single", "looked", "not found"))
+    assert KINDS[kind].startswith(("evaluated step by step", "a single step", "undetermined", "not found"))
+
+
+@pytest.mark.parametrize("kind", ["compiled", "looked up"])
+def test_what_earlier_versions_called_compiled_or_looked_up_reads_undetermined(kind: str):
+    text = " ".join(words(evaluation=evaluation(kind)))
+    assert text.count("So: undetermined: absence of a state in single components at the answer position does not") == 2
+    assert kind not in text
+
+
+def test_nothing_is_called_compiled_in_one_piece_or_the_same():
+    for kind in KINDS:
+        text = " ".join(words(evaluation=evaluation(kind)))
+        for word in ("compiled", "one piece", "the same within", "equivalent"):
+            assert word not in text
+
+
+@pytest.mark.parametrize("programs", [19, 20])
+def test_of_fewer_than_twenty_programs_it_is_only_said_that_these_are_too_few(programs: int):
+    few = onsets(programs)
+    few.loc[few["group"] == "with_io", "used_clusters"] = 20
+    said = words(onsets=few, evaluation=evaluation("step by step"))
+    assert "leaves its name in block 3" in said[1]
+    if programs < 20:
+        assert said[2] == "without_io, only calls answered correctly. 2 steps: too few programs (n = 19)."
+    else:
+        assert "leaves its name in block 3" in said[2]
+        assert said[2].endswith(f"So: {KINDS['step by step']}.")
+
+
+def test_programs_are_those_of_pairs_or_of_prompts_whichever_are_fewer():
+    some = onsets(25).query("group == 'with_io' and subset == 'correct'")
+    assert programs_of(some) == 25
+    assert programs_of(some.assign(read_clusters=19)) == 19
+    assert programs_of(some.assign(used_clusters=NAN, used_n=NAN)) == 30
+    assert programs_of(some.drop(columns=[name for name in some if name.endswith("clusters")])) == 40
+    assert programs_of(some.iloc[:0]) == 0
 
 
 def test_without_behaviour_nothing_is_found():
@@ -154,16 +193,28 @@ def test_a_group_without_pairs_says_so():
     assert "not found" in words(onsets=only.iloc[:0], onset_differences=pd.DataFrame())[1]
 
 
-def test_onset_differences_have_their_p_and_equivalence():
+def test_onset_differences_have_their_interval_and_p():
     text = words()[3]
-    assert (
-        "program (2 steps, use) leaves its place +1 blocks later in with_io [0, 1] (p 0.04, the same within half a"
-        in text
-    )
-    assert "output (2 steps, lens) comes in the same block [-1, 0] (p 1.00, the same within half" in text
+    assert "program (2 steps, use) leaves its place +1 blocks later in with_io [0, 1] (p 0.04);" in text
+    assert "output (2 steps, lens) comes in the same block [-1, 0] (p 1.00)." in text
     assert "probes) leaves" not in text  # the program stands in the tokens
     assert "state_1" not in text
-    assert "the same within half a block" not in words(onset_differences=onset_differences(0.2))[3]
+
+
+def test_onsets_and_places_of_too_few_programs_are_not_compared():
+    text = words(onset_differences=onset_differences(19))[3]
+    assert "Onsets: program (2 steps, use): too few programs (n = 20 and 19); output (2 steps, lens): too few" in text
+    assert "later in" not in text
+    few = compared(programs=19)
+    assert (
+        "In recovery they were not compared: too few programs (n = 25 and 19)."
+        in words(differences={"recovery": few})[3]
+    )
+    both = pd.concat([compared(layer=3), few])
+    assert (
+        "at 1 of 2 places (adjusted p < 0.05); 2 more have fewer than 20 programs in a group; most at site resid_pre"
+        in words(differences={"recovery": both})[3]
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,8 +229,7 @@ def test_onset_differences_have_their_p_and_equivalence():
     ],
 )
 def test_a_difference_of_places_needs_an_adjusted_p(p: float, count: int, most: str):
-    same = "it is the same within the margin at 1"
-    said = f"They differ in recovery at {count} of 2 places (adjusted p < 0.05); {same}{most}."
+    said = f"They differ in recovery at {count} of 2 places (adjusted p < 0.05){most}."
     assert said in words(differences={"recovery": compared(p)})[3]
 
 

@@ -49,7 +49,7 @@ def _tables(rng) -> dict[str, pd.DataFrame]:
     controls = _share(_rows(run=["probe", "selectivity", "chance"], **read), rng, "score")
     onsets = _rows(group=GROUPS, steps=STEPS, variable=VARIABLES, subset=SUBSETS).assign(agreement="agree")
     for way in ("used", "read", "lens", "patched"):
-        found = {"layer": 2.0, "lower": 1.0, "upper": 2.0, "peak": 0.7, "n": 40}
+        found = {"layer": 2.0, "lower": 1.0, "upper": 2.0, "peak": 0.7, "n": 40, "clusters": 20}
         onsets = onsets.assign(**{f"{way}_{name}": value for name, value in found.items()})
     nowhere = onsets["variable"] == "state_1"
     onsets.loc[nowhere, [f"{way}_{name}" for way in ("used", "read") for name in ("layer", "lower", "upper")]] = np.nan
@@ -74,7 +74,7 @@ def _tables(rng) -> dict[str, pd.DataFrame]:
             n=40, control=0.1
         ),
         "onsets": onsets,
-        "evaluation": _rows(group=GROUPS, steps=STEPS, subset=SUBSETS).assign(evaluation="compiled"),
+        "evaluation": _rows(group=GROUPS, steps=STEPS, subset=SUBSETS).assign(evaluation="undetermined"),
         "onset_differences": apart.assign(difference=0.0, lower=-1.0, upper=1.0, found=1.0, p=1.0, p_equivalent=0.01),
     }
 

@@ -91,7 +91,7 @@ def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_ru
     assert "Not above chance: without_io, 2 steps." in captions.see_behaviour(behaviour)
     short = study_tables.summary(finished_run).set_index(["group", "steps"])
     assert list(short.loc["without_io", 2])[3:] == ["not found"] * 3
-    assert list(short.loc["with_io", 2])[3:] == ["2 [1, 2]", "2 [1, 2]", "compiled"]
+    assert list(short.loc["with_io", 2])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
     onsets = rows(read_table(finished_run, "onsets"), subset="correct")
     assert captions.see_onsets(onsets, [("with_io", 1), ("with_io", 2), ("without_io", 1)]) == (
         "The program leaves its name in block 2 (with_io, 1 and 2 steps; without_io, 1 step). "
@@ -103,6 +103,40 @@ def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_ru
         "Nothing is said of without_io, 2 steps, whose direct answers are not above chance."
     )
     assert captions.see_onsets(onsets.iloc[:0], []) == "Nothing was found."
+
+
+def test_of_kinds_with_too_few_programs_only_that_is_said(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    path = run / "comparison" / "onsets.csv"
+    onsets = pd.read_csv(path)
+    onsets.loc[(onsets["group"] == "without_io") & (onsets["steps"] == 1), "used_clusters"] = 19
+    onsets.to_csv(path, index=False)
+    short = study_tables.summary(run).set_index(["group", "steps"])
+    assert list(short.loc["without_io", 1])[3:] == ["", "", "too few programs (n = 19)"]
+    assert list(short.loc["with_io", 1])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
+    said = captions.see_onsets(rows(onsets, subset="correct"), [("with_io", 1), ("without_io", 1)])
+    assert "Without_io, 1 step: too few programs (n = 19)." in said
+    assert said.count("without_io, 1 step") == 0
+
+
+def test_a_run_of_an_earlier_version_reads_undetermined(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    path = run / "comparison" / "evaluation.csv"
+    path.write_text(path.read_text().replace("undetermined", "compiled"))
+    assert set(study_tables.summary(run)["evaluation"]) == {"undetermined", "not found"}
+
+
+def test_captions_do_not_compare_too_few_programs(finished_run):
+    probing, apart = (read_table(finished_run, name) for name in ("probing", "onset_differences"))
+    few = probing.assign(clusters_without_io=19)
+    assert captions.see_differences(few) == "The groups were not compared: too few programs (n = 20 and 19)."
+    assert captions.see_onset_differences(apart) == (
+        f"0 of {len(apart)} onsets that both groups have are apart: their intervals leave zero out."
+    )
+    apart.loc[0, "clusters_with_io"] = 19
+    said = captions.see_onset_differences(apart.assign(lower=1.0))
+    assert said.startswith(f"{len(apart) - 1} of {len(apart) - 1} onsets")
+    assert said.endswith(" 1 more have fewer than 20 programs in a group.")
 
 
 def test_captions_name_the_places_of_the_tables(finished_run):
