@@ -4,7 +4,8 @@
 
 Probes are fitted after each block at the answer position, on calls of programs of their own, beside their controls.
 Then the subspace that a probe reads is put from one run of `experiments/pairs.jsonl` into the other, and nothing else;
-beside it a random subspace of the same rank, moved as far. With three strengths of regularisation, since that matters.
+beside it a random subspace of the same rank, moved as far. With three strengths of regularisation, since that matters:
+`interchange.md` has the outcome at each.
 """
 
 import argparse
@@ -14,10 +15,34 @@ import pandas as pd
 
 import pbb_probe as pbb
 from pbb_probe.views.images import save_pngs
+from pbb_probe.views.markdown import markdown_table
 
 VARIABLES = ("state_1", "output")
 STRENGTHS = (0.001, 0.01, 0.1)
 FOLLOWED = ("state_1", "everything")  # what is expected of the state's subspace, and of the output's
+
+
+def by_strength(interchange: pd.DataFrame) -> str:
+    """What `interchange.md` says: a row a subspace and strength, a column a block, random subspaces in brackets."""
+    rows = []
+    for variable, hypothesis in zip(VARIABLES, FOLLOWED, strict=True):
+        followed = interchange[(interchange["variable"] == variable) & (interchange["hypothesis"] == hypothesis)]
+        for strength, cells in followed.groupby("C"):
+            share = cells.pivot(index="layer", columns="run", values="proportion")
+            shown = {f"block {k}": f"{row['patched']:.0%} ({row['random']:.0%})" for k, row in share.iterrows()}
+            rows.append({"subspace of": variable, "C": f"{strength:g}", **shown})
+    return MOVED.format(table=markdown_table(pd.DataFrame(rows)), n=interchange["n"].max())
+
+
+MOVED = """# What the subspaces that probes read carry
+
+Made by `python experiments/read_and_use.py`: nano with programs in its prompt, the answer position after each block,
+{n} pairs. The share whose answer follows the state (of the state's subspace) or the whole other run (of the output's);
+in brackets random subspaces of the same rank. C is the inverse regularisation strength of the probe that a subspace is
+of. No value was fixed beforehand, so that all that the script tries are given.
+
+{table}
+"""
 
 
 def main() -> None:
@@ -68,6 +93,7 @@ def main() -> None:
     moved.append(pbb.carried_table(whole).assign(variable="everything", run="patched"))
     interchange = pd.concat(moved, ignore_index=True)
     interchange.to_csv(options.out / "interchange.csv", index=False, float_format="%.4g")
+    (options.out / "interchange.md").write_text(by_strength(interchange))
     drawn = {"probes": pbb.figures.probe_curves(table, "nano, programs in the prompt: what a linear probe reads")}
     save_pngs(drawn, options.out)
     shown = interchange[interchange["hypothesis"].isin(FOLLOWED)]
