@@ -1,0 +1,182 @@
+"""What a right answer can mean, and other figures that README and `results/reference/reading.md` quote.
+
+    python experiments/quoted_figures.py
+
+From the programs of the reference study, which are drawn again: how many code-only programs compute a function that a
+program with examples computes, and how many of their two-step calls less than an evaluation answers by luck. From its
+published tables: where most pairs follow a state, and for how many blocks a name carries its program by continuous
+recovery. Writes `results/reference/quoted.md`. With `--run`, a folder of `pbb-probe finetune` or `pbb-probe run`, also
+prints how often its model answers the two-step calls that luck answers, and the others; nothing is written.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from pbb_probe.comparison.statistics import cluster_bootstrap
+from pbb_probe.programs.arithmetic import OPERATIONS
+from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, make_corpus
+from pbb_probe.study import CorpusConfig
+from pbb_probe.views.markdown import markdown_table
+
+SEEDS = (0, 1, 2, 3, 4)
+SHORTCUTS = ("step 1 alone", "step 2 alone", "the steps in the wrong order", "the input")
+"""What is less than an evaluation of two steps."""
+
+
+def function_of(entry: Entry) -> tuple:
+    """The outputs of a program on the ten inputs."""
+    return tuple(trace.output for trace in entry.traces)
+
+
+def known_functions(corpora: list[Corpus]) -> pd.DataFrame:
+    """Code-only programs, and those whose function a program with examples of the same corpus computes."""
+    rows = []
+    for corpus in corpora:
+        taught = {function_of(entry) for entry in corpus.entries if entry.group == "with_io"}
+        rows += [
+            {"steps": entry.program.facts["steps"], "known": function_of(entry) in taught}
+            for entry in corpus.entries
+            if entry.group == "without_io"
+        ]
+    found = pd.DataFrame(rows).groupby("steps")["known"].agg(["size", "sum"]).reset_index()
+    return found.rename(columns={"size": "code-only programs", "sum": "function of a program with examples"})
+
+
+def shortcuts(entry: Entry) -> Iterator[tuple[str, int, bool]]:
+    """Of a two-step program: each shortcut, the place of each input, and whether it gives the right answer there."""
+    facts = entry.program.facts
+    first, second = (
+        lambda value, k=k: OPERATIONS[str(facts[f"op_{k}"])].apply(value, int(facts[f"constant_{k}"])) for k in (1, 2)
+    )
+    for place, trace in enumerate(entry.traces):
+        (value,) = trace.arguments
+        answers = (first(value), second(value), first(second(value)), value)
+        for name, answer in zip(SHORTCUTS, answers, strict=True):
+            yield name, place, answer == trace.output
+
+
+def by_luck(corpora: list[Corpus]) -> pd.DataFrame:
+    """Of all calls of code-only two-step programs, the share that each shortcut answers, and that none does."""
+    rows = [
+        (seed, entry.program.name, *found)
+        for seed, corpus in enumerate(corpora)
+        for entry in corpus.entries
+        if entry.group == "without_io" and entry.program.facts["steps"] == 2
+        for found in shortcuts(entry)
+    ]
+    table = pd.DataFrame(rows, columns=["seed", "program", "by", "place", "right"])
+    calls = table.pivot(index=["seed", "program", "place"], columns="by", values="right")
+    calls["step 1 or step 2 alone"] = calls[list(SHORTCUTS[:2])].any(axis=1)
+    calls["none of these"] = ~calls[list(SHORTCUTS)].any(axis=1)
+    shown = [*SHORTCUTS[:2], "step 1 or step 2 alone", *SHORTCUTS[2:], "none of these"]
+    return pd.DataFrame(
+        {"right answer given by": shown, "share of calls": [f"{calls[name].mean():.1%}" for name in shown]}
+    )
+
+
+def most_state(transfer: pd.DataFrame) -> pd.DataFrame:
+    """Of each group's pairs answered right, the two places where most follow state 1, and the one of random vectors."""
+    state = transfer[
+        (transfer["of"] == "finetuned") & (transfer["subset"] == "correct") & (transfer["hypothesis"] == "state_1")
+    ]
+    top = state.sort_values("proportion", ascending=False, kind="stable").groupby(["group", "run"], sort=True)
+    rows = pd.concat([cells.head(2 if run == "patched" else 1) for (_, run), cells in top])
+    rows = rows.assign(**{name: rows[name].map("{:.1%}".format) for name in ("proportion", "lower", "upper")})
+    return rows[["group", "run", "site", "layer", "role", "proportion", "lower", "upper", "n", "programs"]]
+
+
+def depths(recovery: pd.DataFrame) -> pd.DataFrame:
+    """For how many blocks a name carries its program: recovery at the input of each block, added up over the blocks.
+
+    Pairs answered right. The bounds of the difference are sums of the blocks' own: rather too wide than too narrow.
+    """
+    at_name = recovery[
+        (recovery["site"] == "resid_pre") & (recovery["role"] == "name") & (recovery["subset"] == "correct")
+    ]
+    summed = at_name.groupby("steps")[["mean_with_io", "mean_without_io", "difference", "lower", "upper"]].sum()
+    summed = summed.rename(columns={"lower": "upper", "upper": "lower"})  # turned round: without_io minus with_io
+    minus = -summed[["difference", "lower", "upper"]]
+    means = summed.filter(like="mean").rename(columns=lambda name: name.replace("mean_", "blocks "))
+    programs = at_name.groupby("steps")[[f"clusters_{group}" for group in GROUPS]].max()
+    named = programs.rename(columns=lambda name: name.replace("clusters_", "programs "))
+    return means.join(minus).join(named).reset_index()
+
+
+def by_kind_of_call(run: Path) -> pd.DataFrame:
+    """Direct answers of a finetuned model to code-only two-step calls, by what else gives the right answer."""
+    from pbb_probe.finetuning.behaviour import evaluate
+
+    corpus = Corpus.load(run / "corpus")
+    answered = evaluate(run / "stage2" / "model", corpus, modes=("direct",), n=2000).to_dataframe()
+    calls = answered[(answered["group"] == "without_io") & (answered["steps"] == 2)]
+    lucky = {
+        (entry.program.name, place, name): right
+        for entry in corpus.entries
+        if entry.program.facts["steps"] == 2
+        for name, place, right in shortcuts(entry)
+    }
+    given = {
+        name: pd.Series([lucky[call.program, call.place, name] for call in calls.itertuples()], calls.index)
+        for name in SHORTCUTS
+    }
+    kinds = {
+        "all calls": given["the input"] | True,
+        **given,
+        "none of these": ~pd.concat(given.values(), axis=1).any(axis=1),
+    }
+    rows = []
+    for kind, chosen in kinds.items():
+        some = calls[chosen]
+        share = cluster_bootstrap(some["correct"].to_numpy(float), some["program"])
+        rows.append({"right answer given by": kind, **share._asdict(), "n": len(some)})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results/reference"))
+    parser.add_argument("--run", type=Path, help="a proactive run whose model is asked")
+    options = parser.parse_args()
+    if options.run:
+        print(by_kind_of_call(options.run).to_string(index=False, float_format="%.3f"))
+        return
+    corpora = [make_corpus(**asdict(CorpusConfig()), seed=seed) for seed in SEEDS]
+    transfer, recovery = (
+        pd.read_csv(options.results / f"{name}.csv") for name in ("transfer", "difference_recovery_program")
+    )
+    tables = (known_functions(corpora), by_luck(corpora), most_state(transfer), depths(recovery))
+    text = QUOTED.format(*map(markdown_table, tables), programs=CorpusConfig().without_io, seeds=len(SEEDS))
+    (options.results / "quoted.md").write_text(text)
+
+
+QUOTED = """# Figures quoted beside the tables
+
+Made by `python experiments/quoted_figures.py` from the programs of the reference study ({seeds} times {programs}
+code-only ones) and from its tables.
+
+Code-only programs, and how many of them compute a function that a program with examples computes as well:
+
+{}
+
+Calls of code-only two-step programs, all ten inputs, and how many of them less than an evaluation answers by luck:
+
+{}
+
+Of pairs answered right, the places where most follow state 1, beside the most that random vectors reach at any place:
+
+{}
+
+For how many blocks a name carries its program: recovery of the logit difference at the input of each block, added up
+over the blocks, on pairs answered right. The difference is without_io minus with_io; its bounds are sums of the blocks'
+own, rather too wide than too narrow.
+
+{}
+"""
+
+
+if __name__ == "__main__":
+    main()
