@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from pbb_probe.comparison.verdict import ENOUGH
+
 METRICS = ("logit difference", "probability", "negative KL")
 DIRECTIONS = ("denoising", "noising")
 PAIR_SEEDS = (0, 1, 2)
@@ -20,6 +22,7 @@ THRESHOLDS = (0.3, 0.5, 0.7)
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 MARGINS = (0.1, 0.2, 0.3)
 DRAWS = 500
+TOO_FEW = float("inf")  # in place of a block, behind all of them
 
 
 def sweeps(corpus, model_path: str, out: Path) -> None:
@@ -123,24 +126,27 @@ def universes(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """For every choice and question: in how many universes each block is the answer, and how often the groups agree."""
+    """For every choice and question: in how many universes each block is the answer, and how often the groups agree.
+
+    A universe in which a group has too few programs says nothing of it.
+    """
     choices = [
         name for name in ("metric", "direction", "pair seed", "threshold", "C", "margin", "seed") if name in table
     ]
     key = [*choices, "steps", "question"]
-    wide = table.pivot_table(index=key, columns="group", values="layer", dropna=False, aggfunc="first").reset_index()
+    told = table.assign(layer=table["layer"].where(table["clusters"] >= ENOUGH, TOO_FEW))
+    wide = told.pivot_table(index=key, columns="group", values="layer", dropna=False, aggfunc="first").reset_index()
     wide = wide.merge(table[key].drop_duplicates())
     rows = []
     for question, some in wide.groupby("question", sort=False):
         for choice in choices:
             for value, cells in some.groupby(choice):
-                both = cells.dropna(subset=["with_io", "without_io"])
+                groups = ["with_io", "without_io"]
+                both = cells[(cells[groups] != TOO_FEW).all(axis=1)].dropna(subset=groups)
                 row = {"question": question, "choice": choice, "value": value, "universes": len(cells)}
-                for group in ("with_io", "without_io"):
+                for group in groups:
                     counts = cells[group].value_counts(dropna=False).sort_index()
-                    row[group] = ", ".join(
-                        f"{'not found' if block != block else f'block {block:.0f}'}: {n}" for block, n in counts.items()
-                    )
+                    row[group] = ", ".join(f"{_block(block)}: {n}" for block, n in counts.items())
                 later = (both["without_io"] - both["with_io"]).to_numpy()
                 row |= {
                     "same block": int((later == 0).sum()),
@@ -149,3 +155,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 }
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _block(block: float) -> str:
+    if block == TOO_FEW:
+        return "too few programs"
+    return "not found" if block != block else f"block {block:.0f}"

@@ -23,6 +23,7 @@ import pandas as pd
 import xarray as xr
 from workers import run_all
 
+from pbb_probe.comparison.verdict import ENOUGH, programs_of
 from pbb_probe.study import Study, StudyConfig
 from pbb_probe.views.markdown import markdown_table
 
@@ -307,13 +308,15 @@ def summary(words: list[str], behaviour: pd.DataFrame, tables: dict[str, pd.Data
     seeds = [name for name in behaviour if name.startswith("seed")]
     onsets = tables["onsets"]
     shown = [name for name in onsets if name.endswith(("layer", "lower", "upper", "used_peak", "read_peak"))]
-    onsets = onsets[onsets["subset"] == "matched"][["curriculum", "group", "steps", "variable", *shown, "agreement"]]
+    onsets = onsets[onsets["subset"] == "matched"]
+    onsets = onsets.groupby(["curriculum", "group", "steps"]).filter(lambda of_kind: programs_of(of_kind) >= ENOUGH)
+    onsets = onsets[["curriculum", "group", "steps", "variable", *shown, "agreement"]]
     paragraphs = "\n\n".join(words)
     return f"""# The reference study
 
 Made by `python experiments/reference_study.py`: nano, {n} proactive and {n_joint} joint finetunings, each with
-programs of its own. Intervals resample finetunings and, within them, programs; a reading of it is in
-[reading.md](reading.md).
+programs of its own. Intervals resample finetunings and, within them, programs. What these figures show, what they do
+not, and what has been withdrawn is said in [reading.md](reading.md).
 
 {paragraphs}
 
@@ -323,6 +326,8 @@ programs of its own. Intervals resample finetunings and, within them, programs; 
 
 ## Onsets, prompts answered right, and pairs of which all four calls are
 
+Kinds of fewer than {ENOUGH} programs are left out.
+
 {markdown_table(onsets)}
 
 ## Back-patching: calls answered wrong that the best pair of layers repairs
@@ -331,7 +336,8 @@ programs of its own. Intervals resample finetunings and, within them, programs; 
 
 ## The multiverse
 
-How many universes (choices that could have been made otherwise, each in {n} models) give which block.
+How many universes (choices that could have been made otherwise, each in {n} models) give which block. Those in which a
+group has fewer than {ENOUGH} programs say nothing of it.
 
 {markdown_table(tables["multiverse_summary"])}
 """

@@ -27,7 +27,7 @@ def test_universes_are_counted_by_choice():
         ("negative KL", 0.3, "with_io", 2.0), ("negative KL", 0.3, "without_io", NAN),
         ("negative KL", 0.5, "with_io", 3.0), ("negative KL", 0.5, "without_io", 2.0),
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["metric", "threshold", "group", "layer"])
+    table = pd.DataFrame(rows, columns=["metric", "threshold", "group", "layer"]).assign(clusters=20)
     found = multiverse.summary(table.assign(steps=1, question="q", seed=0)).set_index(["choice", "value"])
     likely, kl = found.loc[("metric", "probability")], found.loc[("metric", "negative KL")]
     assert (likely["with_io"], likely["without_io"]) == ("block 3: 2", "block 3: 1, block 4: 1")
@@ -35,6 +35,10 @@ def test_universes_are_counted_by_choice():
     assert kl["without_io"] == "block 2: 1, not found: 1"
     assert (kl["same block"], kl["without_io later"], kl["earlier"]) == (0, 0, 1)
     assert found.loc[("seed", 0), "universes"] == 4
+    fewer = table.assign(steps=1, question="q", seed=0, clusters=[20] * 7 + [19])
+    kl = multiverse.summary(fewer).set_index(["choice", "value"]).loc[("metric", "negative KL")]
+    assert kl["without_io"] == "too few programs: 1, not found: 1"
+    assert (kl["universes"], kl["same block"], kl["earlier"]) == (2, 0, 0)
 
 
 def test_the_best_pair_of_layers_repairs_beside_what_luck_repairs(tmp_path):
