@@ -4,9 +4,13 @@
 
 From the programs of the reference study, which are drawn again: how many code-only programs compute a function that a
 program with examples computes, and how many of their two-step calls less than an evaluation answers by luck. From its
-published tables: where most pairs follow a state, and for how many blocks a name carries its program by continuous
-recovery. Writes `results/reference/quoted.md`. With `--run`, a folder of `pbb-probe finetune` or `pbb-probe run`, also
-prints how often its model answers the two-step calls that luck answers, and the others; nothing is written.
+published tables: where most pairs follow a state, there and where programs are known to be evaluated step by step, and
+for how many blocks a name carries its program by continuous recovery. Writes `results/reference/quoted.md`.
+
+    python experiments/quoted_figures.py --run runs/finetuned
+
+A folder of `pbb-probe finetune` or `pbb-probe run`: how often its model answers the two-step calls that luck answers,
+and the others. That is printed, and nothing is written.
 """
 
 import argparse
@@ -89,6 +93,14 @@ def most_state(transfer: pd.DataFrame) -> pd.DataFrame:
     return rows[["group", "run", "site", "layer", "role", "proportion", "lower", "upper", "n", "programs"]]
 
 
+def control_state(carried: pd.DataFrame) -> pd.DataFrame:
+    """The same with programs in the prompt: the place where most follow state 1, and the component."""
+    state = carried[(carried["hypothesis"] == "state_1") & (carried["run"] == "patched")]
+    tops = [cells.loc[cells["proportion"].idxmax()] for cells in (state, state[state["site"] != "resid_pre"])]
+    rows = pd.DataFrame(tops)[["site", "layer", "role", "proportion", "lower", "upper", "n", "programs"]]
+    return rows.assign(**{name: rows[name].map("{:.1%}".format) for name in ("proportion", "lower", "upper")})
+
+
 def depths(recovery: pd.DataFrame) -> pd.DataFrame:
     """For how many blocks a name carries its program: recovery at the input of each block, added up over the blocks.
 
@@ -139,6 +151,7 @@ def by_kind_of_call(run: Path) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/reference"))
+    parser.add_argument("--control", type=Path, default=Path("results/in_context/carried.csv"))
     parser.add_argument("--run", type=Path, help="a proactive run whose model is asked")
     options = parser.parse_args()
     if options.run:
@@ -148,7 +161,14 @@ def main() -> None:
     transfer, recovery = (
         pd.read_csv(options.results / f"{name}.csv") for name in ("transfer", "difference_recovery_program")
     )
-    tables = (known_functions(corpora), by_luck(corpora), most_state(transfer), depths(recovery))
+    control = pd.read_csv(options.control)
+    tables = (
+        known_functions(corpora),
+        by_luck(corpora),
+        most_state(transfer),
+        control_state(control),
+        depths(recovery),
+    )
     text = QUOTED.format(*map(markdown_table, tables), programs=CorpusConfig().without_io, seeds=len(SEEDS))
     (options.results / "quoted.md").write_text(text)
 
@@ -167,6 +187,12 @@ Calls of code-only two-step programs, all ten inputs, and how many of them less 
 {}
 
 Of pairs answered right, the places where most follow state 1, beside the most that random vectors reach at any place:
+
+{}
+
+The same where programs are known to be evaluated step by step, in the base model with their code in its prompt: the
+place where most follow state 1, and the component. The verdict's rule asks for half of the pairs in one component, and
+so does not find this state.
 
 {}
 

@@ -69,10 +69,10 @@ def test_depth_is_the_sum_over_blocks_and_its_difference_is_turned_round():
 
 
 def test_what_is_published_is_what_the_commands_say(tmp_path, monkeypatch):
-    published = ROOT / "results" / "reference"
+    published, control = ROOT / "results" / "reference", ROOT / "results" / "in_context" / "carried.csv"
     for name in ("transfer", "difference_recovery_program"):
         (tmp_path / f"{name}.csv").write_bytes((published / f"{name}.csv").read_bytes())
-    monkeypatch.setattr(sys, "argv", ["quoted_figures.py", "--results", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["quoted_figures.py", "--results", str(tmp_path), "--control", str(control)])
     quoted_figures.main()
     assert (tmp_path / "quoted.md").read_text() == (published / "quoted.md").read_text()
     moved = ROOT / "results" / "in_context"

@@ -22,7 +22,7 @@ KINDS = {
     "step by step": "evaluated step by step: a state is carried from one step to the next",
     "one step": "a single step, which leaves no state to look for; whether it is evaluated or looked up is "
     "undetermined (the probe had not seen the names, but may have seen their functions)",
-    UNDETERMINED: "undetermined: absence of a state in single components at the answer position does not show that "
+    UNDETERMINED: "undetermined, as absence of a state in single components at the answer position does not show that "
     "there is none, nor does what a probe reads off a name show how its program is evaluated",
     "not found": "not found: neither the program nor the output is carried by any one place",
 }

@@ -137,7 +137,9 @@ def test_the_kind_of_evaluation_is_that_of_calls_answered_correctly(kind: str):
 @pytest.mark.parametrize("kind", ["compiled", "looked up"])
 def test_what_earlier_versions_called_compiled_or_looked_up_reads_undetermined(kind: str):
     text = " ".join(words(evaluation=evaluation(kind)))
-    assert text.count("So: undetermined: absence of a state in single components at the answer position does not") == 2
+    assert (
+        text.count("So: undetermined, as absence of a state in single components at the answer position does not") == 2
+    )
     assert kind not in text
 
 
