@@ -12,6 +12,7 @@ how many blocks the name carries the program:
 
 Pairs are calls of two programs on inputs whose answers were never shown. Both are answered right, and so is the
 source's program on the base's input where the name is put in before any block: what is compared is when, not whether.
+The depth counts answers that follow, and so depends on how firm they are, which differs between the groups.
 
 Prediction: depth of without_io minus depth of with_io is about 1. A difference within half a block counts as none, if
 that can be told (two one-sided tests). p is from permuting programs within models; intervals resample models and their
@@ -164,6 +165,10 @@ of blocks at whose input the name carries the program, predicted to be larger by
 {rows} differences the interval lies below zero in {below} and above it in {above}; the largest upper bound is
 {most:+.2f} blocks. p is that of no difference, p_equivalent that of half a block or more. Where no number of models
 stands it is one; by seed in `differences.csv`.
+
+The measure counts pairs whose answer follows the other program, and a firm answer takes more to flip than a weak one.
+Where right answers of one group are weaker, part of a difference is that, or all of it. Recovery of the logit
+difference does not depend on it ([results/reference/quoted.md](../reference/quoted.md)).
 
 {table}
 
