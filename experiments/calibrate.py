@@ -75,6 +75,12 @@ drawn at random; every block must be named exactly, and a variable that is not t
 programs divided into two groups at random, of planted models that get some of them wrong, of untrained models, and with
 labels dealt at random.
 
+What this does not show. The states of these designs stand in one component at the answer position, which is where the
+instrument looks: a state that stands elsewhere, in copies, or spread over several components can be missed. That is why
+the instrument does not tell compiled from looked up: such programs must be left undetermined, and that a group is left
+undetermined is no difference from the other. In null comparisons the two groups are random halves of the same programs,
+alike in size and variance: of groups as unequal as with_io and without_io they say nothing.
+
 {table}
 
 By decoy. Use is what the verdict rests on; a design is flagged where use and a probe disagree.
