@@ -344,6 +344,9 @@ programs. With three models they are rough, and they are not adjusted for the nu
 the interval lies above zero, does not hold where it lies below five points, else it is not resolved. All of this is
 about very small models and small programs and says nothing of large ones.
 
+A direct answer is right, too, where a program with examples has the same function, or where half an evaluation of two
+steps happens to give it: this is not yet accuracy of evaluation.
+
 What the comparisons rest on: code and description are read by the base of 4 layers, which evaluates either in its
 context; the bases of 2 and 6 layers were pretrained on code alone. The retroactive SFT reads 180 answered calls of each
 program, the RL 21 and then 12 prompts with 8 rewarded tries each. Composed programs call two others, their code is read
