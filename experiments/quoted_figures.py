@@ -7,10 +7,12 @@ program with examples computes, and how many of their two-step calls less than a
 published tables: where most pairs follow a state, there and where programs are known to be evaluated step by step, and
 for how many blocks a name carries its program by continuous recovery. Writes `results/reference/quoted.md`.
 
+    pbb-probe finetune --out runs/finetuned
     python experiments/quoted_figures.py --run runs/finetuned
 
-A folder of `pbb-probe finetune` or `pbb-probe run`: how often its model answers the two-step calls that luck answers,
-and the others. That is printed, and nothing is written.
+Of one model: how often it answers the two-step calls that luck answers, and the others; and what probes read of
+one-step programs if their folds keep programs apart, and if they keep functions apart. Writes
+`results/reference/quoted_run.md`.
 """
 
 import argparse
@@ -20,7 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pbb_probe.comparison.statistics import cluster_bootstrap
+import pbb_probe as pbb
+from pbb_probe.comparison.statistics import Interval, cluster_bootstrap
 from pbb_probe.programs.arithmetic import OPERATIONS
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, make_corpus
 from pbb_probe.study import CorpusConfig
@@ -29,6 +32,9 @@ from pbb_probe.views.markdown import markdown_table
 SEEDS = (0, 1, 2, 3, 4)
 SHORTCUTS = ("step 1 alone", "step 2 alone", "the steps in the wrong order", "the input")
 """What is less than an evaluation of two steps."""
+TARGETS, BLOCKS = ("op_1", "constant_1", "output"), (3, 4, 5)
+READ = (("op_1", "name"), ("op_1", "answer"), ("constant_1", "name"), ("constant_1", "answer"), ("output", "answer"))
+PROMPTS = 3000
 
 
 def function_of(entry: Entry) -> tuple:
@@ -118,12 +124,24 @@ def depths(recovery: pd.DataFrame) -> pd.DataFrame:
     return means.join(minus).join(named).reset_index()
 
 
+def equivalent_places(carried: pd.DataFrame) -> pd.DataFrame:
+    """Of the places whose shares are the same within the margin in both groups, those where that is trivial."""
+    equivalent = carried[(carried["subset"] == "matched") & carried["equivalent"]]
+    shares = equivalent[[f"mean_{group}" for group in GROUPS]]
+    counts = {
+        "the same within the margin": len(shares),
+        "of these both below 5 %": (shares < 0.05).all(axis=1).sum(),
+        "both above 95 %": (shares > 0.95).all(axis=1).sum(),
+    }
+    return pd.DataFrame({"places and hypotheses of the transfer map": list(counts), "number": list(counts.values())})
+
+
 def by_kind_of_call(run: Path) -> pd.DataFrame:
     """Direct answers of a finetuned model to code-only two-step calls, by what else gives the right answer."""
     from pbb_probe.finetuning.behaviour import evaluate
 
     corpus = Corpus.load(run / "corpus")
-    answered = evaluate(run / "stage2" / "model", corpus, modes=("direct",), n=2000).to_dataframe()
+    answered = evaluate(model_of(run), corpus, modes=("direct",)).to_dataframe()
     calls = answered[(answered["group"] == "without_io") & (answered["steps"] == 2)]
     lucky = {
         (entry.program.name, place, name): right
@@ -142,10 +160,56 @@ def by_kind_of_call(run: Path) -> pd.DataFrame:
     }
     rows = []
     for kind, chosen in kinds.items():
+        if not chosen.any():
+            continue
         some = calls[chosen]
         share = cluster_bootstrap(some["correct"].to_numpy(float), some["program"])
-        rows.append({"right answer given by": kind, **share._asdict(), "n": len(some)})
+        chance = some["output"].value_counts(normalize=True).max()
+        rows.append(
+            {
+                "right answer given by": kind,
+                "right": in_percent(share),
+                "chance": f"{chance:.1%}",
+                "calls": len(some),
+                "programs": some["program"].nunique(),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def by_folds(run: Path) -> pd.DataFrame:
+    """Accuracy of probes on held-out one-step with_io programs, by folds of programs and by folds of functions.
+
+    Intervals resample what the folds keep apart.
+    """
+    corpus, model = Corpus.load(run / "corpus"), pbb.load_model(str(model_of(run)))
+    prompts = pbb.make_prompts(corpus, model, "with_io", n=PROMPTS, unseen=True)
+    prompts = prompts.select([i for i, steps in enumerate(prompts.labels["steps"]) if steps == 1])
+    labels, acts = prompts.labels, pbb.capture(model, prompts, roles=["name", "answer"])
+    functions = {entry.program.name: str(function_of(entry)) for entry in corpus.entries}
+    kept_apart = {"programs": list(labels["program"]), "functions": [functions[name] for name in labels["program"]]}
+    rows = []
+    for kind, clusters in kept_apart.items():
+        probes = pbb.fit_probes(acts, labels[list(TARGETS)], clusters, C=0.1, folds=3)
+        correct = probes["correct"].isel(site=0).sel(layer=list(BLOCKS))
+        for target, role in READ:
+            cells = correct.sel(target=target, role=role)
+            shares = {
+                f"after block {layer}": in_percent(cluster_bootstrap(cells.sel(layer=layer).values, clusters))
+                for layer in BLOCKS
+            }
+            where = {"target": target, "at": role, "folds keep apart": f"{len(set(clusters))} {kind}"}
+            rows.append({**where, **shares, "prompts": len(labels)})
+    return pd.DataFrame(sorted(rows, key=lambda row: READ.index((row["target"], row["at"]))))
+
+
+def model_of(run: Path) -> Path:
+    """The model of the last stage, where `pbb-probe run` leaves it, or `pbb-probe finetune`."""
+    return next(path for path in (run / "stage2" / "model", run / "stage2") if path.is_dir())
+
+
+def in_percent(share: Interval) -> str:
+    return f"{float(share.mean):.0%} [{100 * float(share.lower):.0f}, {100 * float(share.upper):.0f}]"
 
 
 def main() -> None:
@@ -155,11 +219,13 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a proactive run whose model is asked")
     options = parser.parse_args()
     if options.run:
-        print(by_kind_of_call(options.run).to_string(index=False, float_format="%.3f"))
+        of_run = map(markdown_table, (by_kind_of_call(options.run), by_folds(options.run)))
+        (options.results / "quoted_run.md").write_text(QUOTED_RUN.format(*of_run))
         return
     corpora = [make_corpus(**asdict(CorpusConfig()), seed=seed) for seed in SEEDS]
-    transfer, recovery = (
-        pd.read_csv(options.results / f"{name}.csv") for name in ("transfer", "difference_recovery_program")
+    transfer, recovery, compared = (
+        pd.read_csv(options.results / f"{name}.csv")
+        for name in ("transfer", "difference_recovery_program", "difference_transfer")
     )
     control = pd.read_csv(options.control)
     tables = (
@@ -168,6 +234,7 @@ def main() -> None:
         most_state(transfer),
         control_state(control),
         depths(recovery),
+        equivalent_places(compared),
     )
     text = QUOTED.format(*map(markdown_table, tables), programs=CorpusConfig().without_io, seeds=len(SEEDS))
     (options.results / "quoted.md").write_text(text)
@@ -199,6 +266,25 @@ so does not find this state.
 For how many blocks a name carries its program: recovery of the logit difference at the input of each block, added up
 over the blocks, on pairs answered right. The difference is without_io minus with_io; its bounds are sums of the blocks'
 own, rather too wide than too narrow.
+
+{}
+
+Where the groups are the same within 0.1 in what places carry, pairs of which all four calls are answered right:
+
+{}
+"""
+
+QUOTED_RUN = """# Figures of one model
+
+Made by `python experiments/quoted_figures.py --run runs/finetuned`, of a model of `pbb-probe finetune --out
+runs/finetuned` (nano, proactive, seed 0).
+
+Direct answers to code-only two-step programs on all ten inputs, by what else gives the right answer:
+
+{}
+
+Probes of one-step programs with examples, on inputs never shown: accuracy on held-out programs where the folds keep
+only programs apart, and where they keep functions apart. Intervals resample what is kept apart.
 
 {}
 """

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import xarray as xr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import quoted_figures
 import read_and_use
 
+from pbb_probe.finetuning import behaviour
 from pbb_probe.programs.arithmetic import arithmetic_program
 from pbb_probe.programs.corpus import Corpus, Entry, trace_programs
 
@@ -54,6 +56,29 @@ def test_what_answers_by_luck_is_counted_by_hand():
     }
 
 
+def test_answers_of_a_model_are_divided_by_what_answers_by_luck(tmp_path, monkeypatch):
+    """A model that takes step 2 alone, x + 3, answers (2x + 3) % 10 at 0 and nowhere else."""
+    programs = corpus(a=DOUBLE_THEN_THREE)
+    programs.save(tmp_path / "corpus")
+    (tmp_path / "stage2").mkdir()
+
+    def answers(model, asked, modes):
+        assert (model, modes) == (tmp_path / "stage2", ("direct",))
+        calls = asked.calls("direct")
+        calls = calls.assign(correct=(calls["input"] + 3) % 10 == calls["output"])
+        return xr.Dataset.from_dataframe(calls[["program", "group", "steps", "place", "output", "correct"]])
+
+    monkeypatch.setattr(behaviour, "evaluate", answers)
+    found = quoted_figures.by_kind_of_call(tmp_path).set_index("right answer given by")
+    assert found["right"].str.split(" ").str[0].to_dict() == {
+        "all calls": "10%",
+        "step 2 alone": "100%",
+        "the input": "0%",
+        "none of these": "0%",
+    }
+    assert found["calls"].tolist() == [10, 1, 1, 8]
+
+
 def test_depth_is_the_sum_over_blocks_and_its_difference_is_turned_round():
     row = {"site": "resid_pre", "role": "name", "subset": "correct", "steps": 1, "mean_with_io": 0.9}
     row |= {"mean_without_io": 0.7, "difference": 0.2, "lower": 0.1, "upper": 0.4}
@@ -70,7 +95,7 @@ def test_depth_is_the_sum_over_blocks_and_its_difference_is_turned_round():
 
 def test_what_is_published_is_what_the_commands_say(tmp_path, monkeypatch):
     published, control = ROOT / "results" / "reference", ROOT / "results" / "in_context" / "carried.csv"
-    for name in ("transfer", "difference_recovery_program"):
+    for name in ("transfer", "difference_recovery_program", "difference_transfer"):
         (tmp_path / f"{name}.csv").write_bytes((published / f"{name}.csv").read_bytes())
     monkeypatch.setattr(sys, "argv", ["quoted_figures.py", "--results", str(tmp_path), "--control", str(control)])
     quoted_figures.main()
