@@ -181,7 +181,7 @@ def test_patch_writes_recoveries_and_the_transfer_map(pairs, tmp_path, capsys):
         clean, corrupted = (
             model.tokenizer(line[run], return_tensors="pt")["input_ids"] for run in ("clean", "corrupted")
         )
-        right, wrong = (model.tokenizer(f" {answer}")["input_ids"][0] for answer in line["answers"])
+        right, wrong = (model.tokenizer(f" {answer}")["input_ids"][-1] for answer in line["answers"])
         before = len(model.tokenizer(line["clean"][: line["roles"]["step_2"][0][0]])["input_ids"])
         until = len(model.tokenizer(line["clean"][: line["roles"]["step_2"][0][1]])["input_ids"])
         _, cache = model.run_with_cache(clean)

@@ -232,9 +232,10 @@ def padded(rows: Sequence[list[int]]) -> "torch.Tensor":
 
 def refuse_tokens(model: "TransformerBridge", ids: Sequence[int], text: str) -> None:
     """Refuse token ids that the model has no embedding for."""
-    if ids and max(ids) >= model.cfg.d_vocab:
+    n = getattr(getattr(model, "cfg", None), "d_vocab", None)  # to tokenize, a tokenizer is enough of a model
+    if ids and n is not None and max(ids) >= n:
         raise PbbError(
-            f"The tokenizer makes the token {max(ids)} of {text[:80]!r}, and the model has {model.cfg.d_vocab}: resize "
+            f"The tokenizer makes the token {max(ids)} of {text[:80]!r}, and the model has {n}: resize "
             "its embeddings to the tokenizer, or give load_model the tokenizer of this model."
         )
 

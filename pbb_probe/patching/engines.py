@@ -48,9 +48,7 @@ class Engines:
                     raise
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 if len(self.left) == 1:
-                    raise PbbError(
-                        f"This model cannot be patched, even by full forward passes ({reason})."
-                    ) from error
+                    raise PbbError(f"This model cannot be patched, even by full forward passes ({reason}).") from error
                 self.left = self.left[1:]
                 self.reasons[METHODS[engine]] = reason
                 warnings.warn(
