@@ -52,8 +52,8 @@ def merged(peft_model: Any) -> "PreTrainedModel":
         hf_model = peft_model.merge_and_unload().eval()
     except Exception as error:  # prompts have no weights to be merged into; other kinds say so in their own ways
         raise PbbError(
-            f"An adapter of the kind {kind} cannot be merged into the weights ({first_line(error)}), which probing and "
-            "patching need: train another kind, such as LoRA."
+            f"This adapter ({kind}) cannot be merged into the weights ({first_line(error)}), which probing and "
+            "patching need: use one that PEFT can merge, such as plain LoRA."
         ) from error
     _say_whether_tied(hf_model)
     found = spread_between(logits_alone(forward_of(hf_model), prompts), expected)

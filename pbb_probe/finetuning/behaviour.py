@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import available_device, load_base
-from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, stop_ids
+from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
 from pbb_probe.programs.templates import Mode
@@ -102,25 +102,24 @@ def complete(
     import torch
     from tqdm import tqdm
 
+    pad = tokenizer.pad_token_id or 0
     stops, begun = stop_ids(model, tokenizer), [[] for _ in prompts] if starts is None else starts
     ids = [asked + start for asked, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
     order = sorted(range(len(prompts)), key=lambda i: len(ids[i]))  # like lengths together: little padding
     texts = [""] * len(prompts)
     for start in tqdm(range(0, len(order), batch_size), desc="evaluate", leave=False):
         chosen = order[start : start + batch_size]
-        batch = tokenizer.pad(
-            {"input_ids": [ids[i] for i in chosen]}, padding=True, padding_side="left", return_tensors="pt"
-        )
+        tokens, mask = side_by_side([ids[i] for i in chosen], pad, "left")
         with torch.inference_mode():
             out = model.generate(
-                input_ids=batch["input_ids"].to(model.device),
-                attention_mask=batch["attention_mask"].to(model.device),
+                input_ids=tokens.to(model.device),
+                attention_mask=mask.to(model.device),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                eos_token_id=stops,
-                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=stops or None,
+                pad_token_id=pad,
             )
-        new = out[:, batch["input_ids"].shape[1] :].tolist()
+        new = out[:, tokens.shape[1] :].tolist()
         written = [begun[i] + row for i, row in zip(chosen, new, strict=True)]
         for i, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             texts[i] = text
@@ -179,18 +178,14 @@ def answer_log_probs(
     for start in range(0, len(asked), batch_size):
         prompts = asked[start : start + batch_size]
         given = answers[start : start + batch_size] if answers is not None else [[] for _ in prompts]
-        batch = tokenizer.pad(
-            {"input_ids": [p + a for p, a in zip(prompts, given, strict=True)]},
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        ).to(model.device)
+        whole = [p + a for p, a in zip(prompts, given, strict=True)]
+        tokens, mask = (x.to(model.device) for x in side_by_side(whole, tokenizer.pad_token_id or 0, "right"))
         with torch.inference_mode():
-            logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+            logits = model(tokens, attention_mask=mask).logits.float()
         if answers is None:
             rows.append(logits[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]].log_softmax(-1).cpu())
             continue
-        log_probs = logits[:, :-1].log_softmax(-1).gather(2, batch["input_ids"][:, 1:, None])[..., 0]
+        log_probs = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
         for row, prompt, answer in zip(log_probs, prompts, given, strict=True):
             rows.append(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum().cpu()[None])
     return torch.cat(rows)

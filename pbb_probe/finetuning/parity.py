@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PARITY = 1e-4
 """Largest difference of logits, relative to their standard deviation, that is still the same model in float32."""
 ROUNDED = 0.05
-"""The same in half precision."""
+"""The same for the root of the mean square in half precision."""
 LENGTHS = (16, 11, 5)
 """Tokens of the prompts that models are compared on."""
 
@@ -64,16 +64,27 @@ def forward_of(hf_model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
     return lambda tokens: hf_model(input_ids=tokens, return_dict=True).logits
 
 
-def spread_between(logits: Any, reference: Any) -> float:
-    """The largest difference of logits, relative to the standard deviation of the reference."""
-    return float((logits.float() - reference.float()).abs().max() / reference.float().std())
+def spread_between(logits: Any, reference: Any, dtype: Any = None, spread: Any = None) -> float:
+    """How far logits are from a reference, relative to its standard deviation (or the `spread` given).
+
+    In float32 it is the largest difference that counts; of models in half precision, whose every logit is rounded, the
+    root of the mean square. `dtype` is the model's, that of the reference when None.
+    """
+    difference = (logits.float() - reference.float()).abs()
+    far = difference.max() if is_whole(dtype or reference.dtype) else difference.square().mean().sqrt()
+    return float(far / (reference.float().std() if spread is None else spread))
 
 
-def tolerance(reference: Any) -> float:
-    """How far logits may be from these and still be the same model's."""
+def tolerance(dtype: Any) -> float:
+    """How far the logits of a model of this dtype may be from its own."""
+    return PARITY if is_whole(dtype) else ROUNDED
+
+
+def is_whole(dtype: Any) -> bool:
+    """Is it float32 or better?"""
     import torch
 
-    return PARITY if reference.dtype == torch.float32 else ROUNDED
+    return dtype in (torch.float32, torch.float64)
 
 
 def refuse_noncausal(hf_model: Any, prompts: "Sequence[torch.Tensor]", reference: Any) -> None:
@@ -83,7 +94,7 @@ def refuse_noncausal(hf_model: Any, prompts: "Sequence[torch.Tensor]", reference
         PbbError: it does.
     """
     found = spread_between(logits_together(forward_of(hf_model), prompts), reference)
-    if found > tolerance(reference):  # NaN is none of this function's business
+    if found > tolerance(reference.dtype):  # NaN is none of this function's business
         raise PbbError(
             f"{type(hf_model).__name__} is not causal: a later token changes the logits of earlier ones by {found:.2g} "
             "of their spread. Probes and patching need a model that reads from left to right (is_decoder=True?)."
@@ -96,7 +107,7 @@ def assert_parity(logits: Any, reference: Any, at_most: float | None = None) -> 
     Raises:
         PbbError: with the largest difference found, relative to the standard deviation of the reference.
     """
-    at_most = tolerance(reference) if at_most is None else at_most
+    at_most = tolerance(reference.dtype) if at_most is None else at_most
     difference = spread_between(logits, reference)
     if not difference <= at_most:  # also when it is NaN
         raise PbbError(

@@ -13,6 +13,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.programs.documents import Document
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 LossOn = Literal["all", "completion"]
@@ -142,6 +143,27 @@ def common_start(rows: Sequence[Sequence[int]], longest: int) -> list[int]:
     return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, together)]
 
 
+def padded(rows: Sequence[Sequence[int]]) -> "torch.Tensor":
+    """Token ids [row, k] of rows of unequal lengths, with -1 at the end of short ones."""
+    import torch
+
+    k = max(map(len, rows))
+    return torch.tensor([[*row, *[-1] * (k - len(row))] for row in rows], dtype=torch.long).reshape(len(rows), k)
+
+
+def side_by_side(
+    rows: Sequence[Sequence[int]], pad: int, side: Literal["left", "right"]
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Token ids and mask [row, position] of rows of unequal lengths, padded on one side."""
+    import torch
+
+    ids = padded(rows)
+    if side == "left":
+        ids = torch.stack([row.roll(int((row < 0).sum())) for row in ids])
+    mask = (ids >= 0).long()
+    return ids.where(ids >= 0, pad), mask
+
+
 def end_ids(tokenizer: Any) -> list[int]:
     """What closes a completion: the end-of-text token, or what the chat template puts after the assistant's words."""
     if tokenizer.chat_template:
@@ -149,7 +171,7 @@ def end_ids(tokenizer: Any) -> list[int]:
         text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
         if end := text[text.rindex("7") + 1 :].rstrip("\n"):
             return tokenizer(end, add_special_tokens=False)["input_ids"]
-    return [tokenizer.eos_token_id]
+    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import common_start, following_ids, refuse_unknown
-from pbb_probe.hooking.prompts import Prompts, grown, padded, refuse_tokens, tokenizer_of
+from pbb_probe.finetuning.tokens import common_start, following_ids, padded, refuse_unknown
+from pbb_probe.hooking.prompts import Prompts, grown, refuse_tokens, tokenizer_of
 
 if TYPE_CHECKING:
     import torch

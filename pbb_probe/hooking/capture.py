@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.lengths import check_lengths
+from pbb_probe.finetuning.bases import first_line
 from pbb_probe.hooking.prompts import Prompts, put_behind
+from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.shards import open_capture, write_shards
 
 if TYPE_CHECKING:
@@ -68,10 +69,15 @@ def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequen
     sizes = {name: n_heads(model, name) for name in ("head", "kv_head")} | {"d_model": model.cfg.d_model}
     length = next(n for n in (3, 4, 5) if n not in sizes.values())
     tokens = torch.zeros(2, length, dtype=torch.long, device=model.cfg.device)
-    with torch.inference_mode():
-        _, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name in names.values(), stop_at_layer=max(layers) + 1
-        )
+    try:
+        with torch.inference_mode():
+            _, cache = model.run_with_cache(
+                tokens, names_filter=lambda name: name in names.values(), stop_at_layer=max(layers) + 1
+            )
+    except Exception as error:  # hooks rest on what TransformerLens takes for granted of a module
+        raise PbbError(
+            f"{', '.join(sites)} cannot be reached on this model ({first_line(error)}): choose other sites."
+        ) from error
     seen = {name: tuple(activation.shape) for name, activation in cache.items()}
     for (site, layer), name in names.items():
         if name not in seen:
@@ -84,6 +90,12 @@ def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequen
             raise PbbError(
                 f"The activation {site} at layer {layer} has the shape {list(seen[name])} for 2 prompts of {length} "
                 f"tokens, which is not [{axes}]: this model's attention is of another kind, so choose other sites."
+            )
+        first = names[site, layers[0]]
+        if seen[name] != seen[first]:
+            raise PbbError(
+                f"The activation {site} has the shape {list(seen[name])} at layer {layer} and {list(seen[first])} at "
+                f"layer {layers[0]}: ask for layers of one kind at a time."
             )
     return names
 
@@ -327,7 +339,8 @@ def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
     """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
 
     Raises:
-        PbbError: more tokens than the model has positions for, or lengths that it cannot read together.
+        PbbError: prompts that `check_readable` refuses.
     """
-    check_lengths(model, prompts.attention_mask.sum(1).tolist())
-    return prompts.right_padded()
+    moved = prompts.right_padded()
+    check_readable(model, moved.tokens, moved.attention_mask.sum(1))
+    return moved

@@ -72,11 +72,13 @@ def load_model(
         hf_model.to(to_device)  # type: ignore[arg-type]
     prompts = some_prompts(hf_model)
     reference = _own_logits(hf_model, prompts)
+    planned = [] if to_dtype is None else _dtypes_of_hugging_face(hf_model, to_dtype)
     bridge = _wrapped(hf_model)
     _keep_tokenizer(bridge, tokenizer)
     assert_parity(_hooked_logits(bridge, prompts), reference)
     if to_dtype is not None:
-        _cast(bridge, to_dtype)
+        _cast(bridge, planned, to_dtype)
+        _hooked_logits(bridge, prompts)  # in half precision some of TransformerLens's models cannot be run
     return bridge
 
 
@@ -157,12 +159,12 @@ def _tokenizer_beside(adapter: str | Path) -> "PreTrainedTokenizerBase | None":
 def _dtype(dtype: Any) -> "torch.dtype | None":
     import torch
 
-    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        return dtype
-    named = getattr(torch, str(dtype).removeprefix("torch."), None)
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise PbbError(f"Unknown dtype {dtype!r}: choose float32, bfloat16 or float16.")
-    return named
+    if dtype is None:
+        return None
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    if (name := str(dtype).removeprefix("torch.")) not in known:
+        raise PbbError(f"Unknown dtype {dtype!r}: choose from {', '.join(known)}.")
+    return known[name]
 
 
 def _device(device: Any) -> "torch.device | None":
@@ -178,20 +180,43 @@ def _device(device: Any) -> "torch.device | None":
         ) from error
 
 
-def _cast(bridge: "TransformerBridge", dtype: "torch.dtype") -> None:
-    """Give the weights a dtype, as Hugging Face does when it loads them: other buffers keep theirs."""
-    import torch
-
-    hf_model: Any = bridge.original_model
-    names = set(getattr(hf_model, "_keep_in_fp32_modules_strict", None) or ())
-    if dtype == torch.float16:
-        names |= set(getattr(hf_model, "_keep_in_fp32_modules", None) or ())
-    kept = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-    stored = set(hf_model.state_dict())
-    for name, parameter in hf_model.named_parameters():
-        if parameter.is_floating_point() and not kept.search(name):
-            parameter.data = parameter.data.to(dtype)
-    for name, buffer in hf_model.named_buffers():
-        if buffer.is_floating_point() and name in stored and not kept.search(name):
-            buffer.data = buffer.data.to(dtype)
+def _cast(bridge: "TransformerBridge", planned: "list[tuple[torch.Tensor, torch.dtype]]", dtype: "torch.dtype") -> None:
+    """Give weights and buffers the dtypes planned for them, and `dtype` to those that TransformerLens has added."""
+    known = {id(tensor) for tensor, _ in planned}
+    every = (*bridge.parameters(), *bridge.buffers())
+    added = [(tensor, dtype) for tensor in every if tensor.is_floating_point() and id(tensor) not in known]
+    for tensor, its_dtype in (*planned, *added):
+        tensor.data = tensor.data.to(its_dtype)
     bridge.cfg.dtype = dtype
+
+
+def _dtypes_of_hugging_face(
+    hf_model: "PreTrainedModel", dtype: "torch.dtype"
+) -> "list[tuple[torch.Tensor, torch.dtype]]":
+    """Each weight and buffer of a model, not yet hooked, with the dtype it has when Hugging Face loads it in `dtype`.
+
+    Not all have that one: rotary frequencies stay in float32, and so do modules that a model names. A model of the same
+    class made without memory tells.
+    """
+    import torch
+    from transformers.initialization import no_init_weights
+
+    given: Any = hf_model
+    names = set(getattr(given, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        names |= set(getattr(given, "_keep_in_fp32_modules", None) or ())
+    kept = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"), no_init_weights():
+            like = type(hf_model)(copy.deepcopy(hf_model.config))
+    finally:
+        torch.set_default_dtype(before)
+    made = {name: buffer.dtype for name, buffer in like.named_buffers() if name not in like.state_dict()}
+    tensors = [*hf_model.named_parameters(), *hf_model.named_buffers()]
+    return [
+        (tensor, made.get(name, torch.float32 if kept.search(name) else dtype))
+        for name, tensor in tensors
+        if tensor.is_floating_point()
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import encoded, shared_starts
+from pbb_probe.finetuning.tokens import encoded, padded, shared_starts, side_by_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,9 +116,13 @@ class Prompts:
         import torch
 
         tokenizer = tokenizer_of(model)
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise PbbError("texts must be a list of texts, one a prompt.")
         if not texts:
             raise PbbError("There are no prompts: give at least one text.")
-        labels = pd.DataFrame(index=range(len(texts))) if labels is None else labels.reset_index(drop=True)
+        if padding_side not in ("left", "right"):
+            raise PbbError(f"padding_side is left or right, not {padding_side!r}.")
+        labels = pd.DataFrame(labels, index=range(len(texts)) if labels is None else None).reset_index(drop=True)
         if len(labels) != len(texts):
             raise PbbError(f"There are {len(texts)} texts and {len(labels)} rows of labels: give a row a text.")
         _refuse_collections(labels)
@@ -129,7 +133,9 @@ class Prompts:
         rows = batch["input_ids"]
         for text, ids in zip(texts, rows, strict=True):
             refuse_tokens(model, ids, text)
-        tokens, mask = _side_by_side(rows, tokenizer.pad_token_id or 0, padding_side)
+        if not all(rows):
+            raise PbbError("A prompt is empty: every text needs at least one token.")
+        tokens, mask = side_by_side(rows, tokenizer.pad_token_id or 0, padding_side)
         first = mask.argmax(1)
         last = first + mask.sum(1) - 1
         spans = {}
@@ -209,27 +215,6 @@ def padding_behind(mask: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
     return (torch.arange(longest, device=mask.device) + first[:, None]) % width, first
 
 
-def _side_by_side(rows: Sequence[list[int]], pad: int, side: str) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Tokens and mask [row, position] of rows of token ids, padded on one side."""
-    import torch
-
-    if not all(rows):
-        raise PbbError("A prompt is empty: every text needs at least one token.")
-    ids = padded(rows)
-    if side == "left":
-        ids = torch.stack([row.roll(int((row < 0).sum())) for row in ids])
-    mask = (ids >= 0).long()
-    return ids.where(ids >= 0, pad), mask
-
-
-def padded(rows: Sequence[list[int]]) -> "torch.Tensor":
-    """[row, k], padded with -1 at the end."""
-    import torch
-
-    k = max(map(len, rows))
-    return torch.tensor([row + [-1] * (k - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), k)
-
-
 def refuse_tokens(model: "TransformerBridge", ids: Sequence[int], text: str) -> None:
     """Refuse token ids that the model has no embedding for."""
     n = getattr(getattr(model, "cfg", None), "d_vocab", None)  # to tokenize, a tokenizer is enough of a model
@@ -259,7 +244,11 @@ def tokenizer_of(model: "TransformerBridge") -> Any:
 
 
 def _token_span(role: str, text: str, span: Span, offsets: list[list[int]]) -> Span:
-    start, end = span
+    match span:
+        case [int(start), int(end)]:
+            pass
+        case _:
+            raise PbbError(f"Role {role!r} has the span {span!r} in {text!r}: give its characters (start, end).")
     touching = [i for i, (a, b) in enumerate(offsets) if a < end and b > start and a < b]
     if not 0 <= start < end <= len(text) or not touching:
         raise PbbError(f"Role {role!r} covers characters {start} to {end}, which are not in the text {text!r}.")

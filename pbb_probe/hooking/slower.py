@@ -29,7 +29,6 @@ class WholeBlocks:
         self.bare = Bare(model)
         self.n_layers = len(self.bare.layers)
         self.logits = self.bare.logits
-        self._calls: list[tuple[tuple, dict]] = []
 
     def record(
         self, tokens: "torch.Tensor", out: "torch.Tensor", sites: Sequence[str] = (), layers: Sequence[int] = ()
@@ -40,12 +39,11 @@ class WholeBlocks:
         if inside := set(sites) & {"q", "k", "v", "z"}:
             raise UnsupportedError(f"its {min(inside)} is not within reach")
         states = States([], [], [], {}, tokens)
-        self._calls = []
         with ExitStack() as hooks, torch.inference_mode():
 
             def enters(_, args: tuple, kwargs: dict) -> None:
                 states.resid.append(args[0] if args else kwargs["hidden_states"])
-                self._calls.append((_of_one_row(args[1:]), _of_one_row(kwargs)))
+                states.calls.append((_of_one_row(args[1:]), _of_one_row(kwargs)))
 
             def leaves(_, __, output) -> None:
                 self.bare.in_tuples = isinstance(output, tuple)
@@ -80,7 +78,7 @@ class WholeBlocks:
             start = layer + (site == "resid_post")
             return start, put(recorded(start)).unflatten(0, (len(values), -1))
         with self.bare.replaced(hook_name(self.bridge, site, layer), put):
-            changed = self._block(layer, recorded(layer))
+            changed = self._block(window.states, layer, recorded(layer))
         return layer + 1, changed.unflatten(0, (len(values), -1))
 
     def finish(self, window: Window, entries: "Sequence[tuple[int, torch.Tensor]]") -> "torch.Tensor":
@@ -95,17 +93,17 @@ class WholeBlocks:
             hidden = [torch.cat([*hidden, *coming])]
             if layer < self.n_layers:
                 copies = len(hidden[0])
-                hidden = [self._block(layer, hidden[0].flatten(0, 1)).unflatten(0, (copies, -1))]
+                hidden = [self._block(window.states, layer, hidden[0].flatten(0, 1)).unflatten(0, (copies, -1))]
         return hidden[0][:, torch.arange(len(window.rows))[:, None], window.out]
 
     def bytes_a_row(self, window: int, length: int) -> int:
         """As `Tail.bytes_a_row`."""
         return row_bytes(self.bare.model, length, length)
 
-    def _block(self, layer: int, hidden: "torch.Tensor") -> "torch.Tensor":
+    def _block(self, states: States, layer: int, hidden: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        args, kwargs = self._calls[layer]
+        args, kwargs = states.calls[layer]
         with torch.inference_mode():
             output = self.bare.layers[layer](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output

@@ -43,6 +43,10 @@ class States:
     """[row, position]"""
     final: "torch.Tensor | None" = None
     """What the last block puts out where it is wanted [row, k, d_model]."""
+    calls: "list[tuple[tuple, dict]]" = field(default_factory=list)
+    """What each block is called with behind its input: the same for all rows, or that of the only one."""
+    masks: "list[torch.Tensor]" = field(default_factory=list)
+    """The attention mask of each layer [position, position]."""
 
     def keep(self, site: str, layer: int, activation: "torch.Tensor") -> None:
         """Keep a site's activation; it is copied, as a later module may change it in place."""
@@ -108,8 +112,6 @@ class Tail:
         self.n_layers = len(self.layers)
         self._scene = _Scene()
         self.logits = self.bare.logits
-        self._calls: list[tuple[tuple, dict]] = []  # how each block is called, for one row
-        self._masks: list[torch.Tensor] = []  # [position, position] of each layer
 
     def record(
         self, tokens: "torch.Tensor", out: "torch.Tensor", sites: Sequence[str] = (), layers: Sequence[int] = ()
@@ -128,14 +130,14 @@ class Tail:
         import torch
 
         states = States([], [], [], {}, tokens)
-        self._calls, self._masks = [], []
+        self._refuse_norms_over_heads(sites)
         self._scene = _Scene(record=states, wanted={(site, layer) for site in sites for layer in layers})
         with ExitStack() as hooks, torch.inference_mode():
 
             def enters(index: int, args: tuple, kwargs: dict) -> None:
                 self._scene.layer = index
                 states.resid.append(args[0] if args else kwargs["hidden_states"])
-                self._calls.append(_for_one_row(args, kwargs))
+                states.calls.append(_for_one_row(args, kwargs))
 
             def leaves(_, __, output) -> None:
                 self.bare.in_tuples = isinstance(output, tuple)
@@ -152,6 +154,15 @@ class Tail:
         if len(states.keys) != self.n_layers or len(states.resid) != self.n_layers + 1:
             raise UnsupportedError("its attention does not go through transformers' attention interface")
         return replace(states, final=states.resid[-1][torch.arange(len(tokens))[:, None], out])
+
+    def _refuse_norms_over_heads(self, sites: Sequence[str]) -> None:
+        """Behind a norm over all heads a head of q or k is no longer the one that its hook passes."""
+        d_head = self.bridge.cfg.d_head
+        for block in self.layers if {"q", "k"} & set(sites) else ():
+            for name, module in block.named_modules():
+                weight = getattr(module, "weight", None)
+                if name.endswith(("q_norm", "k_norm")) and weight is not None and weight.numel() > d_head:
+                    raise UnsupportedError("its queries and keys are normalised over all heads")
 
     # A change, and what follows from it
 
@@ -196,7 +207,7 @@ class Tail:
         rows, states = window.rows, window.states
         hidden = states.resid[layer][rows, start : start + width].expand(copies, -1, -1, -1)
         past = (states.keys[layer][rows, :, : start + width], states.values[layer][rows, :, : start + width])
-        mask = self._masks[layer][None, start : start + width, : start + width]
+        mask = states.masks[layer][None, start : start + width, : start + width]
         scene = _Scene(layer, copies, past, own=False, mask=mask)
         with ExitStack() as hooks:
             if site in ("q", "z"):
@@ -212,7 +223,7 @@ class Tail:
                 hooks.enter_context(
                     self.bare.replaced(hook_name(self.bridge, site, layer), lambda _: values.flatten(0, 1))
                 )
-            changed = self._call(layer, hidden.flatten(0, 1), scene, self._positions(start, width))
+            changed = self._call(states, layer, hidden.flatten(0, 1), scene, self._positions(start, width))
         return layer + 1, self._filled(window, layer + 1, changed.unflatten(0, (copies, -1)))
 
     def finish(self, window: Window, entries: "Sequence[tuple[int, torch.Tensor]]") -> "torch.Tensor":
@@ -264,11 +275,12 @@ class Tail:
     def _block(self, layer: int, hidden: "torch.Tensor", window: Window, edit=None) -> "torch.Tensor":
         """One block on the whole window [copy, row, position, d_model]."""
         copies, _, width, _ = hidden.shape
-        mask = self._masks[layer][None, window.start : window.end, : window.end]
+        mask = window.states.masks[layer][None, window.start : window.end, : window.end]
         scene = _Scene(layer, copies, self._past(layer, window), mask=mask)
         if edit is not None:
             scene.edit = lambda name, activation: edit(*activation) if name == "kv" else activation
-        changed = self._call(layer, hidden.flatten(0, 1), scene, self._positions(window.start, width))
+        positions = self._positions(window.start, width)
+        changed = self._call(window.states, layer, hidden.flatten(0, 1), scene, positions)
         return changed.unflatten(0, (copies, -1))
 
     def _last(self, hidden: "torch.Tensor", window: Window) -> "torch.Tensor":
@@ -276,12 +288,12 @@ class Tail:
         layer, (copies, _, width, _) = self.n_layers - 1, hidden.shape
         scene = _Scene(layer, copies, stop=True)
         with suppress(_StopError):
-            self._call(layer, hidden.flatten(0, 1), scene, self._positions(window.start, width))
-        mask = self._masks[layer][window.out][..., : window.end]  # [row, k, position]
+            self._call(window.states, layer, hidden.flatten(0, 1), scene, self._positions(window.start, width))
+        mask = window.states.masks[layer][window.out][..., : window.end]  # [row, k, position]
         scene = _Scene(layer, copies, self._past(layer, window), scene.fresh, mask=mask)
         positions = window.out.repeat(copies, 1)
         wanted = self._out(hidden, window).flatten(0, 1)
-        return self._call(layer, wanted, scene, positions).unflatten(0, (copies, -1))
+        return self._call(window.states, layer, wanted, scene, positions).unflatten(0, (copies, -1))
 
     def _out(self, hidden: "torch.Tensor", window: Window) -> "torch.Tensor":
         """[copy, row, k, d_model] of a window's activations."""
@@ -290,12 +302,14 @@ class Tail:
         rows = torch.arange(len(window.rows), device=hidden.device)[:, None]
         return hidden[:, rows, window.out - window.start]
 
-    def _call(self, layer: int, hidden: "torch.Tensor", scene: _Scene, positions: "torch.Tensor") -> "torch.Tensor":
+    def _call(
+        self, states: States, layer: int, hidden: "torch.Tensor", scene: _Scene, positions: "torch.Tensor"
+    ) -> "torch.Tensor":
         """A block's own forward on hidden [batch, position, d_model] that stand at positions [1 | batch, position]."""
         import torch
 
         self._scene = scene
-        args, kwargs = (_at(value, positions) for value in self._calls[layer])
+        args, kwargs = (_at(value, positions) for value in states.calls[layer])
         with torch.inference_mode():
             output = self.layers[layer](hidden, *args, **kwargs)
         return output[0] if isinstance(output, tuple) else output
@@ -340,8 +354,8 @@ class Tail:
         if mask is None or mask.ndim != 4 or len(states.keys) != self._scene.layer or bool((mask != mask[:1]).any()):
             raise UnsupportedError("its attention masks are not those of causal attention")
         whole = mask[0, 0]
-        same = [kept for kept in self._masks if kept.shape == whole.shape and bool((kept == whole).all())]
-        self._masks.append(same[0] if same else whole)  # few layers have a mask of their own
+        same = [kept for kept in states.masks if kept.shape == whole.shape and bool((kept == whole).all())]
+        states.masks.append(same[0] if same else whole)  # few layers have a mask of their own
         states.keys.append(key)
         states.values.append(value)
         return whole[None]

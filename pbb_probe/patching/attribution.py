@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
-from pbb_probe.hooking.lengths import check_lengths
+from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.tail import row_bytes
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.runs import Runs, line_up
@@ -82,7 +82,8 @@ def attribution_scores(
     check_sites(model, sites, layers)
     names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
     runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
-    check_lengths(model, runs.lengths.tolist())
+    for tokens in (runs.clean, runs.corrupted):
+        check_readable(model, tokens, runs.lengths)
     chunks = torch.arange(len(runs)).split(_pairs_at_once(model, runs, len(sites) * len(layers), memory_gib))
     with torch.enable_grad():
         pull = _pull(model, runs, metric, chunks)
@@ -206,7 +207,8 @@ def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], la
 
     # The gradient is taken down to a point that all others are above: without one, hooks within attention get none.
     wanted = {name for some in names.values() for name in some} | {hook_name(model, "resid_pre", min(layers))}
-    wanted |= {hook_name(model, "resid_post", layer) for layer in layers if "resid_mid" in names}
+    if "resid_mid" in names:
+        wanted |= {hook_name(model, site, layer) for site in ("resid_post", "mlp_out") for layer in layers}
     clean, corrupted = (tokens[rows].to(model.cfg.device) for tokens in (runs.clean, runs.corrupted))
     with torch.no_grad():
         given = cache_activation_and_gradient(model, clean, pulled, wanted.__contains__, compute_gradient=False)
@@ -222,6 +224,7 @@ def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], la
             gradient = _gradient(own, name)
             if site == "resid_mid":
                 # its hook is the MLP's input, whose gradient leaves out the residual stream that goes past the MLP
+                _refuse_unless_a_sum(model, own, layer)
                 gradient = gradient + _gradient(own, hook_name(model, "resid_post", layer))
             change = given.activations[name] - own.activations[name]
             products.append((change.float() * gradient.float()).sum(-1).cpu())  # [row, position, (head)]
@@ -231,6 +234,18 @@ def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], la
         else:
             scores[site] = torch.einsum("lrp,krp->lkr", by_token, inside)
     return scores
+
+
+def _refuse_unless_a_sum(model, cache: "GradientCache", layer: int) -> None:
+    """Refuse blocks that put out something else than their resid_mid and what the MLP adds to it."""
+    middle, added, out = (
+        cache.activations[hook_name(model, site, layer)].float() for site in ("resid_mid", "mlp_out", "resid_post")
+    )
+    if not float((middle + added - out).abs().max()) <= 0.01 * float(out.std()):
+        raise PbbError(
+            f"Block {layer} of this model puts out more than resid_mid and mlp_out together, so that resid_mid cannot "
+            "be estimated: use patch_sweep, or another site."
+        )
 
 
 def _gradient(cache: "GradientCache", name: str) -> "torch.Tensor":

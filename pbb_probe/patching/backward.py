@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import tolerance
+from pbb_probe.finetuning.parity import spread_between, tolerance
 from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import check_eval, check_layers
-from pbb_probe.hooking.lengths import check_lengths
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.slower import FullForward
 from pbb_probe.hooking.tail import Window
 from pbb_probe.patching.engines import Engines, from_metric
@@ -84,7 +84,7 @@ def back_patch(
         raise PbbError(f"source_layers must be between 0 and {model.cfg.n_layers}, not {sources}.")
     runs = _lined_up(prompts, roles, attention_mask, answer)
     cells = sorted((target, source) for target, source in set(itertools.product(targets, sources)) if source > target)
-    check_lengths(model, runs.lengths.tolist())
+    check_readable(model, runs.clean, runs.lengths)
     engines = Engines()
 
     def by(kind: Any) -> "tuple[np.ndarray, np.ndarray]":
@@ -205,10 +205,10 @@ def _check_against_full_forward(engine: "Engine", runs: Runs, cells: list[Cell])
     model = engine.bridge
     one = _some(runs, torch.arange(1))
     longest = [max(cells, key=lambda cell: cell[1] - cell[0])]
-    at_most = tolerance(next(model.original_model.parameters()))
+    dtype = next(model.original_model.parameters()).dtype
     with torch.inference_mode():
         pairs = zip(*(_patched(e, one, longest, 2**30) for e in (engine, FullForward(model))), strict=True)
         for (_, _, found), (_, _, expected) in pairs:
-            difference = (found - expected).abs().max() / expected.std()
-            if not bool(difference <= at_most):
+            difference = spread_between(found, expected, dtype)
+            if not difference <= tolerance(dtype):
                 raise UnsupportedError(f"resid_pre differs by {difference:.2g}")

@@ -154,6 +154,8 @@ def _pair(row: Mapping[str, Any]) -> list[Side]:
     answers = row["answers"]
     if not isinstance(answers, list) or len(answers) != 2:
         raise ValueError("`answers` is not a list of the clean and the corrupted answer")
+    if any(answer is None or isinstance(answer, (list, dict)) for answer in answers):
+        raise ValueError("an answer is neither a text nor a number")
     places = {role: _of_each(place) for role, place in row.get("roles", {}).items()}
     others = {
         name: value if isinstance(value, list) and len(value) == 2 else [value, value]

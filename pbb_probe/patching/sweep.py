@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import tolerance
+from pbb_probe.finetuning.parity import spread_between, tolerance
 from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, n_heads
-from pbb_probe.hooking.lengths import check_lengths
+from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.slower import FullForward
 from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
@@ -136,7 +136,8 @@ def patch_sweep(
     with tqdm(total=n_cells, desc="patching", unit="cell", delay=2, bar_format=BAR) as progress:
         for names, ids, measured in passes:
             whole = runs if ids is None else runs.with_answers(ids)
-            check_lengths(model, whole.lengths.tolist())
+            for tokens in (whole.clean, whole.corrupted):
+                check_readable(model, tokens, whole.lengths)
             grid = _grid(whole, 1 if ids is None else ids.shape[1], noising, settings)
             found = engines.first_exact(_measured(model, source_model, grid, measured, progress, resume, names))
             for i, name in enumerate(names):
@@ -232,27 +233,31 @@ def _measured(model, source_model, grid: Grid, measured, progress, resume, names
 
 
 def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) -> None:
-    """One cell of every site, for one pair, by this engine and by a full forward pass.
+    """A few cells of every site, for one pair, by this engine and by a full forward pass.
+
+    They are in the lowest, a middle and the highest layer, at a place in the middle and at the one nearest to the
+    answer: a cell behind a sliding window changes nothing and would show nothing.
 
     Raises:
         UnsupportedError: they differ; the message says by how much.
     """
     import torch
 
-    place, pair = _typical(grid)
-    layer = grid.layers[len(grid.layers) // 2]
+    places, pair = _typical(grid)
+    chosen = sorted({0, len(grid.layers) // 2, len(grid.layers) - 1})
     one_head = {}
     for site in grid.sites:
         n_heads = _n_heads(model, site)
-        one_head[site] = torch.arange(n_heads)[None, :, None] == n_heads - 1
+        last = torch.arange(n_heads)[None, :, None] == n_heads - 1
+        one_head[site] = last.expand(len(chosen), -1, len(places))
     small = replace(
         grid,
         base=grid.base[pair : pair + 1],
         other=grid.other[pair : pair + 1],
         out=grid.out[pair : pair + 1],
-        spans=grid.spans[place : place + 1, pair : pair + 1],
-        layers=[layer],
-        subspaces={site: basis[grid.layers.index(layer), place][None, None] for site, basis in grid.subspaces.items()},
+        spans=grid.spans[places][:, pair : pair + 1],
+        layers=[grid.layers[i] for i in chosen],
+        subspaces={site: basis[chosen][:, places] for site, basis in grid.subspaces.items()},
         only=one_head,
     )
     full = FullForward(model)
@@ -262,21 +267,27 @@ def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) 
         measure(a, b, small, lambda logits: logits.float().flatten(1).T.cpu())
         for a, b in ((engine, giver), (full, full_giver))
     )
-    at_most = tolerance(next(model.original_model.parameters()))
+    dtype = next(model.original_model.parameters()).dtype
     for name, reference in expected.items():
-        difference = (found[name] - reference).abs().nan_to_num(0).max() / expected["base"].std()
-        if not bool(difference <= at_most):
+        there = ~reference.isnan()
+        if found[name].isnan()[there].any():
+            raise UnsupportedError(f"{name} is NaN")
+        difference = spread_between(found[name][there], reference[there], dtype, expected["base"].std())
+        if not difference <= tolerance(dtype):
             raise UnsupportedError(f"{name} differs by {difference:.2g}")
 
 
-def _typical(grid: Grid) -> tuple[int, int]:
-    """A place in the middle of those that can change something, and a pair in which it can."""
+def _typical(grid: Grid) -> tuple[list[int], int]:
+    """Of the places that can change something in a pair, one in the middle and the last; and that pair."""
     import torch
 
     every = torch.arange(len(grid.base))
-    able = [(place, int(rows[0])) for place in range(len(grid.spans)) if len(rows := grid.active(place, every))]
-    able.sort(key=lambda found: int(grid.spans[found[0], found[1], 0]))
-    return able[len(able) // 2] if able else (0, 0)
+    able = {place: rows.tolist() for place in range(len(grid.spans)) if len(rows := grid.active(place, every))}
+    if not able:
+        return [0], 0
+    pair = able[max(able, key=lambda place: len(able[place]))][0]
+    here = sorted((place for place in able if pair in able[place]), key=lambda place: int(grid.spans[place, pair, 0]))
+    return list(dict.fromkeys([here[len(here) // 2], here[-1]])), pair
 
 
 # Bad input

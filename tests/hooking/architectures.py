@@ -47,6 +47,18 @@ CONFIGS = {
     "cohere": ("cohere", GROUPED),
     "deepseek": ("deepseek_v3", LATENT),
     "falcon": ("falcon", {key: PLAIN[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}),
+    "codegen": ("codegen", OLD | {"rotary_dim": 4}),
+    "gemma4": (
+        "gemma4_text",
+        GROUPED
+        | {
+            "head_dim": 8,
+            "global_head_dim": 16,
+            "sliding_window": 4,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 97,
+        },
+    ),
     "gemma3": ("gemma3_text", GROUPED | {"head_dim": 8, "sliding_window": 4, "query_pre_attn_scalar": 8}),
     "gpt1": ("openai-gpt", OLD),
     "gpt2": ("gpt2", OLD),
@@ -83,6 +95,7 @@ CONFIGS = {
     "mpt": ("mpt", {"d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 64, "expansion_ratio": 2}),
     "neox": ("gpt_neox", PLAIN),
     "olmo2": ("olmo2", GROUPED),
+    "olmo3": ("olmo3", GROUPED | {"sliding_window": 4}),
     "opt": (
         "opt",
         {key: PLAIN[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
@@ -92,6 +105,18 @@ CONFIGS = {
     "xglm": (
         "xglm",
         {"d_model": 32, "ffn_dim": 48, "num_layers": 3, "attention_heads": 4, "max_position_embeddings": 64},
+    ),
+    "zamba2": (
+        "zamba2",
+        GROUPED
+        | {
+            "n_mamba_heads": 8,
+            "mamba_d_state": 8,
+            "mamba_headdim": 8,
+            "chunk_size": 8,
+            "hybrid_layer_ids": [1],
+            "layers_block_type": ["mamba", "hybrid", "mamba"],
+        },
     ),
     # not among FAMILIES
     "bert": ("bert", PLAIN),

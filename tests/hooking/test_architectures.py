@@ -96,6 +96,79 @@ def test_a_sweep_is_that_of_plain_hooks(family, side, opened, plain):
     assert all(effects.attrs["passed_over"].split(": ")[1] in way for way in ways[:1])
 
 
+@pytest.mark.parametrize("memory", [2.0, 1e-6])
+@pytest.mark.parametrize("family", ["gemma4", "zamba2", "llama"])
+def test_blocks_that_are_given_something_of_each_row_get_that_of_their_own(family, memory, opened, plain):
+    """Embeddings of the tokens themselves, in blocks behind the first: one pair alone, and pairs in chunks of one."""
+    for rows, others in ((ROWS[:1], OTHERS[:1]), (ROWS, OTHERS)):
+        effects = pbb.patch_sweep(
+            opened(family),
+            clean=prompts(rows),
+            corrupted=prompts(others),
+            metric=metric,
+            sites=("resid_pre", "resid_post"),
+            memory_gib=memory,
+        )
+        for pair, (row, other) in enumerate(zip(rows, others, strict=True)):
+            inputs, logits = recorded(plain(family), row)
+            for layer, at in ((1, 1), (2, 2)):
+                expected = float(metric(patched(plain(family), other, layer, at, inputs[layer, at])[None]))
+                for site, below in (("resid_pre", 0), ("resid_post", 1)):
+                    found = float(effects[site].sel(layer=layer - below)[at, pair])
+                    assert abs(found - expected) < 1e-4 * float(logits.std())
+
+
+@pytest.mark.parametrize("site", ["q", "k"])
+@pytest.mark.parametrize("family", ["olmo2", "olmo3"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_heads_behind_a_norm_over_all_of_them_are_not_those_of_the_hook(family, site, dtype):
+    """What passes the hook is the projection; its norm mixes the heads, so that only a full forward will do."""
+    with pytest.warns(UserWarning, match="normalised over all heads"):
+        effects = pbb.patch_sweep(
+            load_model(small(family), dtype=dtype),
+            clean=ROWS[0][None],
+            corrupted=OTHERS[0][None],
+            metric=metric,
+            sites=(site,),
+        )
+    assert effects.attrs["method"] == "full forward"
+    if dtype is None:
+        bare = small(family)
+        projection = getattr(blocks(bare)[0].self_attn, f"{site}_proj")
+        kept: list[torch.Tensor] = []
+        handle = projection.register_forward_hook(lambda _, __, out: kept.append(out.clone()))
+        with torch.inference_mode():
+            bare(ROWS[0][None])
+        handle.remove()
+
+        def put(_, __, out):
+            out[0, 1, :8] = kept[0][0, 1, :8]  # the first head's
+
+        projection.register_forward_hook(put)
+        with torch.inference_mode():
+            expected = float(metric(bare(OTHERS[0][None]).logits[:, -1]))
+        assert float(effects[site].values[0, 0, 1, 0]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_activation_that_is_no_sum_is_not_estimated(opened):
+    given = {"clean": ROWS[0][None], "corrupted": OTHERS[0][None], "metric": metric, "sites": ("resid_mid",)}
+    pbb.attribution_scores(opened("llama"), **given)
+    with pytest.raises(PbbError, match="more than resid_mid and mlp_out together"):
+        pbb.attribution_scores(opened("gemma4"), **given)
+
+
+def test_widths_that_differ_between_layers_are_refused_in_words(opened):
+    with pytest.raises(PbbError, match=r"activation q has the shape .* layers of one kind at a time"):
+        pbb.capture(opened("gemma4"), prompts(ROWS), ("q",))
+    assert pbb.capture(opened("gemma4"), prompts(ROWS), ("q",), layers=[0])["q"].sizes["d_head"] == 8
+
+
+def test_tokens_that_a_model_lacks_are_refused(opened):
+    far = torch.where(torch.arange(9) == 3, D_VOCAB, ROWS[0])[None]
+    with pytest.raises(PbbError, match=f"from .* to {D_VOCAB}, and the model has those from 0 to {D_VOCAB - 1}"):
+        pbb.patch_sweep(opened("llama"), clean=far, corrupted=OTHERS[0][None], metric=metric)
+
+
 @pytest.mark.parametrize(
     ("family", "site", "module"),
     [

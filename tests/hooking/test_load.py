@@ -1,5 +1,6 @@
 """The hooked model computes what the Hugging Face model computes, adapters included; anything else is refused."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_an_untrained_model_leaves_the_random_stream_alone(bridge):
 def test_the_dtype_may_be_a_name(small_model):
     opened = load_model(small_model("llama"), dtype="bfloat16")
     assert opened.original_model.dtype == opened.cfg.dtype == torch.bfloat16
-    for dtype in ("int8", "bfloat17", torch.int64, 16):
+    for dtype in ("int8", "bfloat17", "float8_e4m3fn", torch.int64, 16):
         with pytest.raises(PbbError, match="Unknown dtype"):
             load_model(small_model("llama"), dtype=dtype)
 
@@ -223,6 +224,31 @@ def test_half_precision_is_that_of_hugging_face(architecture, small_model):
             assert buffer.dtype == found.dtype == torch.float32
     with torch.inference_mode():
         assert torch.equal(opened(TOKENS), expected.eval()(TOKENS).logits)
+
+
+def test_a_model_in_half_precision_is_opened(nano):
+    """Its attention rounds otherwise side by side than alone: no reason to call it another model."""
+    directory = Path(load_model(nano).original_model.config.name_or_path)
+    for dtype in (torch.bfloat16, torch.float16):
+        opened = load_model(AutoModelForCausalLM.from_pretrained(directory, dtype=dtype))
+        assert opened.original_model.dtype == dtype
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+    model.model.forward = functools.partial(_shifted, model.model.forward)
+    with pytest.raises(PbbError, match="not causal"):
+        load_model(model)
+
+
+def _shifted(forward, *args, **kwargs):
+    """A model in which each position looks at the one behind it."""
+    out = forward(*args, **kwargs)
+    out.last_hidden_state = out.last_hidden_state.roll(-1, dims=1)
+    return out
+
+
+def test_half_precision_that_cannot_be_run_is_refused():
+    with pytest.raises(PbbError, match="TransformerLens opens CodeGenForCausalLM and cannot run it"):
+        load_model(small("codegen"), dtype="bfloat16")
+    assert load_model(small("xglm"), dtype="bfloat16")(TOKENS % 90).dtype == torch.bfloat16
 
 
 def test_weights_a_model_keeps_in_float32_stay_so():

@@ -318,6 +318,24 @@ def test_a_role_that_is_not_in_its_text_is_refused(span, bridge):
         Prompts.from_texts(bridge("nano"), ["run it = 3", "run it = 3"], {"word": [(0, 3), span]})
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"texts": "run it"}, "a list of texts"),
+        ({"texts": ["run it", None]}, "a list of texts"),
+        ({"roles": {"word": [None]}}, "Role 'word' has the span None"),
+        ({"roles": {"word": [(0,)]}}, "Role 'word' has the span"),
+        ({"padding_side": "middle"}, "left or right, not 'middle'"),
+        ({"labels": {"x": [[1, 2]]}}, r"The label 'x' holds \[1, 2\]"),
+        ({"labels": {"x": [{"a": 1}]}}, "The label 'x' holds"),
+        ({"labels": {"x": [1, 2]}}, "1 texts and 2 rows"),
+    ],
+)
+def test_what_is_no_prompt_is_refused_in_words(change, said, bridge):
+    with pytest.raises(PbbError, match=said):
+        Prompts.from_texts(bridge("nano"), **{"texts": ["run it"]} | change)
+
+
 def test_arguments_that_do_not_fit_are_refused(bridge):
     model = bridge("llama")
     with pytest.raises(PbbError, match="2 spans for 3 texts"):

@@ -142,18 +142,24 @@ def test_the_answer_may_stand_elsewhere(bridge, bare):
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_roles_are_estimated_where_they_end_in_each_pair(side, bridge):
+def test_roles_are_estimated_over_their_tokens_or_where_they_end(side, bridge):
     model = bridge("llama")
     (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
     words = mask.argmax(1) + torch.tensor([1, 3, 2])
     runs = {"clean": prompts(model, clean, mask, words), "corrupted": prompts(model, corrupted, mask, words)}
-    by_role = attribution_scores(model, **runs, metric=METRIC, sites=("v",), positions=["word", "answer"])
-    by_position = attribution_scores(model, **runs, metric=METRIC, sites=("v",))
+    given = {**runs, "metric": METRIC, "sites": ("v",)}
+    by_role = attribution_scores(model, **given, positions=["word", "answer"])
+    by_end = attribution_scores(model, **given, positions=["word", "answer"], whole_spans=False)
+    by_position = attribution_scores(model, **given)
     assert by_role["v"].dims == ("layer", "kv_head", "role", "pair")
-    for role, places in runs["clean"].roles.items():
-        for pair, where in enumerate(places.tolist()):
-            expected = by_position["v"].sel(position=where, pair=pair)
-            assert np.allclose(by_role["v"].sel(role=role, pair=pair), expected, rtol=0, atol=1e-6)
+    widths = set()
+    for role, spans in runs["clean"].spans.items():
+        for pair, (first, last) in enumerate(spans.tolist()):
+            tokens = by_position["v"].sel(position=slice(first, last), pair=pair)
+            widths.add(tokens.sizes["position"])
+            assert np.allclose(by_role["v"].sel(role=role, pair=pair), tokens.sum("position"), rtol=0, atol=1e-5)
+            assert np.allclose(by_end["v"].sel(role=role, pair=pair), tokens[..., -1], rtol=0, atol=1e-6)
+    assert max(widths) > 1
     assert float(abs(by_role["v"]).min("pair").max()) > 1e-3
 
 

@@ -58,6 +58,7 @@ def test_a_gap_and_special_tokens_are_handed_on(bridge, tmp_path):
         ("[1, 2]", "Line 2 of .* is no pair"),
         ({key: value for key, value in LINE.items() if key != "corrupted"}, "it has no 'corrupted'"),
         (LINE | {"clean": 5}, "are not texts"),
+        (LINE | {"answers": [None, 4]}, "an answer is neither a text nor a number"),
         (LINE | {"answers": 7}, "is not a list of the clean and the corrupted answer"),
         (LINE | {"roles": {"name": ["flimp", "flimp"]}}, r"'flimp' stands 0 times .*give \[start, end\]"),
         (LINE | {"roles": {"name": ["flimp", "brask"], "input": "3"}}, "'3' stands 2 times"),

@@ -1,30 +1,38 @@
-"""How long prompts may be for a model, and which lengths it can be given together.
+"""What a model can read: tokens it has, no more of them than it has positions, and lengths it can be given together.
 
 Some rotary embeddings depend on the longest prompt of a batch. longrope turns all of it by other frequencies once one
 prompt is longer than those of pretraining; dynamic scaling does so by an amount that depends on the longest prompt the
 model has read so far. Read beside a longer one, a short prompt would not be what the model computes of it alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
+    import torch
     from transformer_lens import TransformerBridge
 
 
-def check_lengths(model: "TransformerBridge", lengths: Sequence[int]) -> None:
-    """Refuse prompts that the model has too few positions for, or that it would read otherwise together than alone.
+def check_readable(model: "TransformerBridge", tokens: "torch.Tensor", lengths: "torch.Tensor") -> None:
+    """Refuse prompts that the model cannot read, or that it would read otherwise together than alone.
 
     Args:
         model: an opened model.
-        lengths: tokens of each prompt.
+        tokens: token ids [row, position].
+        lengths: tokens of each row [row]; what stands behind them is padding.
 
     Raises:
-        PbbError: one is too long, or they lie on both sides of the length at which its rotary embedding changes.
+        PbbError: a token that the model lacks, more tokens than it has positions for, or lengths on both sides of the
+            one at which its rotary embedding changes.
     """
-    shortest, longest = min(lengths), max(lengths)
+    if int(tokens.min()) < 0 or int(tokens.max()) >= model.cfg.d_vocab:
+        raise PbbError(
+            f"There are token ids from {int(tokens.min())} to {int(tokens.max())}, and the model has those from 0 to "
+            f"{model.cfg.d_vocab - 1}: tokenize with its own tokenizer."
+        )
+    shortest, longest = int(lengths.min()), int(lengths.max())
     for kind, limit in _changing_ropes(model.original_model.config):
         if kind == "dynamic" and longest > limit:
             raise PbbError(
@@ -60,8 +68,9 @@ def _reads(model: "TransformerBridge", length: int) -> bool:
     """Does the model read so many tokens? Positions that are computed, not learned, have no end."""
     import torch
 
-    if model.cfg.positional_embedding_type == "standard" and model.original_model.device.type != "cpu":
-        return False  # an accelerator does not survive an index that is out of range
+    computed = any(name.endswith("inv_freq") for name, _ in model.original_model.named_buffers())
+    if not computed and model.original_model.device.type != "cpu":
+        return False  # an accelerator does not survive an index that is out of a table's range
     try:
         with torch.inference_mode():
             model(torch.zeros(1, length, dtype=torch.long, device=model.cfg.device))
