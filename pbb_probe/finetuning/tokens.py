@@ -114,7 +114,7 @@ def answer_starts(tokenizer: Any, prompts: Sequence[str], completions: Sequence[
     )
 
 
-ENDING = 16
+ENDING = 4
 """Characters at a text's end that decide how an answer behind it is cut into tokens."""
 
 

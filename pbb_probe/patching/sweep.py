@@ -235,8 +235,8 @@ def _measured(model, source_model, grid: Grid, measured, progress, resume, names
 def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) -> None:
     """A few cells of every site, for one pair, by this engine and by a full forward pass.
 
-    They are in the lowest, a middle and the highest layer, at a place in the middle and at the one nearest to the
-    answer: a cell behind a sliding window changes nothing and would show nothing.
+    One is at a place in the middle and the layer in the middle; the others are at the place nearest to the answer, in
+    the lowest and the highest layer: a cell behind a sliding window changes nothing and would show nothing.
 
     Raises:
         UnsupportedError: they differ; the message says by how much.
@@ -248,8 +248,9 @@ def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) 
     one_head = {}
     for site in grid.sites:
         n_heads = _n_heads(model, site)
-        last = torch.arange(n_heads)[None, :, None] == n_heads - 1
-        one_head[site] = last.expand(len(chosen), -1, len(places))
+        one_head[site] = torch.zeros(len(chosen), n_heads, len(places), dtype=torch.bool)
+        for i in range(len(chosen)):
+            one_head[site][i, -1, 0 if i == len(chosen) // 2 else -1] = True
     small = replace(
         grid,
         base=grid.base[pair : pair + 1],
