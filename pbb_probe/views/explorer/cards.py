@@ -93,7 +93,9 @@ def card(asked: Asked, shown: Shown, name: str, scroll: bool = False) -> "Compon
         config={"displaylogo": False, "responsive": True, "scrollZoom": scroll},
     )
     code = html.Details(
-        [html.Summary("Python"), html.Pre(python(asked.explored, shown.code), id=f"{title}-code")], className="code"
+        [html.Summary("Python"), html.Pre(python(asked.explored, shown.code), id=f"{title}-code")],
+        id=f"{title}-python",
+        className="code",
     )
     words = [html.Figcaption(shown.words, id=f"{title}-words")] if shown.words else []
     return html.Figure([graph, *words, html.Div([*buttons, code], className="tools")], className="card")
@@ -150,7 +152,9 @@ def table_of(
     made = html.Div(
         html.Table([*caption, html.Thead(head), html.Tbody([html.Tr(row) for row in body])]), className="scroll"
     )
-    return html.Details([html.Summary(title), made], className="card") if folded else html.Div(made, className="card")
+    if not folded:
+        return html.Div(made, className="card")
+    return html.Details([html.Summary(title), made], id=title.lower().replace(" ", "-"), className="card")
 
 
 def paragraphs(lines: Sequence[str], title: str, name: str) -> "Component":

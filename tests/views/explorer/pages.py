@@ -18,8 +18,21 @@ HOSTILE = "<img src=x onerror=\"document.title='harmed'\"><script>document.title
 def open_view(page, address: str, figures: int = 1):
     page.goto(address)
     page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {figures}")
-    page.wait_for_selector("[data-dash-is-loading='true']", state="detached")
+    return settled(page)
+
+
+def settled(page):
+    """The page once no callback waits for its answer and every figure is drawn: by itself nothing changes any more."""
+    page.wait_for_function(
+        """!store.getState().isLoading
+           && [...document.querySelectorAll('.dash-graph')].every((graph) => graph.querySelector('.main-svg'))"""
+    )
     return page
+
+
+def dropdown(page, title: str):
+    """The list of a control."""
+    return page.locator(f"fieldset:has(legend:text-is('{title}')) .dash-dropdown")
 
 
 def data_of(page, name: str) -> list:

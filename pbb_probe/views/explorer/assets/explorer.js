@@ -74,6 +74,24 @@
     }
   });
 
+  // An open list puts the focus on the option that is chosen, or is about to: what is typed searches it all the same.
+  document.addEventListener("keydown", (event) => {
+    const list = event.target.closest(".dash-dropdown-wrapper");
+    const search = list && list.querySelector(".dash-dropdown-search");
+    const typed = event.key.length === 1 && event.key !== " "; // a space chooses the option
+    if (search && typed && !event.altKey && !event.ctrlKey && !event.metaKey) { search.focus(); }
+  }, true);
+
+  // A view that is drawn anew has new parts in place of the old: what was unfolded among them is unfolded again.
+  const unfolded = new Set();
+  document.addEventListener("toggle", ({ target }) => { unfolded[target.open ? "add" : "delete"](target.id); }, true);
+  new MutationObserver(() => {
+    for (const id of unfolded) {
+      const part = document.getElementById(id);
+      if (part) { part.open = true; }
+    }
+  }).observe(document.body, { childList: true, subtree: true });
+
   function current() {
     const kept = localStorage.getItem("pbb-theme");
     return kept || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
