@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from pages import data_of, needs_browser, open_view, picked, query_of
+from pages import data_of, needs_browser, open_view, picked, query_of, settled
 
 import pbb_probe as pbb
 from pbb_probe.views.explorer.address import decode_selection
@@ -31,7 +31,7 @@ def test_the_slider_moves_points_and_nothing_else(page, served, runs):
     slider.focus()
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("location.search.includes('layer=2')")
-    page.wait_for_timeout(300)
+    settled(page)
     after = data_of(page, "activations")
     assert page.evaluate("document.querySelector('#figure-activations').mark") == 1  # not drawn anew
     assert page.evaluate(ranges) == fixed
@@ -62,7 +62,7 @@ def test_a_lasso_selects_prompts_for_this_view_and_the_others(page, served, runs
         page.mouse.move(x, y, steps=4)
     page.mouse.up()
     page.wait_for_selector("#selected table")
-    page.wait_for_selector("#figure-layers .main-svg")
+    settled(page)
     labels = pbb.open_run(runs / "whole").table("probing/prompts")
     selected = decode_selection(query_of(page)["selection"], len(labels))
     inside = {row[0] for trace in data_of(page, "activations") for row in picked(trace)}
@@ -74,7 +74,7 @@ def test_a_lasso_selects_prompts_for_this_view_and_the_others(page, served, runs
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowLeft")  # at another layer other points lie where the lasso was: the same stay selected
     page.wait_for_function("location.search.includes('layer=2')")
-    page.wait_for_timeout(500)
+    settled(page)
     assert sum(len(trace["selectedpoints"]) for trace in data_of(page, "activations")) == selected.sum()
     assert query_of(page)["selection"] == parse_qs(urlsplit(address).query)["selection"][0]
     other = browser.new_page()
@@ -104,8 +104,8 @@ def test_prompts_are_selected_by_value_too_and_lead_to_their_programs(page, serv
     wanted.fill("output = 3, group = without_io")
     wanted.press("Enter")
     page.wait_for_selector("#selected table")
+    settled(page)
     assert np.flatnonzero(decode_selection(query_of(page)["selection"], len(labels))).tolist() == expected.tolist()
-    page.wait_for_timeout(300)
     shown = [row[0] for trace in data_of(page, "activations") for row in picked(trace)]
     assert sorted(shown) == expected.tolist()
     wanted.fill("__class__ = 3")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.io
 import pytest
-from pages import HOSTILE, data_of, needs_browser, open_view, query_of
+from pages import HOSTILE, data_of, dropdown, needs_browser, open_view, query_of, settled
 
 import pbb_probe as pbb
 from pbb_probe.views.explorer.app import PAGES
@@ -30,7 +30,8 @@ def test_a_link_reproduces_the_view(page, served, browser):
     open_view(page, served("whole") + "/layers")
     page.get_by_label("answered right").check()
     page.get_by_label("state_1").check()
-    page.wait_for_function("document.querySelector('#figure-layers .gtitle').textContent.includes('answered right')")
+    settled(page)
+    assert "answered right" in page.locator("#figure-layers .gtitle").text_content()
     assert query_of(page)["variable"] == "state_1"
     shown = data_of(page, "layers")
     other = browser.new_page()
@@ -74,8 +75,8 @@ def test_a_typed_input_is_computed_live(page, served, runs):
     trace = entry.traces[6]
     typed.fill("6")
     typed.press("Enter")
-    page.wait_for_function(f"document.querySelector('#content h2').textContent === '{entry.program.name}(6)'")
-    page.wait_for_selector("#figure-answer .main-svg")
+    settled(page)
+    assert page.locator("#content h2").inner_text() == f"{entry.program.name}(6)"
     assert f"output: {trace.output}" in page.locator(".facts").inner_text()
     answers = data_of(page, "answer")[0]
     likeliest = int(np.argmax(answers["x"]))
@@ -111,15 +112,15 @@ def test_groups_have_their_own_programs(page, served, runs):
     open_view(page, served("whole") + "/program?group=with_io", figures=3)
     assert query_of(page)["program"] in names["with_io"]
     page.get_by_label("without_io", exact=True).check()
-    page.wait_for_function("document.querySelector('.facts').textContent.includes('without_io')")
+    settled(page)
+    assert "without_io" in page.locator(".facts").inner_text()
     assert query_of(page)["program"] in names["without_io"]
     wanted = run.corpus.of("without_io")[9].program.name  # from the list, by typing a part of its name
-    page.wait_for_selector("#figure-readings .main-svg")
-    page.wait_for_timeout(1000)  # a list that is opened while its view is drawn closes again
-    page.locator("fieldset:has(legend:text-is('program')) .dash-dropdown").click()
+    dropdown(page, "program").click()
     page.keyboard.type(wanted[:4])
     page.locator(f".dash-options-list label:has-text('{wanted}')").click()
-    page.wait_for_function(f"document.querySelector('#content h2').textContent.startsWith('{wanted}(')")
+    settled(page)
+    assert page.locator("#content h2").inner_text().startswith(f"{wanted}(")
     assert query_of(page)["program"] == wanted
 
 
@@ -187,7 +188,7 @@ def test_hostile_text_is_shown_as_text(page, served, runs):
         area = page.locator(f"fieldset:has(legend:text-is('{title}')) textarea")
         area.fill(HOSTILE + (" =" if title == "text" else " ("))
         area.blur()
-    page.wait_for_timeout(1500)
+    settled(page)
     assert page.locator("img[src=x]").count() == 0
     assert page.title() != "harmed"
 
@@ -202,8 +203,7 @@ def test_a_run_that_is_half_done_says_what_is_missing_and_shows_the_rest(page, s
     for path in PAGES:
         page.goto(served("half") + path)
         page.wait_for_selector("#content > *, #view > .notice")
-        page.wait_for_timeout(200)
-        assert "could not be made" not in page.locator("#view").inner_text(), path
+        assert "could not be made" not in settled(page).locator("#view").inner_text(), path
     page.goto(served("half") + "/activations")
     page.wait_for_selector(".notice.missing")
     assert "activations.nc cannot be read" in page.locator("#view").inner_text()
