@@ -166,17 +166,21 @@ def _umap(
     features: "np.ndarray", rows: "np.ndarray", classes: "np.ndarray", axes: int, seed: int
 ) -> "tuple[np.ndarray, float]":
     import numpy as np
+    import torch
 
     try:
         from umap import UMAP
     except ImportError as error:
         raise PbbError("UMAP is not installed: pip install 'pbb-probe[umap]', or choose 'pca'.") from error
-    fitted = _only(features, rows)
-    umap = UMAP(n_components=axes, n_neighbors=min(15, len(fitted) - 1), random_state=seed, n_jobs=1).fit(fitted)
-    points = np.empty((len(features), axes), np.float32)
-    points[rows] = umap.embedding_
-    if not rows.all():
-        points[~rows] = umap.transform(features[~rows])
+    fitted, points = _only(features, rows), np.empty((len(features), axes), np.float32)
+    threads = torch.get_num_threads()
+    try:
+        umap = UMAP(n_components=axes, n_neighbors=min(15, len(fitted) - 1), random_state=seed, n_jobs=1).fit(fitted)
+        points[rows] = umap.embedding_
+        if not rows.all():
+            points[~rows] = umap.transform(features[~rows])
+    finally:
+        torch.set_num_threads(threads)  # which its numba sets to all cores
     return points, 0.0
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from scipy.spatial.distance import pdist
 from scipy.stats import special_ortho_group
@@ -145,7 +146,9 @@ def test_umap_keeps_neighbours_and_is_seeded():
     pytest.importorskip("umap")
     classes = np.arange(60) % 3
     values = RNG.normal(size=(1, 60, WIDTH)) + 12 * np.eye(WIDTH)[classes]
+    threads = torch.get_num_threads()
     points = project(activations(values), method="umap", fit=np.arange(60) < 50, seed=3)
+    assert torch.get_num_threads() == threads  # else all that follows in this process would share out what is small
     assert nearest_is_own(points.values[0], classes).all()
     assert np.array_equal(points, project(activations(values), method="umap", fit=np.arange(60) < 50, seed=3))
 
