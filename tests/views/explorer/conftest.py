@@ -12,7 +12,7 @@ from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(planted_run, tmp_path_factory):
     """A run, one beside it of another seed whose texts are hostile, and one that is half done and damaged."""
     folder = tmp_path_factory.mktemp("runs")
@@ -35,7 +35,7 @@ def runs(planted_run, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(runs):
     """`served(name)`: the address of the explorer of a run."""
     servers = {}
