@@ -20,6 +20,7 @@ from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.store import Run
 from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
+from pbb_probe.views import study_report
 from pbb_probe.views.explorer import activations, attention, layers, overview, program
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
@@ -200,6 +201,7 @@ def test_a_second_run_does_nothing(config, run, monkeypatch):
 
 
 def test_a_changed_field_redoes_what_follows_from_it_and_a_kill_loses_nothing(config, run, monkeypatch):
+    monkeypatch.setattr(study_report, "save_pngs", lambda *_: True)  # pictures are drawn by the first run
     before = made(run.path)
     changed = replace(config, patching=replace(config.patching, pairs=15))
 
