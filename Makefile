@@ -21,7 +21,8 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile  # a thread for each of two processes
+	# a thread for each of two processes, which are given whole files in the order of tests/conftest.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -85,6 +85,30 @@ LLAMA_3 = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
+SLOWEST = (
+    "test_pages.py",
+    "test_study.py",
+    "test_train.py",
+    "test_planted.py",
+    "test_activations_page.py",
+    "test_opened_controls.py",
+    "test_cli.py",
+    "test_transfer.py",
+    "test_calibrate_command.py",
+    "test_reinforce.py",
+    "test_onsets.py",
+    "test_notebooks.py",
+    "test_projection.py",
+    "test_exact.py",
+    "test_trials.py",
+)
+"""Files that take longest, begun first: one that is begun last keeps a single process at work."""
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture
 def nano() -> str:
