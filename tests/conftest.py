@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import functools
+import gc
 import random
 
 import pytest
@@ -108,6 +109,10 @@ SLOWEST = (
 def pytest_collection_modifyitems(items):
     rank = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules and tests stay: trainers, which ask for garbage to be collected, need not search them
 
 
 @pytest.fixture
