@@ -6,7 +6,7 @@ import threading
 
 import pandas as pd
 import pytest
-from pages import CHROMIUM, HOSTILE
+from pages import CHROMIUM, HOSTILE, PATIENCE
 
 from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
@@ -67,6 +67,7 @@ def browser():
 def page(browser):
     """A page that fails the test on any error that it reports."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page, errors = context.new_page(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -7,11 +7,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 CHROMIUM = shutil.which("chromium")
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("CI") != "true", reason="no Chromium on this machine"
 )
+PATIENCE = 120_000
+"""Milliseconds after which what is waited for has failed to come, on a machine that is busy with other things too."""
+expect.set_options(timeout=PATIENCE)
 HOSTILE = "<img src=x onerror=\"document.title='harmed'\"><script>document.title='harmed'</script>"
 
 
