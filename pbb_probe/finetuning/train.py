@@ -110,7 +110,7 @@ def train_stage(
     state.wait_for_everyone()
     shutil.rmtree(examples, ignore_errors=True)
     if state.is_main_process:
-        trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        trained: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # nor autocast
         if config.lora:
             trained.save_pretrained(unfinished / "adapter")
             trained = merged(trained)
