@@ -1,4 +1,7 @@
-"""Base models by name: the packaged `nano`, a local Hugging Face directory, or a hub id. Safetensors only."""
+"""Base models by name: the packaged `nano`, a local Hugging Face directory, or a hub id.
+
+Safetensors only, and no code that a model brings with it: transformers would ask on a terminal whether to run it.
+"""
 
 import hashlib
 from importlib.resources import files
@@ -51,7 +54,7 @@ def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve_base(base))
+        tokenizer = AutoTokenizer.from_pretrained(resolve_base(base), trust_remote_code=False)
     except PbbError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds, some of them bare Exception
@@ -76,7 +79,7 @@ def load_base(
     where = resolve_base(base)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=True, output_loading_info=True
+            where, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:  # as above; safetensors' own error is not an OSError
         raise PbbError(

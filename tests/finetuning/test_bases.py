@@ -109,6 +109,28 @@ def test_a_pickle_only_checkpoint_is_refused(copy):
     assert "safetensors" in refusal(load_base, copy)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_a_model_brings_is_never_run(known, copy, monkeypatch):
+    """Neither where transformers knows the architecture nor where it would ask, and somebody says yes."""
+    (copy / "own.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+        "from transformers import LlamaConfig as Config, LlamaForCausalLM as Model\n"
+        "from transformers import PreTrainedTokenizerFast as Tokenizer\n"
+    )
+    path = copy / "config.json"
+    brought = {"auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | brought | ({} if known else {"model_type": "own"})))
+    path = copy / "tokenizer_config.json"
+    brought = {"auto_map": {"AutoTokenizer": [None, "own.Tokenizer"]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | brought))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    if known:
+        load_base(copy)
+    else:
+        assert "cannot be loaded" in refusal(load_base, copy)
+    assert not list(copy.rglob("ran"))
+
+
 def test_a_missing_tokenizer_is_refused(copy):
     (copy / "tokenizer.json").unlink()
     for load in (load_base, load_tokenizer):
