@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.probe import Kind
-from pbb_probe.store import Run
+from pbb_probe.store import Run, file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,11 +181,12 @@ def _save_probes(config: ProbeConfig, acts: "xr.Dataset", targets: "pd.DataFrame
     from pbb_probe.probing.readers import fit_probe
 
     for name in targets:
-        (out / name).mkdir(parents=True, exist_ok=True)
+        folder = out / file_name(name)
+        folder.mkdir(parents=True, exist_ok=True)
         rows = targets[name].notna().to_numpy() & (True if train is None else train)
         for site, layer, role in (
             (s, i, r) for s in acts.data_vars for i in acts["layer"].values for r in acts["role"].values
         ):
             features = acts[site].sel(layer=layer, role=role).values[rows]
             made = fit_probe(features, targets[name][rows].tolist(), config.kinds.get(name, "logistic"), config.C[0])
-            made.save(out / name / f"{site}_{layer}_{role}.safetensors")
+            made.save(folder / f"{site}_{layer}_{file_name(role)}.safetensors")

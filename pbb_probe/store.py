@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 from pbb_probe.errors import PbbError
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _RECORD = "step.json"
+LONGEST_NAME = 120
+"""Characters of a file's name before its ending, where file systems allow 255 bytes."""
 _PACKAGES = ("pbb-probe", "torch", "transformers", "transformer-lens", "peft", "scikit-learn", "numpy", "xarray")
 
 
@@ -137,6 +140,16 @@ def _damaged(path: Path, error: Exception) -> PbbError:
 def digest(value: Any) -> str:
     """A short hash of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_name(label: Any) -> str:
+    """A name for a file or folder made from a label: it stays in its folder, and no two labels share one.
+
+    Letters, digits, `-` and `_` stand for themselves, and all else is escaped as in a URL; of a long one the end is a
+    hash.
+    """
+    name = quote(str(label), safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E") or "%"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}%{digest(name)}"
 
 
 def file_digest(path: str | None, what: str) -> str | None:
