@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 PARITY = 1e-4
-"""Largest difference of logits, relative to their standard deviation, that is still the same model in float32."""
+"""Largest difference of logits, relative to their spread, that is still the same model in float32."""
 ROUNDED = 0.05
 """The same for the root of the mean square in half precision."""
 LENGTHS = (16, 11, 5)
@@ -64,15 +64,23 @@ def forward_of(hf_model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
     return lambda tokens: hf_model(input_ids=tokens, return_dict=True).logits
 
 
-def spread_between(logits: Any, reference: Any, dtype: Any = None, spread: Any = None) -> float:
-    """How far logits are from a reference, relative to its standard deviation (or the `spread` given).
+def spread_of(logits: Any) -> float:
+    """What differences of logits are measured by: their standard deviation.
+
+    Of logits that are nearly all alike that is less than the rounding of the largest: then a twentieth of that one.
+    """
+    return max(float(logits.float().std()), float(logits.abs().max()) / 20)
+
+
+def spread_between(logits: Any, reference: Any, dtype: Any = None, spread: float | None = None) -> float:
+    """How far logits are from a reference, relative to the spread of the reference (or the `spread` given).
 
     In float32 it is the largest difference that counts; of models in half precision, whose every logit is rounded, the
     root of the mean square. `dtype` is the model's, that of the reference when None.
     """
     difference = (logits.float() - reference.float()).abs()
     far = difference.max() if is_whole(dtype or reference.dtype) else difference.square().mean().sqrt()
-    return float(far / (reference.float().std() if spread is None else spread))
+    return float(far) / (spread_of(reference) if spread is None else spread)
 
 
 def tolerance(dtype: Any) -> float:
@@ -105,7 +113,7 @@ def assert_parity(logits: Any, reference: Any, at_most: float | None = None) -> 
     """Refuse a hooked model that is not the model it was made from.
 
     Raises:
-        PbbError: with the largest difference found, relative to the standard deviation of the reference.
+        PbbError: with the difference found, relative to the spread of the reference.
     """
     at_most = tolerance(reference.dtype) if at_most is None else at_most
     difference = spread_between(logits, reference)

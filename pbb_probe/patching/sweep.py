@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import spread_between, tolerance
+from pbb_probe.finetuning.parity import spread_between, spread_of, tolerance
 from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, n_heads
 from pbb_probe.hooking.readable import check_readable
@@ -268,12 +268,12 @@ def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) 
         measure(a, b, small, lambda logits: logits.float().flatten(1).T.cpu())
         for a, b in ((engine, giver), (full, full_giver))
     )
-    dtype = next(model.original_model.parameters()).dtype
+    dtype, spread = next(model.original_model.parameters()).dtype, spread_of(expected["base"])
     for name, reference in expected.items():
         there = ~reference.isnan()
         if found[name].isnan()[there].any():
             raise UnsupportedError(f"{name} is NaN")
-        difference = spread_between(found[name][there], reference[there], dtype, expected["base"].std())
+        difference = spread_between(found[name][there], reference[there], dtype, spread)
         if not difference <= tolerance(dtype):
             raise UnsupportedError(f"{name} differs by {difference:.2g}")
 
