@@ -107,9 +107,10 @@ class Prompts:
                 model does not have, a role that is not in its text, labels of another length or of lists or mappings.
 
         Example:
+            >>> import pbb_probe as pbb
             >>> model = pbb.load_model("nano")
-            >>> prompts = pbb.Prompts.from_texts(model, ["run flimp(3) ->"], roles={"input": [(10, 11)]})
-            >>> prompts.roles["input"].tolist()
+            >>> prompts = pbb.Prompts.from_texts(model, ["dolvik(3) ="], roles={"input": [(7, 8)]})
+            >>> prompts.roles["input"].tolist()  # behind <bos>, the name and the bracket
             [3]
         """
         import pandas as pd

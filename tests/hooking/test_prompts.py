@@ -3,6 +3,7 @@
 Prompt, answer and end are, token by token, the document that was trained.
 """
 
+import doctest
 from types import SimpleNamespace
 
 import pandas as pd
@@ -371,3 +372,9 @@ def test_select_takes_rows_of_everything(bridge):
     assert read(bridge("llama"), chosen, "name") == ["gaxnol", "dolvik"]
     kept = [row[mask == 1].tolist() for row, mask in zip(chosen.tokens, chosen.attention_mask, strict=True)]
     assert kept == [bridge("llama").tokenizer(text)["input_ids"] for text in chosen.texts]
+
+
+def test_the_example_of_the_docstring_runs():
+    (example,) = doctest.DocTestFinder(recurse=False).find(Prompts.from_texts, "from_texts")
+    assert len(example.examples) == 4
+    assert doctest.DocTestRunner().run(example).failed == 0
