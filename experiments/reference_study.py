@@ -24,7 +24,8 @@ import xarray as xr
 from workers import run_all
 
 from pbb_probe.comparison.verdict import ENOUGH, programs_of
-from pbb_probe.study import Study, StudyConfig
+from pbb_probe.config import StudyConfig
+from pbb_probe.study import Study
 from pbb_probe.views.markdown import markdown_table
 
 CURRICULA = ("proactive", "joint")

@@ -69,11 +69,11 @@ def folder(runs: Path, condition: str, seed: int) -> Path:
 def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     """Train the second stage if there is one to train, and put other programs' names into the runs of each group."""
     from pbb_probe import measures
+    from pbb_probe.config import TransferConfig
     from pbb_probe.finetuning.bases import base_digest
     from pbb_probe.finetuning.train import train_stage
     from pbb_probe.programs.corpus import Corpus
     from pbb_probe.store import Run
-    from pbb_probe.study import TransferConfig
 
     start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
     corpus = Corpus.load(start / "corpus")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
     from pbb_probe.comparison.transfer import carried_table
+    from pbb_probe.config import StudyConfig
     from pbb_probe.errors import PbbError
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from pbb_probe.probing.subspaces import probe_subspaces
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.programs.targets import line_targets
-    from pbb_probe.study import Study, StudyConfig
+    from pbb_probe.study import Study
     from pbb_probe.views import figures
 
 _HOME = {
@@ -68,7 +69,7 @@ _HOME = {
     "PbbError": "errors",
     "Prompts": "hooking.prompts",
     "Study": "study",
-    "StudyConfig": "study",
+    "StudyConfig": "config",
     "TrainConfig": "finetuning.config",
     "accuracy_table": "comparison.behaviour",
     "aligned_pairs": "patching.pairs",

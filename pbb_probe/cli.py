@@ -5,111 +5,20 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pbb_probe.calibrate_command import CalibrateConfig, calibrate
+from pbb_probe.config import StudyConfig
 from pbb_probe.errors import PbbError
+from pbb_probe.evaluate_command import EvaluateConfig, evaluate
 from pbb_probe.explore_command import ExploreConfig, explore
-from pbb_probe.finetuning.config import TrainConfig
-from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.finetune_command import FinetuneConfig, finetune
 from pbb_probe.patch_command import PatchConfig, patch
 from pbb_probe.probe_command import ProbeConfig, probe
-from pbb_probe.programs.corpus import Corpus, make_corpus
-from pbb_probe.programs.templates import MODES
-from pbb_probe.store import Run
-from pbb_probe.study import CorpusConfig, Study, StudyConfig
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """A base model taught a corpus by a curriculum."""
-
-    base: str = "nano"
-    """Base model: nano, a Hugging Face model directory, or a hub id."""
-    curriculum: str = "proactive"
-    """Which documents are read in which order."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Which programs are taught."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """How each stage is trained."""
-    seed: int = 0
-    """Of everything random: programs, documents and their order."""
-    out: str = "runs/finetuned"
-    """Directory for the corpus and a model a stage."""
-
-    def __post_init__(self) -> None:
-        get_curriculum(self.curriculum)
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What a model answers when the programs of a corpus are called."""
-
-    model: str
-    """nano, a Hugging Face model directory, or a hub id."""
-    corpus: str
-    """Folder of a corpus, such as the one that `finetune` or `run` wrote."""
-    modes: tuple[str, ...] = MODES
-    """direct answers at once, trace in worked steps."""
-    calls: int | None = 1000
-    """Calls a group and mode; null for all."""
-    in_context: bool = False
-    """Put each program's code before the call."""
-    seed: int = 0
-    """Of the calls and their surface templates."""
-    batch_size: int = 512
-    """Calls decoded together."""
-    out: str = "behaviour"
-    """Directory for behaviour.csv (accuracies with intervals) and behaviour.nc (every call)."""
-
-
-def run(config: StudyConfig) -> None:
-    """Finetune, open, probe, patch, compare and report. Finished steps are not done again."""
-    finished = Study(config).run()
-    print(f"report: {finished.path / 'report.html'}")
-    print(f"to look around: pbb-probe explore {finished.path}")
-
-
-def finetune(config: FinetuneConfig) -> None:
-    """Teach a base model programs, stage after stage. Goes on where it stopped; `accelerate launch` takes it too."""
-    from accelerate import PartialState
-
-    from pbb_probe.finetuning.train import finetune
-
-    corpus = make_corpus(**asdict(config.corpus), seed=config.seed)
-    state = PartialState()
-    if state.is_main_process:
-        corpus.save(Path(config.out) / "corpus")
-    state.wait_for_everyone()
-    model = finetune(config.base, corpus, config.curriculum, out=config.out, seed=config.seed, config=config.train)
-    if state.is_main_process:
-        print(f"model: {model}")
-
-
-def evaluate(config: EvaluateConfig) -> None:
-    """Call programs and read the answers; prints accuracies with their intervals."""
-    from pbb_probe.comparison.behaviour import accuracy_table
-    from pbb_probe.finetuning.behaviour import evaluate
-
-    behaviour = evaluate(
-        config.model,
-        Corpus.load(config.corpus),
-        config.modes,  # type: ignore[arg-type]  # checked where the calls are made
-        config.calls,
-        config.in_context,
-        config.seed,
-        config.batch_size,
-    )
-    out = Run(config.out).path
-    behaviour.to_netcdf(out / "behaviour.nc")
-    table = accuracy_table({config.model: behaviour}, seed=config.seed)
-    table.to_csv(out / "behaviour.csv", index=False)
-    print(table.drop(columns="model").to_string(index=False, float_format="%.3f"))
-
+from pbb_probe.run_command import run
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "run": (StudyConfig, run),

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens import TransformerBridge
 
+    from pbb_probe.config import PatchingConfig, ProbingConfig, TransferConfig
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.pairs import Pairs
-    from pbb_probe.study import PatchingConfig, ProbingConfig, TransferConfig
 
 TEXTS = ["prompt", "completion", "source"]
 """Labels of a call that are texts and no facts."""

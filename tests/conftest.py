@@ -26,6 +26,7 @@ from transformers import (
 
 import pbb_probe as pbb
 from pbb_probe import study
+from pbb_probe.config import PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.hooking.load import load_model
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.documents import call_document, program_document
@@ -241,15 +242,15 @@ def planted_run(tmp_path_factory):
         patch.setattr(study, "train_stage", save)
         patch.setattr(study.Study, "_report", lambda self, out: (self._path / "report.html").write_text("a report"))
         study.Study(
-            study.StudyConfig(
+            StudyConfig(
                 out=str(out),
                 calls=20,
-                probing=study.ProbingConfig(
+                probing=ProbingConfig(
                     prompts=150, folds=2, targets=("input", "op_1", "state_1", "output"), interchange=(),
                     controls=("shuffled", "chance", "embedding"),
                 ),
-                patching=study.PatchingConfig(pairs=20, sites=("resid_pre", "mlp_out")),
-                transfer=study.TransferConfig(pairs=40, sites=("resid_pre",), controls=("random",)),
+                patching=PatchingConfig(pairs=20, sites=("resid_pre", "mlp_out")),
+                transfer=TransferConfig(pairs=40, sites=("resid_pre",), controls=("random",)),
                 draws=200,
             )
         ).run()  # fmt: skip

@@ -14,12 +14,13 @@ from dash_parts import control_values, figures_of, parts_of
 from pbb_probe import measures
 from pbb_probe.comparison.located import located_tables
 from pbb_probe.comparison.transfer import transfer_table
+from pbb_probe.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.store import Run
-from pbb_probe.study import CorpusConfig, PatchingConfig, ProbingConfig, Study, StudyConfig, TransferConfig
+from pbb_probe.study import Study
 from pbb_probe.views import study_report
 from pbb_probe.views.explorer import activations, attention, layers, overview, program
 from pbb_probe.views.explorer.cards import Asked

@@ -1,0 +1,50 @@
+"""The command `evaluate`: what a model answers when programs are called."""
+
+from dataclasses import dataclass
+
+from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.templates import MODES
+from pbb_probe.store import Run
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What a model answers when the programs of a corpus are called."""
+
+    model: str
+    """nano, a Hugging Face model directory, or a hub id."""
+    corpus: str
+    """Folder of a corpus, such as the one that `finetune` or `run` wrote."""
+    modes: tuple[str, ...] = MODES
+    """direct answers at once, trace in worked steps."""
+    calls: int | None = 1000
+    """Calls a group and mode; null for all."""
+    in_context: bool = False
+    """Put each program's code before the call."""
+    seed: int = 0
+    """Of the calls and their surface templates."""
+    batch_size: int = 512
+    """Calls decoded together."""
+    out: str = "behaviour"
+    """Directory for behaviour.csv (accuracies with intervals) and behaviour.nc (every call)."""
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Call programs and read the answers; prints accuracies with their intervals."""
+    from pbb_probe.comparison.behaviour import accuracy_table
+    from pbb_probe.finetuning.behaviour import evaluate
+
+    behaviour = evaluate(
+        config.model,
+        Corpus.load(config.corpus),
+        config.modes,  # type: ignore[arg-type]  # checked where the calls are made
+        config.calls,
+        config.in_context,
+        config.seed,
+        config.batch_size,
+    )
+    out = Run(config.out).path
+    behaviour.to_netcdf(out / "behaviour.nc")
+    table = accuracy_table({config.model: behaviour}, seed=config.seed)
+    table.to_csv(out / "behaviour.csv", index=False)
+    print(table.drop(columns="model").to_string(index=False, float_format="%.3f"))
