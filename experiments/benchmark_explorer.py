@@ -18,6 +18,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 from screenshots import BROWSERS
 
+from pbb_probe.disk import write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.opened import open_run
 from pbb_probe.views.explorer.app import make_server
@@ -127,8 +128,15 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
     acts, prompts = whole.array("probing/activations"), whole.table("probing/prompts")
     drawn = rng.integers(len(prompts), size=points)
     noisy = acts.isel(prompt=drawn).map(lambda a: a + 0.05 * rng.standard_normal(a.shape, np.float32))
-    noisy.to_netcdf(copy / "probing" / "activations.nc")
-    prompts.iloc[drawn].to_csv(copy / "probing" / "prompts.csv", index=False)
+    shutil.rmtree(copy / "probing")
+
+    def probing(out: Path) -> None:
+        """The step again, with so many prompts."""
+        shutil.copytree(run / "probing", out, dirs_exist_ok=True)
+        write_array(noisy, out / "activations.nc")
+        prompts.iloc[drawn].to_csv(out / "prompts.csv", index=False)
+
+    open_run(copy).step("probing", {"points": points}, probing)
     return copy
 
 

@@ -24,6 +24,7 @@ from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from pbb_probe.opened import open_run
 from pbb_probe.probing.controls import control_task
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.probing.places import deal_folds
@@ -43,10 +44,10 @@ class Case:
 
 def of_study(run: Path) -> Case:
     """The probes of the default study: five targets and their control tasks."""
-    table = pd.read_csv(run / "probing" / "prompts.csv")
+    table = open_run(run).table("probing/prompts")
     return Case(
         "the default study",
-        xr.load_dataset(run / "probing" / "activations.nc"),
+        open_run(run).array("probing/activations"),
         table[["input", "op_1", "state_1", "op_2", "output"]],
         pd.factorize(table["program"])[0],
         (table["group"] == "with_io").to_numpy(),

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from pbb_probe.comparison.verdict import ENOUGH
+from pbb_probe.store import Run
 
 METRICS = ("logit difference", "probability", "negative KL")
 DIRECTIONS = ("denoising", "noising")
@@ -67,15 +68,15 @@ def sweeps(corpus, model_path: str, out: Path) -> None:
         made.to_netcdf(out / f"sweep_{pair_seed}_{group}.nc")
 
 
-def probes(corpus, probing: Path, out: Path) -> None:
+def probes(corpus, run: Run, out: Path) -> None:
     """The output read at the answer position with every C: probes of the study's own activations."""
     from pbb_probe.probing.controls import relabelled_targets
     from pbb_probe.probing.linear import fit_probes
 
     sources = {entry.program.name: entry.program.source for entry in corpus.entries}
-    labels = pd.read_csv(probing / "prompts.csv")
+    labels = run.table("probing/prompts")
     relabelled = relabelled_targets(labels.assign(source=labels["program"].map(sources)), ["output"])
-    acts = xr.load_dataset(probing / "activations.nc").sel(role=["answer"])
+    acts = run.array("probing/activations").sel(role=["answer"])
     found = [
         fit_probes(
             acts,

@@ -13,7 +13,6 @@ import argparse
 import shutil
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ SEEDS = (0, 1, 2, 3, 4)
 EQUIVALENT = 0.1
 OF_ONE_SEED = ("recovery_correct", "probes_all", "lens_correct")
 WORDS = {"all": "all pairs", "correct": "pairs answered correctly"}
+VERSION = 1  # of what the further steps mean
 WRONG = 300  # calls that are back-patched, a group
 
 
@@ -51,12 +51,12 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
     alone, own = (run_path(runs, name, seed) / "stage2_alone" for name in ("proactive", curriculum))
     if (alone / "step.json").exists() and not own.exists():
-        shutil.copytree(alone, own)  # stage 2 alone is the same in both; its key says so
+        shutil.copytree(alone, own)  # stage 2 alone is the same in both; its key and its hashes say so
     run = Study(config).run()
     if curriculum != "proactive":
         return
     corpus = Corpus.load(run.path / "corpus")
-    inputs = {"version": version("pbb-probe"), "after": run.key("stage2"), "seed": seed}
+    inputs = {"version": VERSION, "after": {"stage2": run.content("stage2")}, "seed": seed}
     models = {"base": config.base, "stage1": str(run.path / "stage1" / "model")}
     brief = replace(config.transfer, controls=("random",))
     for name, model in models.items():
@@ -67,7 +67,7 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
 
     def universes(out: Path) -> None:
         multiverse.sweeps(corpus, final, out)
-        multiverse.probes(corpus, run.path / "probing", out)
+        multiverse.probes(corpus, run, out)
         table = multiverse.universes(out, run.table("probing/prompts"))
         table.to_csv(out / "universes.csv", index=False, float_format="%.4g")
 

@@ -35,6 +35,7 @@ from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.comparison.transfer import answered_right
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.store import Run
 from pbb_probe.views.markdown import markdown_table
 
 STAGE_2 = CURRICULA["proactive"][1]
@@ -73,10 +74,9 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     from pbb_probe.finetuning.bases import base_digest
     from pbb_probe.finetuning.train import train_stage
     from pbb_probe.programs.corpus import Corpus
-    from pbb_probe.store import Run
 
     start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
-    corpus = Corpus.load(start / "corpus")
+    corpus = Corpus.load(Run(start).folder("corpus"))
     if condition in SECOND_STAGES:
         model = run.path / "model"
         train_stage(start / "stage1" / "model", corpus, SECOND_STAGES[condition], model, seed)
@@ -94,7 +94,7 @@ def depths(condition: str, seeds: list[int], runs: Path) -> pd.DataFrame:
     """A row a pair: the number of blocks at whose input the name carries the program."""
     rows = []
     for seed, group in itertools.product(seeds, GROUPS):
-        carried = xr.load_dataset(folder(runs, condition, seed) / "transfer" / f"{group}.nc")
+        carried = Run(folder(runs, condition, seed)).array(f"transfer/{group}")
         at_name = carried["resid_pre"].sel(role="name", hypothesis="program")
         kept = answered_right(carried) & (at_name.sel(layer=0) == 1).values
         table = pd.DataFrame({"program": carried["program"].values, "steps": carried["steps"].values})

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.calibration.trials import NULL_DATA, Design, Instrument, draw_designs, null_comparisons, try_design
@@ -12,6 +11,9 @@ from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+VERSION = 1
+"""Of what a trial means: raised when the same settings come to give other results."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +48,31 @@ def calibrate(config: CalibrateConfig) -> None:
     from pbb_probe.calibration.summary import calibration_table
 
     run = Run(config.out)
-    settings = {"instrument": asdict(config.instrument), "version": version("pbb-probe")}
+    settings = {"instrument": asdict(config.instrument), "version": VERSION}
 
     def kept(name: str, make: Callable[[], "pd.DataFrame"], **inputs: Any) -> "pd.DataFrame":
         """A table that is made once for its inputs."""
         run.step(name, inputs | settings, lambda out: make().to_csv(out / "table.csv", index=False))
-        return pd.read_csv(run.path / name / "table.csv")
+        return run.table(f"{name}/table")
 
-    tables, nulls = [], []
-    designs = draw_designs(config.designs, config.seed)
-    kinds = [(data, config.seed * 1000 + k) for data in NULL_DATA for k in range(config.null_models)]
-    with tqdm(total=len(designs) + len(kinds), desc="calibrating", unit="model") as progress:
-        for i, design in enumerate(designs):
-            made = kept(f"design_{i}", partial(try_design, design, config.instrument), design=asdict(design))
-            tables.append(made.assign(design=i, **_in_words(design)))
-            progress.update()
-        for data, seed in kinds:
-            compare = partial(null_comparisons, data, config.splits, config.instrument, seed)
-            nulls.append(kept(f"null_{data}_{seed}", compare, data=data, seed=seed, splits=config.splits))
-            progress.update()
-    planted, null = pd.concat(tables, ignore_index=True), pd.concat(nulls, ignore_index=True)
-    table = calibration_table(planted, null)
-    for name, written in (("designs", planted), ("nulls", null), ("calibration", table)):
-        written.to_csv(run.path / f"{name}.csv", index=False, float_format="%.4g")
-    print(table.to_string(index=False, float_format="%.3f"))
+    with run.writing():
+        tables, nulls = [], []
+        designs = draw_designs(config.designs, config.seed)
+        kinds = [(data, config.seed * 1000 + k) for data in NULL_DATA for k in range(config.null_models)]
+        with tqdm(total=len(designs) + len(kinds), desc="calibrating", unit="model") as progress:
+            for i, design in enumerate(designs):
+                made = kept(f"design_{i}", partial(try_design, design, config.instrument), design=asdict(design))
+                tables.append(made.assign(design=i, **_in_words(design)))
+                progress.update()
+            for data, seed in kinds:
+                compare = partial(null_comparisons, data, config.splits, config.instrument, seed)
+                nulls.append(kept(f"null_{data}_{seed}", compare, data=data, seed=seed, splits=config.splits))
+                progress.update()
+        planted, null = pd.concat(tables, ignore_index=True), pd.concat(nulls, ignore_index=True)
+        table = calibration_table(planted, null)
+        for name, written in (("designs", planted), ("nulls", null), ("calibration", table)):
+            written.to_csv(run.path / f"{name}.csv", index=False, float_format="%.4g")
+        print(table.to_string(index=False, float_format="%.3f"))
 
 
 def _in_words(design: Design) -> dict[str, Any]:

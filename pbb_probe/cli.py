@@ -1,86 +1,166 @@
-"""The command line: the study, or a part of it alone. A user's mistake is one sentence, exit code 2."""
+"""The command line: it dispatches. A user's mistake is one sentence, exit code 2; a signal to end is one, too.
 
+Nothing but this file is imported before signals are taken care of, since that takes seconds.
+"""
+
+import contextlib
 import errno
+import os
 import shutil
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, set_parsing_settings
-
-from pbb_probe.calibrate_command import CalibrateConfig, calibrate
-from pbb_probe.config import StudyConfig
 from pbb_probe.errors import PbbError
-from pbb_probe.evaluate_command import EvaluateConfig, evaluate
-from pbb_probe.explore_command import ExploreConfig, explore
-from pbb_probe.finetune_command import FinetuneConfig, finetune
-from pbb_probe.patch_command import PatchConfig, patch
-from pbb_probe.probe_command import ProbeConfig, probe
-from pbb_probe.run_command import run
 
-COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "run": (StudyConfig, run),
-    "finetune": (FinetuneConfig, finetune),
-    "evaluate": (EvaluateConfig, evaluate),
-    "probe": (ProbeConfig, probe),
-    "patch": (PatchConfig, patch),
-    "calibrate": (CalibrateConfig, calibrate),
-    "explore": (ExploreConfig, explore),
-}
-POSITIONAL = ("explore",)
+POSITIONAL = ("explore", "verify")
 """Commands that take what they must be given without a flag."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command: Ctrl+C, what schedulers send before they kill, and a terminal that is closed."""
+
+
+def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
+    """Each command's configuration and function."""
+    from pbb_probe.calibrate_command import CalibrateConfig, calibrate
+    from pbb_probe.config import StudyConfig
+    from pbb_probe.evaluate_command import EvaluateConfig, evaluate
+    from pbb_probe.explore_command import ExploreConfig, explore
+    from pbb_probe.finetune_command import FinetuneConfig, finetune
+    from pbb_probe.patch_command import PatchConfig, patch
+    from pbb_probe.probe_command import ProbeConfig, probe
+    from pbb_probe.run_command import run
+    from pbb_probe.verify_command import VerifyConfig, verify
+
+    return {
+        "run": (StudyConfig, run),
+        "finetune": (FinetuneConfig, finetune),
+        "evaluate": (EvaluateConfig, evaluate),
+        "probe": (ProbeConfig, probe),
+        "patch": (PatchConfig, patch),
+        "calibrate": (CalibrateConfig, calibrate),
+        "explore": (ExploreConfig, explore),
+        "verify": (VerifyConfig, verify),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
+    with _Signals() as signals:
+        out = Path(".")
+        warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
+        try:
+            command, config = _parsed(arguments)
+            out = Path(getattr(config, "out", out))
+            signals.ready()
+            command(config)
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            if signals.received or isinstance(error, KeyboardInterrupt):  # a library may make another error of it
+                print(signals.sentence(), file=sys.stderr)
+                return signals.code()
+            said = _sentence(error, out)
+            if said is None:
+                raise
+            print(f"pbb-probe: {said}", file=sys.stderr)
+            return 2
+
+
+def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
+    """The command that is asked for, and its configuration."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the fields' docstrings are the help
     parser = ArgumentParser(
         prog="pbb-probe", description="Where does a language model evaluate a program it has only read?"
     )
-    commands = parser.add_subcommands(required=True, dest="command")
-    for name, (settings, command) in COMMANDS.items():
+    known, subcommands = commands(), parser.add_subcommands(required=True, dest="command")
+    for name, (settings, command) in known.items():
         sub = ArgumentParser(description=command.__doc__)
         sub.add_argument("--config", action="config", help="YAML file with any of the fields below.")
         sub.add_class_arguments(settings, as_group=False, as_positional=name in POSITIONAL)
-        commands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
-    out = Path(".")
-    warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
-    try:
-        parsed = parser.instantiate_classes(parser.parse_args(arguments))
-        fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}
-        settings, command = COMMANDS[parsed.command]
-        if "out" in fields:
-            out = Path(fields["out"])
-            from transformers.utils import logging  # after parsing: it takes a second
+        subcommands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
+    parsed = parser.instantiate_classes(parser.parse_args(arguments))
+    fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}
+    settings, command = known[parsed.command]
+    if "out" in fields:
+        from transformers.utils import logging  # after parsing: it takes a second
 
-            logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
-        command(settings(**fields))
-    except PbbError as error:
-        print(f"pbb-probe: {error}", file=sys.stderr)
-        return 2
-    except Exception as error:
-        if not _cannot_write(error, out):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        print(
-            f"pbb-probe: the run directory cannot be written, its disk is full or read-only ({reason}): "
-            "make room or give another --out; finished steps are kept.",
-            file=sys.stderr,
+        logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
+    return command, settings(**fields)
+
+
+class _Signals:
+    """Makes an interruption of each signal that ends a command, and of one while importing the end at once."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._importing = True
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Signals":
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not under nohup
+                    self._before[number] = signal.signal(number, self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def ready(self) -> None:
+        """All is imported, and work begins."""
+        self._importing = False
+
+    def sentence(self) -> str:
+        """What the user is told."""
+        how = "interrupted" if self._first() == signal.SIGINT else f"ended by {signal.Signals(self._first()).name}"
+        return f"pbb-probe: {how}; the same command goes on from here."
+
+    def code(self) -> int:
+        """The exit code, as shells have it."""
+        return 128 + self._first()
+
+    def _first(self) -> int:
+        return self.received[0] if self.received else signal.SIGINT
+
+    def _end(self, number: int, _frame: object) -> None:
+        self.received.append(number)
+        if self._importing:  # nothing is begun, and an import that is interrupted can fail in any way
+            os.write(2, f"{self.sentence()}\n".encode())
+            os._exit(self.code())
+        raise KeyboardInterrupt
+
+
+def _sentence(error: BaseException, out: Path) -> str | None:
+    """What is told of an error that is no defect of the program: the user's, the disk's, the memory's."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, PbbError):
+        return str(error)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the end of Python would complain, too
+        return "nobody reads what is printed any more; files are written all the same where they were done."
+    if _is_of_disk(error, out):
+        return (
+            f"the run directory cannot be written, its disk is full or read-only ({reason}): "
+            "make room or give another --out; finished steps are kept."
         )
-        return 2
-    except KeyboardInterrupt:
-        print("pbb-probe: interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in reason:
+        return f"there is not enough memory ({reason:.200}): make the batch, memory_gib or the model smaller."
+    return None
 
 
-def _cannot_write(error: Exception, out: Path) -> bool:
+def _is_of_disk(error: BaseException, out: Path) -> bool:
     """Is it the disk? Libraries report a full one in ways of their own, so its free space is asked as well."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
         return True
-    return out.exists() and shutil.disk_usage(out).free < 1 << 20
+    with contextlib.suppress(OSError, ValueError):
+        return shutil.disk_usage(out).free < 1 << 20
+    return False
 
 
 if __name__ == "__main__":

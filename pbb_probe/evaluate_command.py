@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pbb_probe.disk import write_array
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.templates import MODES
 from pbb_probe.store import Run
@@ -43,8 +44,8 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    out = Run(config.out).path
-    behaviour.to_netcdf(out / "behaviour.nc")
-    table = accuracy_table({config.model: behaviour}, seed=config.seed)
-    table.to_csv(out / "behaviour.csv", index=False)
+    table, run = accuracy_table({config.model: behaviour}, seed=config.seed), Run(config.out)
+    with run.writing():
+        write_array(behaviour, run.path / "behaviour.nc")
+        table.to_csv(run.path / "behaviour.csv", index=False)
     print(table.drop(columns="model").to_string(index=False, float_format="%.3f"))

@@ -1,12 +1,14 @@
 """The command `finetune`: a base model taught a corpus, on one process or many."""
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from pbb_probe.config import CorpusConfig
+from pbb_probe.disk import digest
+from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
-from pbb_probe.programs.corpus import make_corpus
+from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.store import Run
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,20 @@ def finetune(config: FinetuneConfig) -> None:
     corpus = make_corpus(**asdict(config.corpus), seed=config.seed)
     state = PartialState()
     if state.is_main_process:
-        corpus.save(Path(config.out) / "corpus")
+        _keep(corpus, Run(config.out))
     state.wait_for_everyone()
     model = finetune(config.base, corpus, config.curriculum, out=config.out, seed=config.seed, config=config.train)
     if state.is_main_process:
         print(f"model: {model}")
+
+
+def _keep(corpus: Corpus, run: Run) -> None:
+    """Write the corpus beside the models.
+
+    Raises:
+        PbbError: there is another, which models there were taught.
+    """
+    inputs = {"corpus": corpus.digest}
+    if run.key("corpus") not in (None, digest(inputs)):
+        raise PbbError(f"{run.path} holds another corpus: give another directory or remove it.")
+    run.step("corpus", inputs, corpus.save)

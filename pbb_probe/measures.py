@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.disk import write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import available_device
 from pbb_probe.programs.corpus import GROUPS, Corpus
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pbb_probe.config import PatchingConfig, ProbingConfig, TransferConfig
     from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.opened import OpenedRun
     from pbb_probe.patching.pairs import Pairs
 
 TEXTS = ["prompt", "completion", "source"]
@@ -43,7 +45,7 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
     table = labels.drop(columns=TEXTS).assign(correct=is_answered(model, prompts))
     table.to_csv(out / "prompts.csv", index=False)
     acts = capture(model, prompts, config.sites, roles=config.roles)
-    acts.to_netcdf(out / "activations.nc")
+    write_array(acts, out / "activations.nc")
     others = {
         "untrained": lambda: capture(untrained_model(model, seed), prompts, config.sites, roles=config.roles),
         "base": lambda: capture(load_model(base, device=available_device()), prompts, config.sites, roles=config.roles),
@@ -63,10 +65,10 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
         elsewhere={name: make() for name, make in others.items() if name in config.controls},
         **settings,
     )
-    probes.to_netcdf(out / "probes.nc")
+    write_array(probes, out / "probes.nc")
     across = {"acts": acts, "targets": labels[names], "group": labels["group"], **settings}
-    probe_groups(folds=config.folds, **across).to_netcdf(out / "groups.nc")
-    direction_cosines(**across).to_netcdf(out / "cosines.nc")
+    write_array(probe_groups(folds=config.folds, **across), out / "groups.nc")
+    write_array(direction_cosines(**across), out / "cosines.nc")
     _look(config, model, prompts, probes, table["correct"].to_numpy(), seed, out)
 
 
@@ -96,7 +98,7 @@ def _look(
     except PbbError as reason:  # values of several tokens, say: the rest of the study stands without
         print(f"No lens. {reason}", file=sys.stderr)
         return
-    xr.concat(looks, "decode").assign_coords(decode=list(DECODINGS)).to_netcdf(out / "lens.nc")
+    write_array(xr.concat(looks, "decode").assign_coords(decode=list(DECODINGS)), out / "lens.nc")
     if "resid_post" not in probes["site"] or "answer" not in probes["role"] or "shuffled" not in config.controls:
         return
     stripped = looks[DECODINGS.index("stripped")].sel(role="answer")
@@ -140,7 +142,7 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
                 sites=config.sites,
                 positions=config.roles,
             )
-            effects.to_netcdf(out / f"{swap}_{group}.nc")
+            write_array(effects, out / f"{swap}_{group}.nc")
             columns = ["program", "group", "steps", "input", "output"]
             both_right = is_answered(model, pairs.clean) & is_answered(model, pairs.corrupted)
             table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
@@ -154,7 +156,7 @@ def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, ou
 
     model = load_model(final, device=available_device())
     for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
-        transfer_map(
+        carried = transfer_map(
             model,
             base=pairs.corrupted,
             source=pairs.clean,
@@ -163,31 +165,29 @@ def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, ou
             library=[entry.program for entry in corpus.entries],
             controls=config.controls,
             seed=seed,
-        ).to_netcdf(out / f"{group}.nc")
+        )
+        write_array(carried, out / f"{group}.nc")
 
 
 def interchange(
     probing: "ProbingConfig",
     config: "TransferConfig",
-    corpus: Corpus,
+    run: "OpenedRun",
     final: str,
-    probed: Path,
     seed: int,
     out: Path,
 ) -> None:
     """Transfer maps of nothing but what a probe reads: the subspace of each variable, at the sites that were probed.
 
-    The probes are fitted on the with_io prompts of the probing step, whose folder is `probed`.
+    The probes are fitted on the with_io prompts of the run's step `probing`.
     """
-    import pandas as pd
-    import xarray as xr
 
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.probing.subspaces import probe_subspaces
 
-    labels = pd.read_csv(probed / "prompts.csv")
-    acts = xr.load_dataset(probed / "activations.nc").isel(prompt=(labels["group"] == "with_io").to_numpy())
+    labels, corpus = run.table("probing/prompts"), run.corpus
+    acts = run.array("probing/activations").isel(prompt=(labels["group"] == "with_io").to_numpy())
     whole = [str(site) for site, array in acts.data_vars.items() if array.dims[3:] == ("d_model",)]
     roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
     acts = acts[whole].sel(role=roles)
@@ -201,7 +201,7 @@ def interchange(
     for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
         for variable, bases in subspaces.items():
             (out / variable).mkdir(exist_ok=True)
-            transfer_map(
+            carried = transfer_map(
                 model,
                 base=pairs.corrupted,
                 source=pairs.clean,
@@ -212,7 +212,8 @@ def interchange(
                 whole_spans=False,  # the probes read last tokens
                 controls=("random",),
                 seed=seed,
-            ).to_netcdf(out / variable / f"{group}.nc")
+            )
+            write_array(carried, out / variable / f"{group}.nc")
 
 
 def check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.disk import read_sealed
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import available_device
 from pbb_probe.finetuning.curricula import get_curriculum
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comparison", "report")
 """The steps of a study after its models are trained, in order."""
-NEEDED = ("base", "seed", "out", "curriculum", "corpus", "probing", "patching", "transfer")
-"""Settings without which a run cannot be looked at."""
 
 
 class OpenedRun(Run):
@@ -34,12 +33,16 @@ class OpenedRun(Run):
         """The study's settings, as `StudyConfig` has them.
 
         Raises:
-            PbbError: they cannot be read.
+            PbbError: they cannot be read, or were changed since.
         """
-        found = self._json("config.json")
-        if lacking := [name for name in NEEDED if name not in found]:
+        path = self.path / "config.json"
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise PbbError(f"{path} cannot be read ({error}): run the study again, it keeps what is done.") from error
+        if found != self.manifest.get("config"):
             raise PbbError(
-                f"{self.path / 'config.json'} has no {lacking[0]}: run the study again, it keeps what is done."
+                f"{path} was changed since the study wrote it: undo that, or run the study again with these settings."
             )
         return found
 
@@ -50,7 +53,10 @@ class OpenedRun(Run):
         Raises:
             PbbError: it cannot be read.
         """
-        return self._json("manifest.json")
+        path = self.path / "manifest.json"
+        if (found := read_sealed(path)) is None:
+            raise PbbError(f"{path} is missing, damaged or was changed: run the study again, it keeps what is done.")
+        return found
 
     @property
     def steps(self) -> dict[str, bool]:
@@ -65,24 +71,16 @@ class OpenedRun(Run):
             PbbError: it is not done yet; the message says how to do it.
         """
         if self.key(step) is None:
-            begun = "not finished" if any(self.path.glob(f".{step}.*")) else "not done"
-            raise PbbError(
-                f"The run {self.path} has {begun} its step {step} yet: "
-                f"pbb-probe run --config {self.path / 'config.json'} --out {self.path} goes on where it stopped."
-            )
+            raise self._not_done(step)
 
     @cached_property
     def corpus(self) -> Corpus:
         """The programs.
 
         Raises:
-            PbbError: they are not there yet, or damaged.
+            PbbError: they are not there yet, or were changed since.
         """
-        self.need("corpus")
-        try:
-            return Corpus.load(self.path / "corpus")
-        except PbbError as error:
-            raise self._to_be_done_again("corpus", error) from error
+        return Corpus.load(self.folder("corpus"))
 
     @property
     def models(self) -> dict[str, str]:
@@ -106,11 +104,10 @@ class OpenedRun(Run):
 
         if name not in self.models:
             raise PbbError(f"The run {self.path} has no model {name!r}: it has {', '.join(self.models)}.")
-        try:
-            return load_model(self.models[name], device=available_device())
-        except PbbError as error:
-            step = Path(self.models[name]).parent
-            raise error if step.parent != self.path else self._to_be_done_again(step.name, error) from error
+        path = Path(self.models[name])
+        if path.parent.parent == self.path:
+            self.folder(path.parent.name)
+        return load_model(self.models[name], device=available_device())
 
     def prompts(self, model: "TransformerBridge") -> "Prompts":
         """The prompts of the step `probing`, in the order of its arrays' dimension `prompt`.
@@ -247,26 +244,18 @@ class OpenedRun(Run):
         tables = [most.assign(way="logit lens", role="answer", variable=name, value=said)[columns] for name in names]
         return pd.concat(tables, ignore_index=True)
 
-    def _file(self, name: str, suffix: str) -> Path:
-        try:
-            return super()._file(name, suffix)
-        except PbbError:
-            if (step := name.split("/")[0]) in self.steps:
-                self.need(step)  # which says how to get it
-            raise
+    def _lacks(self, name: str, suffix: str = "") -> PbbError:
+        step = name.split("/")[0]
+        if step in self.steps and not self.steps[step]:
+            return self._not_done(step)  # which says how to get it
+        return super()._lacks(name, suffix)
 
-    def _to_be_done_again(self, step: str, error: PbbError) -> PbbError:
-        return PbbError(f"The step {step} is damaged ({error}): delete {self.path / step} and run the study again.")
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            found = json.loads(path.read_text())
-            if not isinstance(found, dict):
-                raise ValueError("no settings in it")
-            return found
-        except (OSError, ValueError) as error:
-            raise PbbError(f"{path} cannot be read ({error}): run the study again, it keeps what is done.") from error
+    def _not_done(self, step: str) -> PbbError:
+        begun = "not finished" if any(self.path.glob(f".{step}.*")) else "not done"
+        return PbbError(
+            f"The run {self.path} has {begun} its step {step} yet: "
+            f"pbb-probe run --config {self.path / 'config.json'} --out {self.path} goes on where it stopped."
+        )
 
 
 def value_text(value: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pbb_probe.disk import write_array
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.transfer import CONTROLS, PATCHED, Control
 from pbb_probe.store import Run
@@ -77,45 +78,47 @@ def patch(config: PatchConfig) -> None:
     device = available_device()
     model = load_model(config.model, device=device)
     pairs = read_pairs(config.prompts, model, config.gap, config.special_tokens)
-    out = Run(config.out).path
-    effects = patch_sweep(
-        model,
-        clean=pairs.clean,
-        corrupted=pairs.corrupted,
-        metric=_metrics(config.metrics, model, pairs),
-        sites=config.sites,
-        layers=config.layers,
-        positions=None if config.every_position else config.roles or list(pairs.clean.roles),
-        noising=config.noising,
-        source=config.source,
-        source_model=None if config.source_model is None else load_model(config.source_model, device=device),
-        whole_spans=config.whole_spans,
-        seed=config.seed,
-        memory_gib=config.memory_gib,
-        resume=out / "layers",
-    )
-    effects.to_netcdf(out / "effects.nc")
-    labels = pairs.clean.labels
-    programs = labels["program"] if "program" in labels else range(len(pairs))
-    table = recovery_table(effects, list(programs), config.draws, config.seed)
-    table.to_csv(out / "recovery.csv", index=False)
-    first = table[table["metric"] == config.metrics[0]]
-    title = f"Recovery by {config.metrics[0]}, {len(pairs)} pairs ({effects.attrs['direction']})"
-    drawn = {"patching": figures.sweep_heatmap(first, title)}
-    top = first.sort_values("recovery", ascending=False).head(10).dropna(axis="columns", how="all")
-    words = [
-        f"{title}: the ten highest of {len(first)} places, by the exact engine {effects.attrs['method']!r}.",
-        top.to_string(index=False, float_format="%.3f"),
-    ]
-    if config.transfer:
-        drawn["transfer"], more = _transfer(config, model, pairs, out)
-        words += more
-    shutil.rmtree(out / "layers")  # all of it is in effects.nc and carried.nc
-    for name, figure in drawn.items():
-        figure.write_html(out / f"{name}.html")
-    save_pngs(drawn, out)
-    print("\n".join(words))
-    print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
+    run = Run(config.out)
+    out = run.path
+    with run.writing():
+        effects = patch_sweep(
+            model,
+            clean=pairs.clean,
+            corrupted=pairs.corrupted,
+            metric=_metrics(config.metrics, model, pairs),
+            sites=config.sites,
+            layers=config.layers,
+            positions=None if config.every_position else config.roles or list(pairs.clean.roles),
+            noising=config.noising,
+            source=config.source,
+            source_model=None if config.source_model is None else load_model(config.source_model, device=device),
+            whole_spans=config.whole_spans,
+            seed=config.seed,
+            memory_gib=config.memory_gib,
+            resume=out / "layers",
+        )
+        write_array(effects, out / "effects.nc")
+        labels = pairs.clean.labels
+        programs = labels["program"] if "program" in labels else range(len(pairs))
+        table = recovery_table(effects, list(programs), config.draws, config.seed)
+        table.to_csv(out / "recovery.csv", index=False)
+        first = table[table["metric"] == config.metrics[0]]
+        title = f"Recovery by {config.metrics[0]}, {len(pairs)} pairs ({effects.attrs['direction']})"
+        drawn = {"patching": figures.sweep_heatmap(first, title)}
+        top = first.sort_values("recovery", ascending=False).head(10).dropna(axis="columns", how="all")
+        words = [
+            f"{title}: the ten highest of {len(first)} places, by the exact engine {effects.attrs['method']!r}.",
+            top.to_string(index=False, float_format="%.3f"),
+        ]
+        if config.transfer:
+            drawn["transfer"], more = _transfer(config, model, pairs, out)
+            words += more
+        shutil.rmtree(out / "layers")  # all of it is in effects.nc and carried.nc
+        for name, figure in drawn.items():
+            figure.write_html(out / f"{name}.html")
+        save_pngs(drawn, out)
+        print("\n".join(words))
+        print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 
 def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]:
@@ -152,7 +155,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
         whole_spans=config.whole_spans,
         resume=out / "layers",
     )
-    carried.to_netcdf(out / "carried.nc")
+    write_array(carried, out / "carried.nc")
     table = carried_table(carried, draws=config.draws, seed=config.seed).assign(group="all pairs")
     table.to_csv(out / "carried.csv", index=False)
     counts = "{qualified} of {given} pairs tell all hypotheses apart".format(**carried.attrs)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.disk import file_name, write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.probe import Kind
-from pbb_probe.store import Run, file_name
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,58 +94,62 @@ def probe(config: ProbeConfig) -> None:
     prompts = read_prompts(config.prompts, model, config.special_tokens)
     targets, clusters, train = _asked(config, prompts)
     groups = {config.group: prompts.labels[config.group].tolist()} if config.group in prompts.labels else {}
-    out = Run(config.out).path
     roles = list(config.roles or prompts.roles)
+    run = Run(config.out)
+    out = run.path
 
     def captured(opened, name: str) -> "xr.Dataset":
         folder = out / "activations" / name if config.on_disk else None
         return capture(opened, prompts, config.sites, config.layers, roles, config.batch_size, folder)
 
-    acts = captured(model, "model")
-    elsewhere = {"untrained": captured(untrained_model(model, config.seed), "untrained")} if config.untrained else {}
-    if config.base:
-        elsewhere["base"] = captured(load_model(config.base, device=device), "base")
-    if config.embedding:
-        elsewhere["embedding"] = embeddings(model, prompts, roles)
-    probes = fit_probes(
-        acts,
-        targets,
-        clusters,
-        train,
-        C=config.C,
-        folds=config.folds,
-        controls=config.controls,
-        types=None if config.types is None else prompts.labels[config.types].tolist(),
-        elsewhere=elsewhere,
-        kinds=config.kinds,
-        balanced=config.balanced,
-        seed=config.seed,
-        memory_gib=config.memory_gib,
-    )
-    probes.to_netcdf(out / "probes.nc")
-    table = probe_table(probes, targets, clusters, groups, config.draws, config.seed)
-    table.to_csv(out / "accuracy.csv", index=False)
-    if config.save_probes:
-        _save_probes(config, acts, targets, train, out / "probes")
-    shutil.rmtree(out / "activations", ignore_errors=True)
-    drawn = {
-        f"probes_{site}": figures.probe_curves(cells, f"What a linear probe reads at {site}")
-        for site, cells in table.groupby("site", sort=False)
-    }
-    for name, figure in drawn.items():
-        figure.write_html(out / f"{name}.html")
-    save_pngs(drawn, out)
-    own = table[table["run"] == PROBE]
-    best = own.loc[own.groupby([*groups, "target", "role"], sort=False)["score"].idxmax()]
-    where = [*groups, "target", "site", "layer", "role"]
-    beside = table[table["run"] != PROBE].pivot(index=where, columns="run", values="score")
-    print(f"The layer that reads best, and its controls ({len(prompts)} prompts, {len(set(clusters))} clusters):")
-    print(
-        best.drop(columns=["run", *best.filter(like="gain")])
-        .join(beside, on=where)
-        .to_string(index=False, float_format="%.3f")
-    )
-    print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
+    with run.writing():
+        acts = captured(model, "model")
+        elsewhere = (
+            {"untrained": captured(untrained_model(model, config.seed), "untrained")} if config.untrained else {}
+        )
+        if config.base:
+            elsewhere["base"] = captured(load_model(config.base, device=device), "base")
+        if config.embedding:
+            elsewhere["embedding"] = embeddings(model, prompts, roles)
+        probes = fit_probes(
+            acts,
+            targets,
+            clusters,
+            train,
+            C=config.C,
+            folds=config.folds,
+            controls=config.controls,
+            types=None if config.types is None else prompts.labels[config.types].tolist(),
+            elsewhere=elsewhere,
+            kinds=config.kinds,
+            balanced=config.balanced,
+            seed=config.seed,
+            memory_gib=config.memory_gib,
+        )
+        write_array(probes, out / "probes.nc")
+        table = probe_table(probes, targets, clusters, groups, config.draws, config.seed)
+        table.to_csv(out / "accuracy.csv", index=False)
+        if config.save_probes:
+            _save_probes(config, acts, targets, train, out / "probes")
+        shutil.rmtree(out / "activations", ignore_errors=True)
+        drawn = {
+            f"probes_{site}": figures.probe_curves(cells, f"What a linear probe reads at {site}")
+            for site, cells in table.groupby("site", sort=False)
+        }
+        for name, figure in drawn.items():
+            figure.write_html(out / f"{name}.html")
+        save_pngs(drawn, out)
+        own = table[table["run"] == PROBE]
+        best = own.loc[own.groupby([*groups, "target", "role"], sort=False)["score"].idxmax()]
+        where = [*groups, "target", "site", "layer", "role"]
+        beside = table[table["run"] != PROBE].pivot(index=where, columns="run", values="score")
+        print(f"The layer that reads best, and its controls ({len(prompts)} prompts, {len(set(clusters))} clusters):")
+        print(
+            best.drop(columns=["run", *best.filter(like="gain")])
+            .join(beside, on=where)
+            .to_string(index=False, float_format="%.3f")
+        )
+        print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 
 def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list, Any]":

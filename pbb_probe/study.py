@@ -5,20 +5,34 @@ corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pbb_probe import measures
 from pbb_probe.config import StudyConfig
+from pbb_probe.disk import file_digest, write, write_array
 from pbb_probe.finetuning.bases import base_digest
-from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
+from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.opened import OpenedRun
-from pbb_probe.programs.corpus import Corpus, make_corpus
-from pbb_probe.store import Run, file_digest, write
+from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.views.report import REPORTS
+
+VERSIONS = {
+    "corpus": 1,
+    "stage": 1,
+    "behaviour": 1,
+    "probing": 1,
+    "patching": 1,
+    "transfer": 1,
+    "interchange": 1,
+    "comparison": 1,
+    "report": 1,
+}
+"""Of what each step means: raised when the same inputs come to give other results, and never for a release alone. Then
+the step is done again, and after it those that are made of it where it gave something else."""
 
 
 class Study:
@@ -31,108 +45,102 @@ class Study:
         """Do what is left to do and return the run, with `report.html` and `report.md` in its directory.
 
         Raises:
-            PbbError: bad configuration, or a model on which a step is impossible. What was done before stays.
+            PbbError: bad configuration, another process that writes into the run, or a model on which a step is
+                impossible. What was done before stays.
         """
+        with OpenedRun(self.config.out).writing():
+            return self._run()
+
+    def _run(self) -> OpenedRun:
         config, run = self.config, OpenedRun(self.config.out)
+        contents: dict[str, str] = {}
+        base, programs = base_digest(config.base), file_digest(config.corpus.programs, "programs")
+        replay = file_digest(config.train.replay, "replay texts")
+        run.write_manifest(config=asdict(config))
         write(run.path / "config.json", json.dumps(asdict(config), indent=1))
-        seed = {"seed": config.seed}
-        train = asdict(config.train) | {"replay": file_digest(config.train.replay, "replay texts")}
-        base = base_digest(config.base)
 
-        reports = [run.path / name for name in REPORTS]
-
-        def step(name: str, make, *after: str, **inputs: Any) -> str:
-            inputs |= {"after": after, "version": version("pbb-probe")}
-            key = run.step(name, inputs, make, also=reports * (name == "report"))
+        def step(name: str, make: Callable[[Path], None], *after: str, kind: str = "", **inputs: Any) -> None:
+            """Do a step for its inputs, the contents of those before it, and the seed."""
+            inputs |= {"after": {earlier: contents[earlier] for earlier in after}, "seed": config.seed}
+            inputs |= {"version": VERSIONS[kind or name]}
+            also = [run.path / report for report in REPORTS] if name == "report" else []
+            contents[name] = run.step(name, inputs, make, also)
             run.write_manifest(config=asdict(config))
-            return key
 
-        own = file_digest(config.corpus.programs, "programs")
-        programs = step("corpus", self._make_corpus, corpus=asdict(config.corpus) | {"programs": own}, **seed)
-        previous = config.base
-        models: list[str] = []
-        for stage in get_curriculum(config.curriculum):
-            models.append(
-                step(
-                    stage.name,
-                    lambda out, base=previous, stage=stage: self._train(base, stage, out),
-                    programs,
-                    *models,
-                    base=base,
-                    stage=asdict(stage),
-                    train=train,
-                    **seed,
-                )
+        def train(stage: Stage, previous: str, *after: str) -> None:
+            """A stage, begun from the base or from the stage before it."""
+            step(
+                stage.name,
+                lambda out: self._train(run, previous, stage, out),
+                *after,
+                kind="stage",
+                base=base,
+                stage=asdict(stage),
+                train=asdict(config.train) | {"replay": replay},
             )
-            previous = str(run.path / stage.name / "model")
-        final = previous
+
+        step("corpus", self._make_corpus, corpus=asdict(config.corpus) | {"programs": programs})
+        final = config.base
+        for stage in get_curriculum(config.curriculum):
+            train(stage, final, *contents)
+            final = str(run.path / stage.name / "model")
+        of_final = ("corpus", stage.name)
         (alone,) = CURRICULA["stage2_only"]
-        baseline = step(
-            alone.name,
-            lambda out: self._train(config.base, alone, out),
-            programs,
-            base=base,
-            stage=asdict(alone),
-            train=train,
-            **seed,
-        )
-        behaviour = step(
+        train(alone, config.base, "corpus")
+        probing, patching, transfer = asdict(config.probing), asdict(config.patching), asdict(config.transfer)
+        step(
             "behaviour",
-            lambda out: self._behave(final, out),
-            *models,
-            baseline,
+            lambda out: self._behave(run, out),
+            *contents,
+            base=base,
             calls=config.calls,
             draws=config.draws,
-            **seed,
         )
-        probing = step(
+        step(
             "probing",
-            lambda out: measures.probe(config.probing, self._corpus, final, config.base, config.seed, out),
-            *models,
-            probing=asdict(config.probing),
+            lambda out: measures.probe(config.probing, run.corpus, final, config.base, config.seed, out),
+            *of_final,
+            probing=probing,
             base=base,
-            **seed,
         )
-        patching = step(
+        step(
             "patching",
-            lambda out: measures.patch(config.patching, self._corpus, final, config.seed, out),
-            *models,
-            patching=asdict(config.patching),
-            **seed,
+            lambda out: measures.patch(config.patching, run.corpus, final, config.seed, out),
+            *of_final,
+            patching=patching,
         )
-        transfer = step(
+        step(
             "transfer",
-            lambda out: measures.transfer(config.transfer, self._corpus, final, config.seed, out),
-            *models,
-            transfer=asdict(config.transfer),
-            **seed,
+            lambda out: measures.transfer(config.transfer, run.corpus, final, config.seed, out),
+            *of_final,
+            transfer=transfer,
         )
-        interchange = step(
+        step(
             "interchange",
-            lambda out: measures.interchange(
-                config.probing, config.transfer, self._corpus, final, run.path / "probing", config.seed, out
-            ),
-            probing,
-            transfer,
-            **seed,
+            lambda out: measures.interchange(config.probing, config.transfer, run, final, config.seed, out),
+            *of_final,
+            "probing",
+            probing=probing,
+            transfer=transfer,
         )
-        compared = step(
+        step(
             "comparison",
-            self._compare,
-            probing,
-            patching,
-            transfer,
-            interchange,
+            lambda out: self._compare(run, out),
+            "corpus",
+            "probing",
+            "patching",
+            "transfer",
+            "interchange",
             draws=config.draws,
             threshold=config.threshold,
             margin=config.margin,
             equivalence=config.equivalence,
-            **seed,
         )
-        step("report", self._report, behaviour, compared, config=asdict(config))
+        shown = {name: value for name, value in asdict(config).items() if name != "out"}
+        step("report", lambda out: self._report(run, out), "behaviour", "comparison", config=shown)
         return run
 
-    # The steps, in order. Each writes into the directory it is given.
+    # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
 
     def _make_corpus(self, out: Path) -> None:
         corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
@@ -142,65 +150,51 @@ class Study:
         )  # before anything is trained
         corpus.save(out)
 
-    def _train(self, base: str, stage, out: Path) -> None:
-        train_stage(base, self._corpus, stage, out / "model", self.config.seed, self.config.train)
+    def _train(self, run: OpenedRun, base: str, stage: Stage, out: Path) -> None:
+        train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)
 
-    def _behave(self, final: str, out: Path) -> None:
+    def _behave(self, run: OpenedRun, out: Path) -> None:
         from pbb_probe.comparison.behaviour import accuracy_table
         from pbb_probe.finetuning.behaviour import evaluate
 
-        stages = [stage.name for stage in get_curriculum(self.config.curriculum)]
-        models: dict[str, str | Path] = {
-            "finetuned": final,
-            **{f"{name} alone": self._path / name / "model" for name in stages[:-1]},
-            "stage2 alone": self._path / "stage2_alone" / "model",
-            "base": self.config.base,
-            "base, code in context": self.config.base,
-        }
+        models = run.models | {"base, code in context": self.config.base}
         behaviours = {
             name: evaluate(
-                path, self._corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
+                path, run.corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
             )
             for name, path in models.items()
         }
         for name, behaviour in behaviours.items():
-            behaviour.to_netcdf(out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
+            write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
         table = accuracy_table(behaviours, self.config.draws, self.config.seed)
         table.to_csv(out / "behaviour.csv", index=False)
 
-    def _compare(self, out: Path) -> None:
+    def _compare(self, run: OpenedRun, out: Path) -> None:
         from pbb_probe.comparison.brewing import lens_table, outcome_table
         from pbb_probe.comparison.layers import patching_table, probing_table
         from pbb_probe.comparison.located import located_tables
         from pbb_probe.comparison.probes import across_table, control_table, cosine_table
         from pbb_probe.comparison.transfer import interchange_table, transfer_difference_table, transfer_table
 
-        path = self._path
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
         within = {"margin": self.config.equivalence} | settings
-        probing_table(path / "probing", **within).to_csv(out / "probing.csv", index=False)
-        control_table(path / "probing", **settings).to_csv(out / "probing_controls.csv", index=False)
-        across_table(path / "probing", **settings).to_csv(out / "probing_across.csv", index=False)
-        lens_table(path / "probing", **settings).to_csv(out / "lens.csv", index=False)
-        outcome_table(path / "probing", **settings).to_csv(out / "outcomes.csv", index=False)
-        cosine_table(path / "probing").to_csv(out / "cosines.csv", index=False)
-        patching_table(path / "patching", **within).to_csv(out / "patching.csv", index=False)
-        transfer_table(path / "transfer", **settings).to_csv(out / "transfer.csv", index=False)
-        interchange_table(path / "interchange", **settings).to_csv(out / "interchange.csv", index=False)
-        transfer_difference_table(path / "transfer", **within).to_csv(out / "transfer_differences.csv", index=False)
-        located = located_tables({"": Run(path)}, self.config.threshold, self.config.margin, **settings)
-        for name, table in located.items():
+        tables = {
+            "probing": probing_table(run, **within),
+            "probing_controls": control_table(run, **settings),
+            "probing_across": across_table(run, **settings),
+            "lens": lens_table(run, **settings),
+            "outcomes": outcome_table(run, **settings),
+            "cosines": cosine_table(run),
+            "patching": patching_table(run, **within),
+            "transfer": transfer_table(run, **settings),
+            "interchange": interchange_table(run, **settings),
+            "transfer_differences": transfer_difference_table(run, **within),
+            **located_tables({"": run}, self.config.threshold, self.config.margin, **settings),
+        }
+        for name, table in tables.items():
             table.to_csv(out / f"{name}.csv", index=False)
 
-    def _report(self, out: Path) -> None:
+    def _report(self, run: OpenedRun, out: Path) -> None:
         from pbb_probe.views.study_report import write_study_report
 
-        write_study_report(self._path, out)
-
-    @property
-    def _path(self) -> Path:
-        return Run(self.config.out).path
-
-    @property
-    def _corpus(self) -> Corpus:
-        return Corpus.load(self._path / "corpus")
+        write_study_report(run, out)

@@ -31,6 +31,7 @@ from pbb_probe.hooking.load import load_model
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.documents import call_document, program_document
 from pbb_probe.programs.templates import CALLS
+from pbb_probe.views.report import REPORTS
 
 torch.set_num_threads(1)
 
@@ -224,6 +225,11 @@ def bridge(small_model):
     return functools.cache(lambda name: load_model("nano" if name == "nano" else small_model(name)))
 
 
+def _blank(self, run, out) -> None:
+    for name in REPORTS:
+        (run.path / name).write_text("a report")
+
+
 @pytest.fixture(scope="session")
 def planted_run(tmp_path_factory):
     """The folder of a whole study of a planted model: program in block 1, state 1 in block 2, output in block 3.
@@ -240,7 +246,7 @@ def planted_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "make_corpus", lambda **_: corpus)
         patch.setattr(study, "train_stage", save)
-        patch.setattr(study.Study, "_report", lambda self, out: (self._path / "report.html").write_text("a report"))
+        patch.setattr(study.Study, "_report", _blank)
         study.Study(
             StudyConfig(
                 out=str(out),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
-from pbb_probe.cli import COMMANDS
+from pbb_probe.cli import commands
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -23,7 +23,7 @@ from estimate_memory import SHAPES, TOKENS, estimate  # noqa: E402
 def test_every_config_is_read_whole_by_the_commands(path: Path, command: str):
     parser = ArgumentParser()
     parser.add_argument("--config", action="config")
-    parser.add_class_arguments(COMMANDS[command][0], as_group=False)
+    parser.add_class_arguments(commands()[command][0], as_group=False)
     fields = parser.instantiate_classes(parser.parse_args(["--config", str(path)]))
     given = yaml.safe_load(path.read_text())
     assert fields.base == given["base"]

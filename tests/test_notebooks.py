@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from sealed import seal
 
 import pbb_probe as pbb
 
@@ -66,9 +67,9 @@ def test_it_opens_a_run(tmp_path, monkeypatch, bridge):
     corpus = pbb.make_corpus(with_io=80, without_io=40, seed=5)  # of one and of two steps: states are missing
     prompts = pbb.code_prompts(corpus, bridge("nano"), n=160)
     (tmp_path / "run" / "probing").mkdir(parents=True)
-    (tmp_path / "run" / "manifest.json").write_text("{}")
     pbb.capture(bridge("nano"), prompts).to_netcdf(tmp_path / "run" / "probing" / "activations.nc")
     prompts.labels.to_csv(tmp_path / "run" / "probing" / "prompts.csv", index=False)
+    seal(tmp_path / "run")
     monkeypatch.setenv("PBB_RUN", str(tmp_path / "run"))
     facts, _ = execute(tmp_path)
     assert facts["groups"] == ["with_io", "without_io"]

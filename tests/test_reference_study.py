@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 import multiverse
 import retrieval_hypothesis
 from reference_study import repaired
+from sealed import seal
 
 from pbb_probe.finetuning.curricula import CURRICULA
 from pbb_probe.store import Run
@@ -64,7 +65,7 @@ def test_the_best_pair_of_layers_repairs_beside_what_luck_repairs(tmp_path):
         )  # fmt: skip
         (tmp_path / "back_patching").mkdir(exist_ok=True)
         effects.to_netcdf(tmp_path / "back_patching" / f"{group}.nc")
-    table = repaired({"0": Run(tmp_path)}).set_index(["group", "answer"])
+    table = repaired({"0": Run(seal(tmp_path))}).set_index(["group", "answer"])
     row = table.loc[("without_io", "right")]
     assert (row["source_layer"], row["target_layer"], row["role"], row["wrong"]) == (2, 0, "answer", 3)
     assert row["mean"] == pytest.approx(2 / 3)
@@ -94,6 +95,7 @@ def test_retrieval_depth_is_of_pairs_answered_right_in_all_runs(tmp_path):
     }
     for group, given in maps.items():
         carried(group, *given).to_netcdf(folder / f"{group}.nc")
+    seal(folder.parent)
     table = retrieval_hypothesis.depths("joint", [0], tmp_path)
     assert table[table["group"] == "with_io"]["depth"].tolist() == [2, 3]  # a wrong base run, and a swapped call
     assert table[table["group"] == "without_io"]["depth"].tolist() == [1, 2]

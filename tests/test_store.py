@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from sealed import seal
 
+from pbb_probe.disk import digest, file_name, write
 from pbb_probe.errors import PbbError
-from pbb_probe.store import Run, digest, file_name, write
+from pbb_probe.store import Run
 
 
 class Maker:
@@ -29,10 +31,10 @@ class Maker:
 
 def test_a_step_is_made_once(tmp_path):
     run, make = Run(tmp_path / "deep" / "run"), Maker()
-    keys = [run.step("train", {"seed": 0}, make) for _ in range(3)]
+    contents = {run.step("train", {"seed": 0}, make) for _ in range(3)}
     assert len(make.found) == 1
-    assert keys == [digest({"seed": 0})] * 3
-    assert run.key("train") == keys[0]
+    assert contents == {run.content("train")}
+    assert run.key("train") == digest({"seed": 0})
     assert (tmp_path / "deep" / "run" / "train" / "second.txt").read_text() == "whole"
 
 
@@ -47,9 +49,9 @@ def test_changed_inputs_remake_the_step_from_nothing(tmp_path):
     run = Run(tmp_path)
     run.step("train", {"seed": 0}, Maker("old"))
     make = Maker("new")
-    key = run.step("train", {"seed": 1}, make)
+    run.step("train", {"seed": 1}, make)
     assert make.found == [{}]
-    assert run.key("train") == key == digest({"seed": 1})
+    assert run.key("train") == digest({"seed": 1})
     assert (tmp_path / "train" / "second.txt").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train"]
 
@@ -92,15 +94,15 @@ def test_the_real_name_appears_only_when_the_step_is_done(tmp_path):
 
 def test_a_failed_remake_leaves_the_earlier_step_whole(tmp_path):
     run = Run(tmp_path)
-    key = run.step("train", {"seed": 0}, Maker("old"))
+    run.step("train", {"seed": 0}, Maker("old"))
     with pytest.raises(KeyboardInterrupt):
         run.step("train", {"seed": 1}, Maker("new", fail=True))
-    assert run.key("train") == key
+    assert run.key("train") == digest({"seed": 0})
     assert [(tmp_path / "train" / name).read_text() for name in ("first.txt", "second.txt")] == ["old", "old"]
 
 
 def test_a_kill_while_the_old_step_is_removed_leaves_no_ruin(tmp_path, monkeypatch):
-    run, also = Run(tmp_path / "run"), tmp_path / "page.html"
+    run, also = Run(tmp_path / "run"), tmp_path / "run" / "page.html"
 
     def make(folder: Path) -> None:
         Maker()(folder)
@@ -123,7 +125,7 @@ def test_a_kill_while_the_old_step_is_removed_leaves_no_ruin(tmp_path, monkeypat
 
 
 def test_a_missing_file_elsewhere_remakes_the_step(tmp_path):
-    run, also, made = Run(tmp_path / "run"), tmp_path / "page.html", []
+    run, also, made = Run(tmp_path / "run"), tmp_path / "run" / "page.html", []
 
     def make(folder: Path) -> None:
         made.append(folder)
@@ -151,8 +153,8 @@ def test_a_damaged_record_is_no_step(tmp_path):
 
 def test_the_manifest_tells_versions_facts_and_finished_steps(tmp_path):
     run = Run(tmp_path)
-    key = run.step("corpus", {"seed": 0}, Maker())
-    run.step("train", {"corpus": key, "rate": 0.5}, Maker())
+    after = {"corpus": run.step("corpus", {"seed": 0}, Maker())}
+    run.step("train", {"after": after, "rate": 0.5}, Maker())
     with pytest.raises(KeyboardInterrupt):
         run.step("probe", {"seed": 0}, Maker(fail=True))
     run.write_manifest(config={"name": "nano"})
@@ -160,8 +162,8 @@ def test_the_manifest_tells_versions_facts_and_finished_steps(tmp_path):
     assert manifest["config"] == {"name": "nano"}
     assert manifest["versions"]["numpy"] == np.__version__
     assert list(manifest["steps"]) == ["corpus", "train"]
-    assert manifest["steps"]["train"]["inputs"] == {"corpus": key, "rate": 0.5}
-    assert manifest["steps"]["train"]["key"] == digest({"corpus": key, "rate": 0.5})
+    assert manifest["steps"]["train"]["inputs"] == {"after": after, "rate": 0.5}
+    assert manifest["steps"]["train"]["key"] == digest({"after": after, "rate": 0.5})
     assert manifest["steps"]["corpus"]["seconds"] >= 0
 
 
@@ -250,7 +252,8 @@ def test_what_is_not_there_is_refused_with_what_is(measured):
         with pytest.raises(PbbError) as refused:
             read(name)
         assert str(refused.value) == f"The run {path} {said}"
-    (path / "probing" / "located.csv").unlink()
+    run = Run(path.with_name("bare"))
+    run.step("probing", {}, lambda folder: None)
     with pytest.raises(PbbError, match="it has none"):
         run.table("probing/located")
 
@@ -259,15 +262,18 @@ def test_a_table_of_nothing_is_empty_and_a_damaged_file_is_named(measured):
     path, _, _ = measured
     run = Run.existing(path)
     (path / "probing" / "located.csv").write_text("\n")
-    assert run.table("probing/located").empty
+    assert Run.existing(seal(path)).table("probing/located").empty
     (path / "probing" / "located.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
-    with pytest.raises(
-        PbbError, match=r"located\.csv cannot be read .*delete the folder .*probing and run the study again"
-    ):
-        run.table("probing/located")
     (path / "probing" / "probes.nc").write_bytes((path / "probing" / "probes.nc").read_bytes()[:300])
-    with pytest.raises(PbbError, match=r"probes\.nc cannot be read"):
-        run.array("probing/probes")
+    for read, name in ((run.table, "probing/located"), (run.array, "probing/probes")):
+        with pytest.raises(PbbError, match=rf"not as its step wrote it: {name}\.\w+ \(.*\)\. Run it again"):
+            read(name)
+    seal(path)  # written so by their step, they are as they should be, and yet nothing that can be read
+    for read, name in ((run.table, "probing/located"), (run.array, "probing/probes")):
+        with pytest.raises(
+            PbbError, match=rf"{name}\.\w+ cannot be read .*delete the folder .*probing and run it again"
+        ):
+            read(name)
 
 
 def test_where_there_is_no_run_none_is_made(tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from dash_parts import control_values, figures_of, parts_of
+from sealed import seal
 
 from pbb_probe import measures
 from pbb_probe.comparison.located import located_tables
@@ -144,7 +145,7 @@ def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):
     probes.drop_vars([name for name in probes if str(name).startswith("control_")]).to_netcdf(
         tmp_path / "probing" / "probes.nc"
     )
-    bare = located_tables({"": Run(tmp_path)}, draws=50)
+    bare = located_tables({"": Run(seal(tmp_path))}, draws=50)
     assert {name: len(table) for name, table in bare.items()} == {"onsets": 0, "evaluation": 0, "onset_differences": 0}
 
 
@@ -180,7 +181,7 @@ def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, mo
     )
     assert "No transfer map of with_io. No pair of with_io calls" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    table = transfer_table(tmp_path)
+    table = transfer_table(Run(tmp_path))
     assert table.empty
     assert {"subset", "group", "hypothesis", "proportion"} <= set(table)
 

@@ -1,7 +1,6 @@
 """Brewing by group: how often each outcome and how late each layer, with intervals over programs, beside a control."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.layers import subsets
@@ -9,6 +8,7 @@ from pbb_probe.comparison.statistics import compare_groups, each_kind, interval_
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import LAYERS, OUTCOMES
 from pbb_probe.probing.controls import SHUFFLED
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,17 +83,16 @@ def brewing_measures(outcomes: "pd.DataFrame") -> "xr.DataArray":
     )
 
 
-def lens_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def lens_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`compare_groups` of a study's lens by decode, variable, role and layer, with the column `subset` (all, correct).
 
     `shuffled` is the share right when prompts are judged by the values of others. No lens, no rows.
     """
     import pandas as pd
-    import xarray as xr
 
-    if not (folder / "lens.nc").exists():
+    if not run.holds("probing/lens.nc"):
         return pd.DataFrame(columns=["decode", "variable", "role", "layer", "subset"])
-    looked, prompts = xr.load_dataset(folder / "lens.nc")["correct"], pd.read_csv(folder / "prompts.csv")
+    looked, prompts = run.array("probing/lens")["correct"], run.table("probing/prompts")
     names = [name for name in looked["variable"].values if not name.startswith(SHUFFLED)]
     tables = []
     for subset, rows in subsets(prompts["correct"]):
@@ -108,13 +107,13 @@ def lens_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True)
 
 
-def outcome_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def outcome_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`brewing_table` of each variable of a study by group and steps, beside its control. No brewing, no rows."""
     import pandas as pd
 
-    if not (folder / "brewing.csv").exists():
+    if not run.holds("probing/brewing.csv"):
         return pd.DataFrame(columns=["variable", "group", "steps", "measure", "mean"])
-    brewed, prompts = pd.read_csv(folder / "brewing.csv"), pd.read_csv(folder / "prompts.csv")
+    brewed, prompts = run.table("probing/brewing"), run.table("probing/prompts")
     tables = []
     for variable, found in brewed.groupby("variable", sort=False):
         own, control = (found[found["control"] == is_control].reset_index(drop=True) for is_control in (False, True))

@@ -1,13 +1,13 @@
 """A run's probes and patching as tables by layer: both groups, on all prompts and on those answered right."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.pairs import SWAPS
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def probing_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def probing_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`compare_groups` of probe correctness by target, site, role and layer, with the column `subset` (all, correct).
 
     `chance` is the share of the target's most common value.
     """
     import pandas as pd
 
-    probes, prompts = _probes(folder)
+    probes, prompts = run.array("probing/probes"), run.table("probing/prompts")
     tables = []
     for subset, rows in subsets(prompts["correct"]):
         chosen = prompts[rows]
@@ -35,13 +35,13 @@ def probing_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True)
 
 
-def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`compare_groups` of recovery by swap, site, role and layer, with the column `subset` (all, correct)."""
     import pandas as pd
 
     tables = []
     for swap in SWAPS:
-        for subset, values, pairs in _recoveries(folder, swap):
+        for subset, values, pairs in _recoveries(run, swap):
             table = compare_groups(
                 values,
                 group=pairs["group"],
@@ -53,20 +53,13 @@ def patching_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True)
 
 
-def _probes(folder: Path) -> "tuple[xr.Dataset, pd.DataFrame]":
-    import pandas as pd
-    import xarray as xr
-
-    return xr.load_dataset(folder / "probes.nc"), pd.read_csv(folder / "prompts.csv")
-
-
-def _recoveries(folder: Path, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
+def _recoveries(run: Run, swap: str) -> "Iterator[tuple[str, xr.DataArray, pd.DataFrame]]":
     """For each subset that both groups have pairs in: its name, recovery (site, role, layer, pair), and the pairs."""
     import pandas as pd
     import xarray as xr
 
-    effects = {group: xr.load_dataset(folder / f"{swap}_{group}.nc") for group in GROUPS}
-    pairs = {group: pd.read_csv(folder / f"{swap}_{group}.csv") for group in GROUPS}
+    effects = {group: run.array(f"patching/{swap}_{group}") for group in GROUPS}
+    pairs = {group: run.table(f"patching/{swap}_{group}") for group in GROUPS}
     for subset in ("all", "correct"):
         chosen = {group: dict(subsets(pairs[group]["correct"])).get(subset) for group in GROUPS}
         if any(rows is None for rows in chosen.values()):

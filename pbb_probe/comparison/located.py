@@ -102,7 +102,7 @@ def transfer_maps(runs: "Mapping[str, Run]", step: str = "transfer") -> "xr.Data
     parts = []
     for name, run in runs.items():
         for group in GROUPS:
-            if (run.path / step / f"{group}.nc").exists():
+            if run.holds(f"{step}/{group}.nc"):
                 found = run.array(f"{step}/{group}")
                 if "run" in found.dims:
                     found = found.sel(run=[one for one in ("patched", "random") if one in found["run"]])
@@ -122,7 +122,7 @@ def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None
     names = [name for name in ("correct", "control_correct") if all(name in one for one in found)]
     probes = xr.concat([one[names] for one in found], "prompt")
     looked = None
-    if all((run.path / "probing" / "lens.nc").exists() for run in runs.values()):
+    if all(run.holds("probing/lens.nc") for run in runs.values()):
         looked = xr.concat(
             [run.array("probing/lens")[["correct"]].sel(decode="logit") for run in runs.values()], "prompt"
         )

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.layers import subsets
 from pbb_probe.comparison.statistics import each_kind, interval_table
 from pbb_probe.errors import PbbError
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,36 +83,31 @@ def probe_table(
     return table[[*first, "score", "lower", "upper", "n", "clusters", *last]]
 
 
-def control_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`probe_table` of a study's probes by group, with the column `subset` (all, correct)."""
-    import xarray as xr
-
-    return _by_subset(folder, lambda rows: [(xr.load_dataset(folder / "probes.nc").isel(prompt=rows), {})], settings)
+    return _by_subset(run, lambda rows: [(run.array("probing/probes").isel(prompt=rows), {})], settings)
 
 
-def across_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """The same of the probes that were fitted on either group, which `fitted_on` names."""
-    import xarray as xr
 
     def parts(rows: "np.ndarray") -> list:
-        found = xr.load_dataset(folder / "groups.nc").isel(prompt=rows)
+        found = run.array("probing/groups").isel(prompt=rows)
         return [(found.sel(fitted_on=name), {"fitted_on": name}) for name in found["fitted_on"].values]
 
-    return _by_subset(folder, parts, settings).drop(columns="run")
+    return _by_subset(run, parts, settings).drop(columns="run")
 
 
-def cosine_table(folder: Path) -> "pd.DataFrame":
+def cosine_table(run: Run) -> "pd.DataFrame":
     """The cosines of a study's probe directions, a row a pair, target, site, layer and role."""
-    import xarray as xr
-
-    return xr.load_dataset(folder / "cosines.nc")["cosine"].to_dataframe().reset_index()
+    return run.array("probing/cosines")["cosine"].to_dataframe().reset_index()
 
 
-def _by_subset(folder: Path, parts: "Callable[[np.ndarray], list]", settings: dict) -> "pd.DataFrame":
+def _by_subset(run: Run, parts: "Callable[[np.ndarray], list]", settings: dict) -> "pd.DataFrame":
     """The table of each part of all prompts, and of those answered correctly where there are any."""
     import pandas as pd
 
-    prompts, tables = pd.read_csv(folder / "prompts.csv"), []
+    prompts, tables = run.table("probing/prompts"), []
     for subset, rows in subsets(prompts["correct"]):
         chosen = prompts[rows]
         for probes, names in parts(rows):

@@ -47,7 +47,7 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
     for name, given in runs.items():
         run = given if isinstance(given, Run) else Run.existing(given)
         facts = pd.DataFrame(
-            [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.path / "corpus").entries]
+            [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.folder("corpus")).entries]
         )
         for values, labels in _measured(run, measure):
             tables.append(labels.merge(facts, on="program", how="left").assign(run=name))

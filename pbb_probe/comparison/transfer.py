@@ -1,13 +1,13 @@
 """The transfer map as a table: how often each place carries what, with intervals over programs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.layers import subsets
 from pbb_probe.comparison.statistics import compare_groups, each_kind, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.store import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,15 +143,15 @@ def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
     return some.assign_coords(place=range(some.sizes["place"]))
 
 
-def transfer_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def transfer_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`carried_table` of a run's transfer maps by group and steps, with the column `subset` (all, correct).
 
     Correct are the pairs in which both unpatched runs give the right answer. A group without a map has no rows.
     """
-    return _joined([table for group in GROUPS for table in _by_subset(folder / f"{group}.nc", settings)], [])
+    return _joined([table for group in GROUPS for table in _by_subset(run, f"transfer/{group}", settings)], [])
 
 
-def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def transfer_difference_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map.
 
     Beside all and correct, `matched` are the pairs whose swapped calls, the source's program on the base's input and
@@ -161,7 +161,7 @@ def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
     import xarray as xr
 
-    maps = {group: xr.load_dataset(path) for group in GROUPS if (path := folder / f"{group}.nc").exists()}
+    maps = {group: run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")}
     tables = []
     for subset, rows in PAIRS.items() if len(maps) == len(GROUPS) else ():
         some: dict[str, xr.Dataset] = {group: found.isel(pair=rows(found)) for group, found in maps.items()}
@@ -170,23 +170,22 @@ def transfer_difference_table(folder: Path, **settings: Any) -> "pd.DataFrame":
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
 
 
-def interchange_table(folder: Path, **settings: Any) -> "pd.DataFrame":
+def interchange_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """The same of the maps of probes' subspaces, whose `variable` is what the probes read."""
     tables = [
-        table.assign(variable=path.parent.name)
+        table.assign(variable=name.split("/")[1])
         for group in GROUPS
-        for path in sorted(folder.glob(f"*/{group}.nc"))
-        for table in _by_subset(path, settings)
+        for name in run.files("interchange", ".nc")
+        if name.endswith(f"/{group}")
+        for table in _by_subset(run, name, settings)
     ]
     return _joined(tables, ["variable"])
 
 
-def _by_subset(path: Path, settings: dict[str, Any]) -> "list[pd.DataFrame]":
-    import xarray as xr
-
-    if not path.exists():
+def _by_subset(run: Run, name: str, settings: dict[str, Any]) -> "list[pd.DataFrame]":
+    if not run.holds(f"{name}.nc"):
         return []
-    carried = xr.load_dataset(path)
+    carried = run.array(name)
     return [
         carried_table(carried.isel(pair=rows), by=("group", "steps"), **settings).assign(subset=subset)
         for subset, rows in subsets(answered_right(carried))

@@ -3,15 +3,18 @@
 Safetensors only, and no code that a model brings with it: transformers would ask on a terminal whether to run it.
 """
 
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LOADED = (".json", ".safetensors", ".jinja", ".model", ".txt")
+"""Endings of the files that transformers loads of a model: configs, weights, chat template and tokenizer."""
 
 
 def resolve_base(base: str | Path) -> str:
@@ -30,19 +33,19 @@ def resolve_base(base: str | Path) -> str:
 
 
 def base_digest(base: str | Path) -> str:
-    """What stands for a base model in a cache key: the hash of its weights, configs and tokenizer, or its hub id.
+    """What stands for a base model in a cache key: a hash of all that is loaded from its directory, or its hub id.
 
     Raises:
-        PbbError: a path that does not exist.
+        PbbError: a path that does not exist, or a file that cannot be read.
     """
     where = Path(resolve_base(base))
     if not where.is_dir():
         return str(base)
-    total = hashlib.sha256()
-    for path in sorted((*where.glob("*.json"), *where.glob("*.safetensors"))):
-        with path.open("rb") as file:
-            total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()[:16]
+    loaded = [path for path in sorted(where.iterdir()) if path.suffix in LOADED and path.name != "training.json"]
+    try:
+        return digest({path.name: file_hash(path) for path in loaded if path.is_file()})
+    except OSError as error:
+        raise PbbError(f"{error.filename} cannot be read ({error.strerror}): make it readable.") from error
 
 
 def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":

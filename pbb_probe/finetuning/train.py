@@ -3,19 +3,23 @@
 import copy
 import json
 import shutil
+import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pbb_probe.disk import file_digest, read_sealed, sync, write_sealed
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.adapters import merged
-from pbb_probe.finetuning.bases import load_base
+from pbb_probe.finetuning.bases import base_digest, load_base
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
 from pbb_probe.finetuning.examples import write_examples
 from pbb_probe.finetuning.tokens import stop_ids
+from pbb_probe.outputs import Checker, record_outputs
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.store import file_digest
+from pbb_probe.writers import only_writer
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -48,12 +52,15 @@ def finetune(
         The directory of the last stage's model, loadable with `AutoModelForCausalLM`.
 
     Raises:
-        PbbError: unknown base or curriculum, a group the curriculum reads is empty, or `out` holds a model that was
-            trained with other settings.
+        PbbError: unknown base or curriculum, a group the curriculum reads is empty, `out` holds a model that was
+            trained with other settings, or another process is writing into it.
     """
-    model = base
-    for stage in get_curriculum(curriculum):
-        model = train_stage(model, corpus, stage, Path(out) / stage.name, seed, config)
+    model, folder = base, Path(out).expanduser()
+    stages = get_curriculum(curriculum)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder) if _processes().is_main_process else nullcontext():
+        for stage in stages:
+            model = train_stage(model, corpus, stage, folder / stage.name, seed, config)
     return Path(model)
 
 
@@ -62,31 +69,41 @@ def train_stage(
 ) -> Path:
     """Train one stage from `base` and return `out`, the directory of the resulting model.
 
-    Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`. Started by `accelerate
-    launch`, the processes share the documents of each step and the first one writes.
+    Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`. A finished model whose
+    files are not as they were written is trained again. Started by `accelerate launch`, the processes share the
+    documents of each step and the first one writes.
     """
     from transformers import set_seed
+
+    from pbb_probe.finetuning.checkpoints import RecordCheckpoints, last_whole_checkpoint
 
     config, out, state = config or TrainConfig(), Path(out), _processes()
     stage = scaled(stage, config.exposures)
     settings = {
-        "base": str(base),
+        "base": base_digest(base),
         "corpus": corpus.digest,
         "stage": asdict(stage),
         "seed": seed,
         "config": asdict(config) | {"replay": file_digest(config.replay, "replay texts")},
     }
-    if out.is_dir():
-        _refuse_other_settings(out, settings)
-        return out
     unfinished = out.with_name(f".{out.name}.unfinished")
-    checkpoints = unfinished / "checkpoints"
-    if checkpoints.is_dir():
-        _refuse_other_settings(unfinished, settings)
+    checkpoints, examples = unfinished / ".checkpoints", unfinished / f".examples-{state.process_index}"
+    if (found := _progress(out, settings)) == "trained":
+        return out
+    if found is None and out.exists():
+        raise PbbError(
+            f"{out} holds no model that this version has trained: give another directory or move it elsewhere."
+        )
+    begun = _progress(unfinished, settings)
     state.wait_for_everyone()
-    unfinished.mkdir(parents=True, exist_ok=True)
+    if begun == "trained":  # a kill right before the renaming
+        return _finish(unfinished, out)
     if state.is_main_process:
-        (unfinished / SETTINGS).write_text(json.dumps(settings, indent=1))
+        if begun is None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True, exist_ok=True)
+        write_sealed(unfinished / SETTINGS, settings)
+    state.wait_for_everyone()
     set_seed(seed)
     model, tokenizer = load_base(base, config.dtype)
     if config.chat and not tokenizer.chat_template:
@@ -98,17 +115,17 @@ def train_stage(
     model.train()
     if config.lora:
         model = _with_adapter(model, config)
-    examples = unfinished / f"examples-{state.process_index}"
     if stage.method == "grpo":
         from pbb_probe.finetuning.reinforce import grpo_trainer
 
         trainer: Trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
     else:
+        shutil.rmtree(examples, ignore_errors=True)
         dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
         trainer = _sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(checkpoints))
+    trainer.add_callback(RecordCheckpoints(_first_of_all))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     state.wait_for_everyone()
-    shutil.rmtree(examples, ignore_errors=True)
     if state.is_main_process:
         trained: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # nor autocast
         if config.lora:
@@ -116,11 +133,20 @@ def train_stage(
             trained = merged(trained)
         trained.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(checkpoints, ignore_errors=True)  # a short stage may have made none
-    state.wait_for_everyone()  # every process must be done with the directory before it is renamed
-    if state.is_main_process:
+        outputs = record_outputs(unfinished)
+        del outputs[SETTINGS]
+        write_sealed(unfinished / SETTINGS, settings | {"outputs": outputs})
+    return _finish(unfinished, out)
+
+
+def _finish(unfinished: Path, out: Path) -> Path:
+    """Give a trained model its name, once every process is done with its directory."""
+    if _first_of_all():
+        for path in (out, *unfinished.glob(".*")):  # a damaged model, and what was for training only
+            shutil.rmtree(path, ignore_errors=True)
         unfinished.rename(out)
-    state.wait_for_everyone()
+        sync(out.parent)
+    _processes().wait_for_everyone()
     return out
 
 
@@ -131,6 +157,8 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
         PbbError: the documents of a step cannot be divided among the processes.
     """
     import torch
+
+    from pbb_probe.finetuning.checkpoints import KEPT
 
     parts = _processes().num_processes * config.gradient_accumulation
     if config.batch_size % parts:
@@ -154,7 +182,7 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
         "bf16": config.bf16,
         "use_cpu": _processes().device.type == "cpu",
         "save_steps": config.checkpoint_every,
-        "save_total_limit": 1,
+        "save_total_limit": KEPT,
         "logging_steps": max(1, steps // 10),
         "report_to": [],
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -208,21 +236,30 @@ def _with_adapter(model: Any, config: TrainConfig) -> Any:
         raise PbbError(f"LoRA does not fit this model ({error}): change lora.target_modules.") from error
 
 
-def _last_whole_checkpoint(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was not cut short: Trainer writes `trainer_state.json` last."""
-    for checkpoint in sorted(checkpoints.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            continue
-        return str(checkpoint)
-    return None
+def _first_of_all() -> bool:
+    """Once all processes are here: is this the first?"""
+    state = _processes()
+    state.wait_for_everyone()
+    return state.is_main_process
 
 
-def _refuse_other_settings(directory: Path, settings: dict) -> None:
-    try:
-        found = json.loads((directory / SETTINGS).read_text())
-    except (OSError, ValueError):
-        found = None
-    if found != json.loads(json.dumps(settings)):
+def _progress(directory: Path, settings: dict[str, Any]) -> Literal["begun", "damaged", "trained"] | None:
+    """How far a directory is with what these settings say; None where it has no settings that can be read.
+
+    Raises:
+        PbbError: it has other settings.
+    """
+    record = read_sealed(directory / SETTINGS)
+    if record is None:
+        return None
+    outputs = record.pop("outputs", None)
+    if record != json.loads(json.dumps(settings)):
         raise PbbError(f"{directory} holds a model trained with other settings: give another directory or remove it.")
+    if outputs is None:
+        return "begun"
+    checker = Checker()
+    for name, written in outputs.items():
+        if fault := checker.fault(directory, name, written):
+            print(f"{directory}: trained again, as {name} is not as it was written ({fault})", file=sys.stderr)
+            return "damaged"
+    return "trained"

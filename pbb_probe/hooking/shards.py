@@ -7,12 +7,13 @@ values stay on disk until they are looked at.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.disk import read_sealed, write_sealed
 from pbb_probe.errors import PbbError
-from pbb_probe.store import write
+from pbb_probe.outputs import ALWAYS, forget, is_whole, write_recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def write_shards(
         PbbError: the folder holds another capture, or one of another model.
     """
     import numpy as np
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file, save
     from tqdm import tqdm
 
     folder = Path(folder)
@@ -52,13 +53,18 @@ def write_shards(
     for array in content:
         digest.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
     index = {**asked, "starts": list(starts), "digest": digest.hexdigest()[:16]}
-    if (folder / _INDEX).exists() and json.loads((folder / _INDEX).read_text()) != index:
+    if (there := read_sealed(folder / _INDEX)) not in (None, index):
         raise PbbError(f"{folder} holds another capture, of other prompts or places: give an empty folder.")
-    write(folder / _INDEX, json.dumps(index))
+    paths = {start: folder / _shard(start) for start in starts}
+    if there is None:  # shards that lie here are of no known capture
+        for path in paths.values():
+            forget(path)
+        write_sealed(folder / _INDEX, index)
+    hashed = _bytes(paths.values()) <= ALWAYS
     compared = False
     for start in tqdm(starts, desc="activations", unit="shard", delay=2):
-        path = folder / _shard(start)
-        if path.exists():
+        path = paths[start]
+        if is_whole(path, hashed):
             if not compared:
                 there = load_file(path)
                 for site, values in again(start).items():
@@ -66,9 +72,7 @@ def write_shards(
                         raise PbbError(f"{path} holds activations of another model: give an empty folder.")
                 compared = True
             continue
-        partial = path.with_name(f".{path.name}")
-        save_file({site: np.ascontiguousarray(values) for site, values in make(start).items()}, partial)
-        partial.replace(path)
+        write_recorded(path, save({site: np.ascontiguousarray(values) for site, values in make(start).items()}))
 
 
 def open_capture(folder: str | Path) -> "xr.Dataset":
@@ -78,27 +82,32 @@ def open_capture(folder: str | Path) -> "xr.Dataset":
     selected, and `.load()` keeps it.
 
     Raises:
-        PbbError: there is no capture, or one that is not finished.
+        PbbError: there is no capture, or one that is not finished or was changed. Of one above `outputs.ALWAYS` bytes
+            only sizes are compared.
     """
     import xarray as xr
     from xarray.core.indexing import LazilyIndexedArray
 
     folder = Path(folder)
-    try:
-        index = json.loads((folder / _INDEX).read_text())
-    except (OSError, ValueError) as error:
-        raise PbbError(f"There is no capture in {folder} ({error}): give a folder that `capture` wrote.") from error
+    if (index := read_sealed(folder / _INDEX)) is None:
+        raise PbbError(f"There is no capture in {folder}: give a folder that `capture` wrote.")
     starts = index["starts"]
-    if missing := [start for start in starts if not (folder / _shard(start)).exists()]:
+    paths = [folder / _shard(start) for start in starts]
+    hashed = _bytes(paths) <= ALWAYS
+    if missing := [path for path in paths if not is_whole(path, hashed)]:
         raise PbbError(
-            f"The capture in {folder} is not finished ({len(missing)} of {len(starts)} shards are missing): call "
-            "`capture` with the same arguments again."
+            f"The capture in {folder} is not finished or damaged ({len(missing)} of {len(starts)} shards are missing "
+            "or were changed): call `capture` with the same arguments again."
         )
     variables = {
         site: (dims, LazilyIndexedArray(_array(folder, site, starts, index["prompts"])))
         for site, dims in index["sites"].items()
     }
     return xr.Dataset(variables, coords={"layer": index["layers"], "role": index["roles"]})
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.exists())
 
 
 def _shard(start: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.outputs import is_whole, write_recorded
 from pbb_probe.patching.grid import Grid, measure
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def measure_by_layer(
         PbbError: the folder holds layers of another sweep, model or metric.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     folder.mkdir(parents=True, exist_ok=True)
     asked = _digest(grid, names)
@@ -40,7 +41,7 @@ def measure_by_layer(
     done = []
     for layer in grid.layers:
         path = folder / f"{asked}_layer{layer}.safetensors"
-        if path.exists():
+        if is_whole(path):
             found = load_file(path)
             progress.update(sum(v.shape[1:4].numel() for name, v in found.items() if name not in ("base", "other")))
         else:
@@ -52,9 +53,7 @@ def measure_by_layer(
                 only={site: chosen[i : i + 1] for site, chosen in grid.only.items()},
             )
             found = measure(engine, giver, alone, measured, progress)
-            partial = path.with_name(f".{path.name}")
-            save_file({name: value.contiguous() for name, value in found.items()}, partial)
-            partial.replace(path)
+            write_recorded(path, save({name: value.contiguous() for name, value in found.items()}))
         for end in ("base", "other"):
             if not torch.allclose(found[end], unpatched[end], rtol=1e-4, atol=1e-5):
                 raise PbbError(

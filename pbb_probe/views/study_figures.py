@@ -2,7 +2,6 @@
 
 import html
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.programs.corpus import GROUPS
@@ -24,9 +23,9 @@ BEST = ("matched", "correct", "all")
 _SINGLE = ("all", "correct")  # those of single calls or pairs, and not of what they are matched with
 
 
-def read_table(run: Path, name: str, step: str = "comparison") -> "pd.DataFrame":
+def read_table(run: Run, name: str, step: str = "comparison") -> "pd.DataFrame":
     """A table of a finished step."""
-    return Run(run).table(f"{step}/{name}")
+    return run.table(f"{step}/{name}")
 
 
 def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
@@ -36,7 +35,7 @@ def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
     return table
 
 
-def study_figures(run: Path) -> "dict[str, Figure]":
+def study_figures(run: Run) -> "dict[str, Figure]":
     """The figures of a finished run; what was not measured has none.
 
     Names: `behaviour`, `onsets_SUBSET`, `transfer_STEPS_SUBSET`, `recovery_SUBSET`, `patching_SWAP_SUBSET`,
@@ -65,7 +64,7 @@ def file_name(variable: str) -> str:
     return re.sub(r"\W", "_", variable)
 
 
-def _onset_figures(run: Path) -> "dict[str, Figure]":
+def _onset_figures(run: Run) -> "dict[str, Figure]":
     table, made = read_table(run, "onsets"), {}
     for subset, words in SUBSETS.items():
         if len(chosen := rows(table, subset=subset)):
@@ -73,7 +72,7 @@ def _onset_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _transfer_figures(run: Path) -> "dict[str, Figure]":
+def _transfer_figures(run: Run) -> "dict[str, Figure]":
     table, made = read_table(run, "transfer"), {}
     for subset in _SINGLE:
         if len(chosen := rows(table, subset=subset, run="patched")):
@@ -84,7 +83,7 @@ def _transfer_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _patching_figures(run: Path) -> "dict[str, Figure]":
+def _patching_figures(run: Run) -> "dict[str, Figure]":
     table, made = read_table(run, "patching"), {}
     for subset in _SINGLE:
         chosen = rows(table, subset=subset)
@@ -105,7 +104,7 @@ def _patching_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _probe_figures(run: Path) -> "dict[str, Figure]":
+def _probe_figures(run: Run) -> "dict[str, Figure]":
     """Of the first site that was probed."""
     names = ("probing", "probing_controls", "probing_across", "cosines")
     probing, controls, across, cosines = (read_table(run, name) for name in names)
@@ -133,7 +132,7 @@ def _probe_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _interchange_figures(run: Path) -> "dict[str, Figure]":
+def _interchange_figures(run: Run) -> "dict[str, Figure]":
     made = {}
     if len(chosen := rows(read_table(run, "interchange"), subset="correct", run="patched")):
         for (variable, steps), cells in chosen.groupby(["variable", "steps"]):
@@ -145,7 +144,7 @@ def _interchange_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _lens_figures(run: Path) -> "dict[str, Figure]":
+def _lens_figures(run: Run) -> "dict[str, Figure]":
     looked, brewed, made = read_table(run, "lens"), read_table(run, "outcomes"), {}
     for subset in _SINGLE:
         if len(chosen := rows(looked, subset=subset, role="answer")):
@@ -165,7 +164,7 @@ def _lens_figures(run: Path) -> "dict[str, Figure]":
     return made
 
 
-def _difference_figures(run: Path) -> "dict[str, Figure]":
+def _difference_figures(run: Run) -> "dict[str, Figure]":
     """Of the calls answered correctly, or of all where no onset is in both groups among those."""
     table = read_table(run, "onset_differences")
     known = table[table["difference"].notna()] if len(table) else table

@@ -1,12 +1,12 @@
 """The report of a study's run: the verdict, then its figures and tables in the order a paper would give them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.located import TABLES
 from pbb_probe.comparison.verdict import describe
+from pbb_probe.opened import OpenedRun
 from pbb_probe.views import study_tables
 from pbb_probe.views.images import save_pngs
 from pbb_probe.views.markdown import write_markdown
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-def study_verdict(run: Path) -> list[str]:
+def study_verdict(run: OpenedRun) -> list[str]:
     """The paragraphs of `describe` for a finished run."""
     onsets, evaluation, onset_differences = (read_table(run, name) for name in TABLES)
     return describe(
@@ -32,7 +32,7 @@ def study_verdict(run: Path) -> list[str]:
     )
 
 
-def write_study_report(run: Path, out: Path) -> None:
+def write_study_report(run: OpenedRun, out: Path) -> None:
     """Write `report.html` and `report.md` into the run, and each figure as a PNG into `out`.
 
     The Markdown links them as `report/NAME.png`. Where there is no browser to draw them, both say so and the report is
@@ -41,15 +41,14 @@ def write_study_report(run: Path, out: Path) -> None:
     made = study_figures(run)
     report = study_report(run, made)
     drawn = save_pngs(made, out)
-    page, words = (run / name for name in REPORTS)
+    page, words = (run.path / name for name in REPORTS)
     write_report(page, report)
     write_markdown(words, report, page=page.name, pictures="report" if drawn else None)
 
 
-def study_report(run: Path, made: "Mapping[str, Figure]") -> Report:
+def study_report(run: OpenedRun, made: "Mapping[str, Figure]") -> Report:
     """The report of a finished run with its figures by name."""
-    config = json.loads((run / "config.json").read_text())
-    manifest = json.loads((run / "manifest.json").read_text())
+    config, manifest = run.config, run.manifest
     return Report(
         title=f"Where are programs evaluated? {config['base']}, {config['curriculum']}, seed {config['seed']}",
         subtitle="with_io: programs learned from source and input/output examples. without_io: from source only. "

@@ -1,9 +1,9 @@
 """The sections of a study's report: its figures with what to see in them, and its tables."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pbb_probe.store import Run
 from pbb_probe.views import captions, study_tables
 from pbb_probe.views.report import Section, Shown, Table
 from pbb_probe.views.study_figures import BEST, SUBSETS, file_name, read_table, rows, title_of
@@ -15,7 +15,7 @@ COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places ca
 """The tables in which the groups are compared place by place, by what they are of."""
 
 
-def behaviour_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def behaviour_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """How often calls are answered correctly, of every model."""
     table = read_table(run, "behaviour", "behaviour").drop(columns="programs")
     see = captions.see_behaviour(table)
@@ -32,7 +32,7 @@ def behaviour_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def where_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def where_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """Onsets by use and by reading, and the transfer map."""
     onsets, transfer = read_table(run, "onsets"), read_table(run, "transfer")
     direct = captions.direct_answers(read_table(run, "behaviour", "behaviour"))
@@ -80,7 +80,7 @@ def where_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def used_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def used_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """Recovery, and the transfer map beside its controls."""
     patching, transfer = read_table(run, "patching"), read_table(run, "transfer")
     told = {}
@@ -112,7 +112,7 @@ def used_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def read_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def read_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """Probes beside their controls, across the groups, and the cosines of their directions."""
     probing, controls, across, cosines = (
         read_table(run, name) for name in ("probing", "probing_controls", "probing_across", "cosines")
@@ -149,7 +149,7 @@ def read_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def subspaces_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def subspaces_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """What the subspaces that probes read carry."""
     table, told = read_table(run, "interchange"), {}
     if len(chosen := rows(table, subset="correct")):
@@ -164,7 +164,7 @@ def subspaces_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def lens_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def lens_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """What the model itself could say at the answer position, and what becomes of it."""
     looked, brewed, told = read_table(run, "lens"), read_table(run, "outcomes"), {}
     for subset in _main_first(made, "lens"):
@@ -186,7 +186,7 @@ def lens_section(run: Path, made: "Mapping[str, Figure]") -> Section:
     )
 
 
-def differences_section(run: Path, made: "Mapping[str, Figure]") -> Section:
+def differences_section(run: Run, made: "Mapping[str, Figure]") -> Section:
     """Differences of onsets, and the places where the groups differ."""
     onsets = read_table(run, "onset_differences")
     places = study_tables.differing_places({what: read_table(run, name) for what, name in COMPARED.items()})

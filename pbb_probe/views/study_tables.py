@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.comparison.verdict import ALPHA, ENOUGH, enough_programs, kind_of, matched_rows, programs_of, too_few
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.store import Run
 from pbb_probe.views.captions import direct_answers
 from pbb_probe.views.figures.onsets import WAYS
 from pbb_probe.views.report import short
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OF = ("target", "swap", "hypothesis", "steps")
 
 
-def summary(run: Path) -> "pd.DataFrame":
+def summary(run: Run) -> "pd.DataFrame":
     """A row a group and number of steps: what is answered, where, and what kind of evaluation that makes.
 
     Of kinds that have fewer than `ENOUGH` programs it is only said that these are too few.

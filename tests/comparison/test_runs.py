@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from sealed import seal
 
 from pbb_probe.comparison.runs import MEASURES, compare_runs, gather
 from pbb_probe.errors import PbbError
@@ -28,7 +29,6 @@ def write_run(path, kind: str = "a", layers=(0, 1), scale: float = 1.0) -> str:
     """A run that has measured the values above in without_io programs, and nothing in those with_io."""
     run = Run(path)
     CORPUS.save(run.path / "corpus")
-    (run.path / "manifest.json").write_text("{}")
     for step in ("probing", "transfer", "patching"):
         (run.path / step).mkdir()
     programs = [name for group in NAMES.values() for name in group for _ in range(2)]
@@ -63,7 +63,7 @@ def write_run(path, kind: str = "a", layers=(0, 1), scale: float = 1.0) -> str:
             ).to_netcdf(run.path / f"patching/{swap}_{group}.nc")
             table = pd.DataFrame({"program": names[:2], "group": group, "steps": 1, "correct": [True, False]})
             table.to_csv(run.path / f"patching/{swap}_{group}.csv", index=False)
-    return str(run.path)
+    return str(seal(run.path))
 
 
 def _write_transfer(path, group: str, follows: np.ndarray, right: list[int], where: dict) -> None:
@@ -158,6 +158,7 @@ def test_a_pair_is_right_only_if_base_and_source_are(runs, tmp_path):
             [0, 1, 1, 1, 1, 1, 1, 1],
             {"layer": [0, 1], "role": ["answer"]},
         )
+    seal(tmp_path / "run")
     found = gather({"one": path}, "transfer")
     assert found["correct"].values.tolist() == [False, *[True] * 6, False] * 2  # the last source is wrong
 
@@ -284,11 +285,13 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
 def test_a_run_that_lacks_a_step_says_what_it_has(tmp_path):
     path = write_run(tmp_path / "run")
     (tmp_path / "run" / "probing" / "lens.nc").unlink()
+    seal(tmp_path / "run")
     with pytest.raises(PbbError, match=r"has no probing/lens\.nc: it has .*probing/probes, transfer/with_io"):
         gather({"0": path}, "lens")
     (tmp_path / "run" / "transfer" / "without_io.nc").unlink()
+    seal(tmp_path / "run")
     with pytest.raises(PbbError, match=r"has no transfer/without_io\.nc"):
         gather({"0": path}, "transfer")
     (tmp_path / "run" / "corpus" / "corpus.jsonl").unlink()
-    with pytest.raises(PbbError, match="cannot be read as a corpus"):
+    with pytest.raises(PbbError, match=r"not as its step wrote it: corpus/corpus\.jsonl \(missing\)"):
         gather({"0": path}, "probes")

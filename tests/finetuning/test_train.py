@@ -85,7 +85,7 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_weights(lora, corpus, tmp
     with pytest.raises(Killed):
         train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=config)
     assert not (tmp_path / "killed").exists()
-    cut_short = tmp_path / ".killed.unfinished" / "checkpoints" / "checkpoint-5"  # a kill while it was being written
+    cut_short = tmp_path / ".killed.unfinished" / ".checkpoints" / "checkpoint-5"  # a kill while it was being written
     cut_short.mkdir()
     (cut_short / "model.safetensors").write_bytes(b"half")
     resumed = train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=config)

@@ -67,7 +67,7 @@ def test_a_stopped_capture_goes_on_where_it_was(model, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_read", killed)
     with pytest.raises(KeyboardInterrupt):
         capture(model, prompts, **ASKED, out=tmp_path)
-    with pytest.raises(PbbError, match=r"not finished \(1 of 3 shards"):
+    with pytest.raises(PbbError, match=r"not finished or damaged \(1 of 3 shards"):
         open_capture(tmp_path)
     monkeypatch.setattr(module, "_read", lambda *a: (starts.append((a[-1].start, a[-1].stop)), read(*a))[1])
     there = capture(model, prompts, **ASKED, out=tmp_path)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+from sealed import seal
 
 from pbb_probe.config import StudyConfig
 from pbb_probe.probing.brewing import OUTCOMES
@@ -93,7 +94,5 @@ def finished_run(tmp_path_factory):
     behaviour.loc[weak, "chance"] = 0.9  # of these nothing can be said
     behaviour.to_csv(run / "behaviour" / "behaviour.csv", index=False)
     config = json.loads(json.dumps(asdict(StudyConfig(base=BASE, seed=3))))
-    manifest = {"python": "3.11", "versions": {"pbb-probe": "1.2.3"}, "steps": {"corpus": {"seconds": 12.5}}}
     (run / "config.json").write_text(json.dumps(config))
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    return run
+    return seal(run, seconds=12.5)

@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
+from sealed import seal
 
+from pbb_probe.opened import open_run
 from pbb_probe.views import captions, study_report, study_tables
 from pbb_probe.views.markdown import markdown_table, markdown_text
 from pbb_probe.views.study_figures import read_table, rows, study_figures
@@ -19,7 +22,7 @@ def written(finished_run, tmp_path_factory):
     run = shutil.copytree(finished_run, tmp_path_factory.mktemp("written") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study_report, "save_pngs", lambda *_: True)
-        study_report.write_study_report(run, run / "report")
+        study_report.write_study_report(open_run(run), run / "report")
     return run
 
 
@@ -44,7 +47,7 @@ def test_the_verdict_comes_first_then_the_order_of_a_paper(written):
 def test_the_markdown_says_the_same_with_pictures(written):
     words = (written / "report.md").read_text()
     page = (written / "report.html").read_text()
-    drawn = set(study_figures(written))
+    drawn = set(study_figures(open_run(written)))
     assert set(re.findall(r"\]\(report/(\w+)\.png\)", words)) == drawn
     titles = dict(re.findall(r"<figcaption><b>Figure (\d+)\. (.*?)\.</b>", page))
     assert len(titles) == len(drawn)
@@ -67,7 +70,7 @@ def test_hostile_names_are_text_in_both(written):
 def test_without_pictures_the_markdown_says_so(finished_run, tmp_path, monkeypatch):
     run = shutil.copytree(finished_run, tmp_path / "run")
     monkeypatch.setattr(study_report, "save_pngs", lambda *_: False)
-    study_report.write_study_report(run, run / "report")
+    study_report.write_study_report(open_run(run), run / "report")
     words = (run / "report.md").read_text()
     assert "There are no pictures" in words
     assert ".png" not in words
@@ -78,8 +81,9 @@ def test_what_was_not_measured_is_left_out(finished_run, tmp_path, monkeypatch):
     run = shutil.copytree(finished_run, tmp_path / "run")
     for name in ("lens", "outcomes", "interchange", "onset_differences", "onsets", "evaluation"):
         (run / "comparison" / f"{name}.csv").write_text("\n")
+    seal(run)
     monkeypatch.setattr(study_report, "save_pngs", lambda *_: True)
-    study_report.write_study_report(run, run / "report")
+    study_report.write_study_report(open_run(run), run / "report")
     words = (run / "report.md").read_text()
     assert "lens_" not in words
     assert "onsets_" not in words
@@ -87,12 +91,12 @@ def test_what_was_not_measured_is_left_out(finished_run, tmp_path, monkeypatch):
 
 
 def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_run):
-    behaviour = read_table(finished_run, "behaviour", "behaviour")
+    behaviour = read_table(open_run(finished_run), "behaviour", "behaviour")
     assert "Not above chance: without_io, 2 steps." in captions.see_behaviour(behaviour)
-    short = study_tables.summary(finished_run).set_index(["group", "steps"])
+    short = study_tables.summary(open_run(finished_run)).set_index(["group", "steps"])
     assert list(short.loc["without_io", 2])[3:] == ["not found"] * 3
     assert list(short.loc["with_io", 2])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
-    onsets = rows(read_table(finished_run, "onsets"), subset="correct")
+    onsets = rows(read_table(open_run(finished_run), "onsets"), subset="correct")
     assert captions.see_onsets(onsets, [("with_io", 1), ("with_io", 2), ("without_io", 1)]) == (
         "The program leaves its name in block 2 (with_io, 1 and 2 steps; without_io, 1 step). "
         "No one component writes state_1 (with_io, 1 and 2 steps; without_io, 1 step). "
@@ -111,7 +115,8 @@ def test_of_kinds_with_too_few_programs_only_that_is_said(finished_run, tmp_path
     onsets = pd.read_csv(path)
     onsets.loc[(onsets["group"] == "without_io") & (onsets["steps"] == 1), "used_clusters"] = 19
     onsets.to_csv(path, index=False)
-    short = study_tables.summary(run).set_index(["group", "steps"])
+    seal(run)
+    short = study_tables.summary(open_run(run)).set_index(["group", "steps"])
     assert list(short.loc["without_io", 1])[3:] == ["", "", "too few programs (n = 19)"]
     assert list(short.loc["with_io", 1])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
     said = captions.see_onsets(rows(onsets, subset="correct"), [("with_io", 1), ("without_io", 1)])
@@ -123,11 +128,12 @@ def test_a_run_of_an_earlier_version_reads_undetermined(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     path = run / "comparison" / "evaluation.csv"
     path.write_text(path.read_text().replace("undetermined", "compiled"))
-    assert set(study_tables.summary(run)["evaluation"]) == {"undetermined", "not found"}
+    seal(run)
+    assert set(study_tables.summary(open_run(run))["evaluation"]) == {"undetermined", "not found"}
 
 
 def test_captions_do_not_compare_too_few_programs(finished_run):
-    probing, apart = (read_table(finished_run, name) for name in ("probing", "onset_differences"))
+    probing, apart = (read_table(open_run(finished_run), name) for name in ("probing", "onset_differences"))
     few = probing.assign(clusters_without_io=19)
     assert captions.see_differences(few) == "The groups were not compared: too few programs (n = 20 and 19)."
     assert captions.see_onset_differences(apart) == (
@@ -140,12 +146,12 @@ def test_captions_do_not_compare_too_few_programs(finished_run):
 
 
 def test_captions_name_the_places_of_the_tables(finished_run):
-    transfer = rows(read_table(finished_run, "transfer"), subset="correct", steps=2)
+    transfer = rows(read_table(open_run(finished_run), "transfer"), subset="correct", steps=2)
     top = rows(transfer, run="patched", group="with_io", hypothesis="program")
     top = top.loc[top["proportion"].idxmax()]
     said = f"with_io: program {top['proportion']:.0%} (resid_post, {top['role']}, layer {top['layer']})"
     assert said in captions.see_transfer(transfer)
-    probing = read_table(finished_run, "probing")
+    probing = read_table(open_run(finished_run), "probing")
     assert captions.see_differences(probing).startswith(f"The groups differ at 1 of {len(probing)} places")
     assert captions.see_differences(probing.assign(p_adjusted=1.0)) == (
         f"The groups differ at 0 of {len(probing)} places (adjusted p < 0.05)."
@@ -154,20 +160,22 @@ def test_captions_name_the_places_of_the_tables(finished_run):
 
 
 def test_captions_of_readings_hold_the_best_block_and_what_comes_by_luck(finished_run):
-    controls = rows(read_table(finished_run, "probing_controls"), subset="all", role="answer")
+    controls = rows(read_table(open_run(finished_run), "probing_controls"), subset="all", role="answer")
     output = rows(controls, target="output").groupby(["run", "group"])["score"].max()
     best, luck = output["probe"], output["chance"].max()
     said = f"output {best['with_io']:.2f} and {best['without_io']:.2f} (most common value at most {luck:.2f})."
     assert captions.see_probes(controls).endswith(said)
     assert "most common" not in captions.see_probes(controls[controls["run"] != "chance"])
-    lens = rows(read_table(finished_run, "lens"), subset="all", decode="logit")
+    lens = rows(read_table(open_run(finished_run), "lens"), subset="all", decode="logit")
     top = lens.loc[lens["mean_with_io"].idxmax()]
     assert f"logit: {top['mean_with_io']:.0%} in with_io (block {top['layer']})" in captions.see_lens(lens)
     assert captions.see_lens(lens).endswith("by luck at most 10%.")
 
 
 def test_places_that_differ_are_listed_the_largest_difference_first(finished_run):
-    tables = {name: read_table(finished_run, name) for name in ("probing", "patching", "transfer_differences")}
+    tables = {
+        name: read_table(open_run(finished_run), name) for name in ("probing", "patching", "transfer_differences")
+    }
     nothing = {name: table.assign(p_adjusted=1.0) for name, table in tables.items()}
     assert study_tables.differing_places(nothing).empty
     tables = {name: table.assign(p_adjusted=0.01) for name, table in tables.items()}
@@ -191,9 +199,14 @@ def test_settings_are_a_row_a_field():
 def test_methods_hold_the_numbers_of_the_run(written):
     words = (written / "report.md").read_text()
     config = json.loads((written / "config.json").read_text())
-    for part in (f"up to {config['probing']['prompts']} prompts", f"{config['draws']} bootstrap", "seed 3", "1.2.3"):
+    for part in (
+        f"up to {config['probing']['prompts']} prompts",
+        f"{config['draws']} bootstrap",
+        "seed 3",
+        version("xarray"),
+    ):
         assert part in words
-    assert "| corpus | 12.5 |" in words
+    assert "| comparison | 12.5 |" in words
 
 
 def test_markdown_is_plain_text():

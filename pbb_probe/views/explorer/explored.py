@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 KEPT_TABLES = 200
-NEVER_EMPTY = ("behaviour/behaviour", "probing/prompts")
 
 
 class Explored:
@@ -85,28 +84,17 @@ class Explored:
         """A table of a finished step, as it is now.
 
         Raises:
-            PbbError: the step is not done, or there is no such table.
+            PbbError: the step is not done, there is no such table, or it was changed since.
         """
-        step = name.split("/")[0]
-        table = self._read_table(name, self.run.key(step))
-        if name in NEVER_EMPTY and table.empty:
-            raise PbbError(f"{name}.csv is empty: delete {self.run.path / step} and run the study again.")
-        return table
+        return self._read_table(name, self.run.content(name.split("/")[0]))
 
     def array(self, name: str) -> "xr.Dataset":
         """A labelled array of a finished step, as it is now.
 
         Raises:
-            PbbError: the step is not done, there is no such array, or it is of other prompts than the step's table.
+            PbbError: the step is not done, there is no such array, or it was changed since.
         """
-        step = name.split("/")[0]
-        array = self._read_array(name, self.run.key(step))
-        if step == "probing" and array.sizes.get("prompt") != len(self.table("probing/prompts")):
-            raise PbbError(
-                f"{name}.nc and probing/prompts.csv are of different prompts: delete "
-                f"{self.run.path / step} and run the study again."
-            )
-        return array
+        return self._read_array(name, self.run.content(name.split("/")[0]))
 
 
 def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:

@@ -57,7 +57,7 @@ def content(asked: Asked) -> "list[Component]":
     def verdict() -> "list[Component]":
         if not explored.run.key("behaviour") or not explored.run.key("comparison"):
             return []  # `in_short` has said so
-        return [paragraphs(study_verdict(explored.run.path), "The verdict", "verdict")]
+        return [paragraphs(study_verdict(explored.run), "The verdict", "verdict")]
 
     def carried() -> "Component":
         everything = explored.table("comparison/transfer")
@@ -104,7 +104,7 @@ def in_short(explored: Explored, title: str) -> "Component":
     """
     explored.table("behaviour/behaviour")
     explored.run.need("comparison")
-    return table_of(summary(explored.run.path), title)
+    return table_of(summary(explored.run), title)
 
 
 def _unfinished(explored: Explored) -> "list[Component]":

@@ -7,6 +7,7 @@ import threading
 import pandas as pd
 import pytest
 from pages import CHROMIUM, HOSTILE, PATIENCE
+from sealed import seal
 
 from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
@@ -29,6 +30,7 @@ def runs(planted_run, tmp_path_factory):
     prompts = pd.read_csv(folder / "hostile" / "probing" / "prompts.csv")
     prompts.loc[prompts["op_1"] == prompts["op_1"].iloc[0], "op_1"] = HOSTILE
     prompts.to_csv(folder / "hostile" / "probing" / "prompts.csv", index=False)
+    seal(folder / "hostile")
     shutil.rmtree(folder / "half" / "transfer")
     shutil.rmtree(folder / "half" / "comparison")
     (folder / "half" / "probing" / "activations.nc").write_bytes(b"\x89HDF cut short")

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.io
 import pytest
 from dash_parts import control_values, figures_of
+from sealed import seal
 
 import pbb_probe as pbb
 from pbb_probe.views.explorer.activations import matching
@@ -115,17 +116,16 @@ def test_damaged_settings_corpus_and_tables_are_named(runs, tmp_path):
         (copy / name).write_text(text)
         return Explored(copy)
 
-    with pytest.raises(pbb.PbbError, match=r"config\.json has no seed"):
+    with pytest.raises(pbb.PbbError, match=r"config\.json was changed since the study wrote it"):
         damaged("config.json", '{"base": "nano"}')
-    with pytest.raises(pbb.PbbError, match=r"The step corpus is damaged .* delete .* and run the study again"):
-        damaged("corpus/corpus.jsonl", "{}").run.corpus  # noqa: B018
-    with pytest.raises(pbb.PbbError, match=r"prompts\.csv is empty"):
-        damaged("probing/prompts.csv", "\n").table("probing/prompts")
-    with pytest.raises(pbb.PbbError, match="of different prompts"):
-        damaged("probing/prompts.csv", "program,group\nx,with_io\n").array("probing/activations")
-    broken = damaged("stage2/model/config.json", "{}")
-    with pytest.raises(pbb.PbbError, match="The step stage2 is damaged"):
-        broken.model()
+    for name, read in (
+        ("corpus/corpus.jsonl", lambda explored: explored.run.corpus),
+        ("probing/prompts.csv", lambda explored: explored.table("probing/prompts")),
+        ("probing/probes.nc", lambda explored: explored.array("probing/probes")),
+        ("stage2/model/config.json", lambda explored: explored.model()),
+    ):
+        with pytest.raises(pbb.PbbError, match=rf"not as its step wrote it: {name} .*Run it again"):
+            read(damaged(name, "{}"))
     assert damaged("probing/step.json", "[]").run.steps["probing"] is False
 
 
@@ -133,8 +133,6 @@ def test_what_is_read_is_what_the_step_holds_now(runs, tmp_path):
     shutil.copytree(runs / "whole", tmp_path / "run")
     explored = Explored(tmp_path / "run")
     before = explored.table("behaviour/behaviour")
-    path = tmp_path / "run" / "behaviour"
-    before.assign(n=0).to_csv(path / "behaviour.csv", index=False)
-    record = json.loads((path / "step.json").read_text())
-    (path / "step.json").write_text(json.dumps(record | {"key": "another"}))
+    before.assign(n=0).to_csv(tmp_path / "run" / "behaviour" / "behaviour.csv", index=False)
+    seal(tmp_path / "run")
     assert set(explored.table("behaviour/behaviour")["n"]) == {0}

@@ -1,0 +1,115 @@
+"""Files that are whole or not there, and what stands for their content: hashes, and names made from labels."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LONGEST_NAME = 120
+"""Characters of a file's name before its ending, where file systems allow 255 bytes."""
+_SEAL = "seal"
+
+
+def write(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a file whole or not at all, also where the machine fails the moment after."""
+    data = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def write_array(dataset: "xr.Dataset", path: Path) -> None:
+    """Write a labelled array as NetCDF, made in memory first: HDF5 ends the process where a disk is full."""
+    write(path, dataset.to_netcdf(engine="h5netcdf"))
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder, before going on.
+
+    Raises:
+        OSError: it does not. File systems that know no such thing are left alone.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object with a hash of itself."""
+    plain = json.loads(json.dumps(values))
+    write(path, json.dumps(plain | {_SEAL: digest(plain)}, indent=1, sort_keys=True))
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote; None where it is not there, cannot be read, or was changed since."""
+    try:
+        values = json.loads(path.read_bytes())
+        seal = values.pop(_SEAL)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return values if seal == digest(values) else None
+
+
+def digest(value: Any) -> str:
+    """A short hash of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: str | None, what: str) -> str | None:
+    """A short hash of the content of a file that the user named as his `what`; None where none was named.
+
+    Raises:
+        PbbError: it cannot be read.
+    """
+    try:
+        return path and file_hash(Path(path).expanduser())[:16]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PbbError(f"The {what} in {path} cannot be read ({reason}): give another file.") from error
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its folders, sorted, but for what is hidden."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from files_in(path)
+        else:
+            yield path
+
+
+def file_name(label: Any) -> str:
+    """A name for a file or folder made from a label: it stays in its folder, and no two labels share one.
+
+    Letters, digits, `-` and `_` stand for themselves, and all else is escaped as in a URL; of a long one the end is a
+    hash.
+    """
+    name = quote(str(label), safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E") or "%"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}%{digest(name)}"

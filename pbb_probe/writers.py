@@ -1,0 +1,91 @@
+"""One writer a folder: a lock that the kernel lets go of when its process ends, however that is."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from pbb_probe.errors import PbbError
+
+_LOCK = ".lock"
+_UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # network file systems mounted without locks
+_guard = threading.Lock()
+_held: dict[Path, tuple[int, int]] = {}  # the thread that holds a folder, and how many times
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Be the only one who writes into a folder; the same thread may ask again while it is.
+
+    Raises:
+        PbbError: another process or thread is writing into it; the message says which.
+    """
+    folder, thread = folder.resolve(), threading.get_ident()
+    with _guard:
+        holder, times = _held.get(folder, (thread, 0))
+        if holder != thread:
+            raise PbbError(f"Another thread of this process is writing into {folder}: wait for it.")
+        _held[folder] = (thread, times + 1)
+    try:
+        with contextlib.nullcontext() if times else _locked(folder):
+            yield
+    finally:
+        with _guard:
+            if times:
+                _held[folder] = (thread, times)
+            else:
+                del _held[folder]
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The lock of a folder, with a line in it for whoever finds it taken; it is there while it is held."""
+    path = folder / _LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        while not _is_at(_taken(descriptor, folder), path):  # its last holder has just removed it
+            os.close(descriptor)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise PbbError(f"{folder} cannot be written ({error.strerror}): give another directory.") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, folder: Path) -> int:
+    """Lock an open file and say in it who has it.
+
+    Raises:
+        PbbError: another process has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_HERE:
+            who = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise PbbError(
+                f"{folder} is being written by {who}: wait for it, end it, or give another directory."
+            ) from error
+        warnings.warn(f"The file system of {folder} has no locks: start nothing else there.", stacklevel=2)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without words
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
+    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
