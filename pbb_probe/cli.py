@@ -21,6 +21,7 @@ POSITIONAL = ("explore", "verify")
 """Commands that take what they must be given without a flag."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command: Ctrl+C, what schedulers send before they kill, and a terminal that is closed."""
+_DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
@@ -156,7 +157,7 @@ def _sentence(error: BaseException, out: Path) -> str | None:
 
 def _is_of_disk(error: BaseException, out: Path) -> bool:
     """Is it the disk? Libraries report a full one in ways of their own, so its free space is asked as well."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _DISK:
         return True
     with contextlib.suppress(OSError, ValueError):
         return shutil.disk_usage(out).free < 1 << 20

@@ -195,9 +195,8 @@ class Run:
 
     def verify(self) -> dict[str, list[str]]:
         """What is wrong with each step, however large the run: nothing, or files and what became of them."""
-        manifest = read_sealed(self.path / "manifest.json") or {}
         found = {}
-        for name in sorted({*self._done(), *manifest.get("steps", {})}):
+        for name in sorted({*self._done(), *self._manifest().get("steps", {})}):
             record = self._record(name)
             if record is None:
                 found[name] = [f"{name}/{RECORD} cannot be read"]
@@ -207,11 +206,15 @@ class Run:
         return found
 
     def write_manifest(self, **facts: Any) -> None:
-        """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds."""
+        """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds.
+
+        `written` are the steps that the run has ever had.
+        """
         records = {name: record for name in self._done() if (record := self._record(name))}
         told = {name: {of: record[of] for of in ("key", "inputs", "seconds")} for name, record in records.items()}
         versions = {package: version(package) for package in _PACKAGES}
         facts = {"python": sys.version.split()[0], "versions": versions, **facts, "steps": told}
+        facts["written"] = sorted({*told, *self._manifest().get("written", [])})
         write_sealed(self.path / "manifest.json", facts)
 
     def _record(self, name: str) -> dict[str, Any] | None:
@@ -253,6 +256,9 @@ class Run:
         checked = {file: checker.fault(self.path / name, file, at, large) for file, at in record["outputs"].items()}
         return [f"{_shown(name, file)} ({fault})" for file, fault in checked.items() if fault]
 
+    def _manifest(self) -> dict[str, Any]:
+        return read_sealed(self.path / "manifest.json") or {}
+
     def _size(self) -> int:
         """Bytes of all finished steps."""
         return sum(size(record["outputs"]) for record in map(self._record, self._done()) if record)
@@ -272,8 +278,7 @@ class Run:
 
     def _refuse_unknown(self, name: str) -> None:
         """A folder of a step's name without a record of one: it is the user's, unless the manifest knows the step."""
-        steps = (read_sealed(self.path / "manifest.json") or {}).get("steps", {})
-        if name not in steps and not (self.path / name / RECORD).exists():
+        if name not in self._manifest().get("written", []) and not (self.path / name / RECORD).exists():
             raise PbbError(
                 f"{self.path / name} is in the way of the step {name}, which did not write it: move it elsewhere."
             )

@@ -1,12 +1,14 @@
 """The command line: documented fields, and a user's mistake is one sentence with exit code 2."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from math import exp
 from pathlib import Path
@@ -95,6 +97,101 @@ def test_a_full_disk_that_a_library_reports_in_its_own_way_is_one_sentence(capsy
     assert "make room" in refused(capsys, "--out", str(tmp_path))
 
 
+WORKING = """
+import sys, time
+from pbb_probe import cli, study
+study.Study.run = lambda self: (print("working", flush=True), time.sleep(60))
+sys.exit(cli.main(["run", "--out", sys.argv[1]]))
+"""
+IMPORTING = """
+import os, sys
+from pbb_probe import cli
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == sys.argv[2]:
+            os.kill(os.getpid(), int(sys.argv[3]))
+sys.meta_path.insert(0, Interrupts())
+sys.exit(cli.main(["run", "--out", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(("number", "said"), [(2, "interrupted"), (15, "ended by SIGTERM"), (1, "ended by SIGHUP")])
+def test_a_signal_to_end_is_one_sentence(tmp_path, number, said):
+    command = [sys.executable, "-c", WORKING, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=20)
+    assert error == f"pbb-probe: {said}; the same command goes on from here.\n"
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("module", ["jsonargparse", "pbb_probe.study", "transformers", "numpy"])
+@pytest.mark.parametrize("number", [2, 15])
+def test_a_signal_while_importing_is_one_sentence(tmp_path, module, number):
+    command = [sys.executable, "-c", IMPORTING, str(tmp_path / "run"), module, str(number)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(r"pbb-probe: .*; the same command goes on from here\.\n", ended.stderr)
+    assert ended.returncode == 128 + number
+    assert not (tmp_path / "run").exists()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
+    command = ["nohup", sys.executable, "-c", WORKING, str(tmp_path / "run")]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert "ended by SIGTERM" in process.communicate(timeout=20)[1]
+
+
+def test_what_a_library_makes_of_an_interruption_is_told_as_one(tmp_path, monkeypatch, capsys):
+    def swallowed(*_):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("numpy could not be imported") from None
+
+    monkeypatch.setattr(Study, "_make_corpus", swallowed)
+    assert cli.main(["run", "--out", str(tmp_path)]) == 128 + signal.SIGTERM
+    assert "ended by SIGTERM" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_too_little_memory_is_one_sentence(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "_make_corpus", lambda *_: bytes(1 << 62))
+    assert "not enough memory" in refused(capsys, "--out", str(tmp_path))
+
+
+def test_a_reader_that_leaves_ends_nothing_with_a_traceback():
+    command = f"{sys.executable} -m pbb_probe.cli run --help | head -1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.startswith("usage:")
+    assert "Traceback" not in ended.stderr
+
+
+def test_verify_says_which_files_are_not_as_they_were_written(planted_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(planted_run, run)
+    assert cli.main(["verify", str(run)]) == 0
+    assert "probing: as it was written" in capsys.readouterr().out
+    with (run / "probing" / "probes.nc").open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    (run / "report.md").unlink()
+    assert cli.main(["verify", str(run)]) == 2
+    said = capsys.readouterr()
+    assert "probing: probing/probes.nc (other content)\n" in said.out
+    assert "report: report.md (missing)\n" in said.out
+    assert "2 of 11 steps are not as they were written (probing, report)" in said.err
+    assert cli.main(["verify", str(tmp_path)]) == 2
+    assert "There is no run in" in capsys.readouterr().err
+
+
 def test_help_documents_every_field():
     out = subprocess.run(
         [sys.executable, "-m", "pbb_probe.cli", "run", "--help"], capture_output=True, text=True, check=True
@@ -124,6 +221,10 @@ def test_finetune_writes_a_corpus_and_a_model_a_stage(finetuned, capsys):
     other = [*TINY, "--train.learning_rate=0.5", "--curriculum=retroactive_sft", "--out", str(finetuned)]
     assert cli.main(["finetune", *other]) == 2
     assert "other settings" in capsys.readouterr().err
+    other = [*TINY, "--seed=1", "--curriculum=retroactive_sft", "--out", str(finetuned)]
+    assert cli.main(["finetune", *other]) == 2
+    assert "holds another corpus" in capsys.readouterr().err
+    assert pbb.Corpus.load(finetuned / "corpus") == corpus
 
 
 def test_evaluate_prints_the_accuracies_of_every_call(finetuned, tmp_path, capsys):

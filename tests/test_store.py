@@ -1,7 +1,11 @@
 """Steps are made once, remade when what they depend on changes, resumed after a kill, and never half there."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,8 @@ import pytest
 import xarray as xr
 from sealed import seal
 
-from pbb_probe.disk import digest, file_name, write
+from pbb_probe import outputs, store
+from pbb_probe.disk import digest, file_hash, file_name, write, write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.store import Run
 
@@ -311,3 +316,233 @@ def test_a_label_becomes_the_name_of_one_file_in_its_folder(tmp_path):
         (tmp_path / f"{name}.txt").write_text(name)
         assert (tmp_path / f"{name}.txt").resolve().parent == tmp_path.resolve()
     assert len(list(tmp_path.iterdir())) == len(names)
+
+
+# What becomes of a step whose files were touched
+
+
+def flip(path: Path) -> None:
+    """One bit, with the size and the time as they were."""
+    state, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def swap(path: Path, other: Path) -> None:
+    kept = path.read_bytes()
+    path.write_bytes(other.read_bytes())
+    other.write_bytes(kept)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def pipe_instead(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+FILE = {
+    "one bit": flip,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n"),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "gone": Path.unlink,
+    "a folder": folder_instead,
+    "a pipe": pipe_instead,
+    "a link to nowhere": dangling,
+    "another output": lambda path: swap(path, path.with_name("located.csv" if path.suffix == ".nc" else "probes.nc")),
+}
+RECORDED = {
+    "empty": lambda record: record.write_bytes(b""),
+    "not UTF-8": lambda record: record.write_bytes(b"\xff\xfe\x00{"),
+    "half": lambda record: record.write_bytes(record.read_bytes()[:100]),
+    "a list": lambda record: record.write_text("[]"),
+    "null": lambda record: record.write_text("null"),
+    "deep": lambda record: record.write_text("[" * 100_000),
+    "another key": lambda record: record.write_text(record.read_text().replace('"key": "', '"key": "0')),
+    "another hash": lambda record: record.write_text(record.read_text().replace('"sha256": "', '"sha256": "0')),
+    "no seal": lambda record: record.write_text(re.sub(r'"seal": "\w+"', '"seal": null', record.read_text())),
+    "gone": Path.unlink,
+    "a folder": folder_instead,
+}
+
+
+def again(measured) -> tuple[Run, list[Path]]:
+    """The run opened anew, and its step done for the same inputs; the list has an item if it was made."""
+    path, array, table = measured
+    run, made = Run.existing(path), []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        write_array(array, folder / "probes.nc")
+        table.to_csv(folder / "located.csv", index=False)
+        (folder / "op_1").mkdir(exist_ok=True)
+        write_array(2 * array, folder / "op_1" / "with_io.nc")
+
+    run.step("probing", {"seed": 0}, make)
+    xr.testing.assert_identical(run.array("probing/probes"), array)
+    pd.testing.assert_frame_equal(run.table("probing/located"), table)
+    assert not any(run.verify().values())
+    return run, made
+
+
+@pytest.mark.parametrize("damage", FILE, ids=str)
+@pytest.mark.parametrize("name", ["located.csv", "probes.nc"])
+def test_a_damaged_output_is_refused_when_read_and_made_again_when_used(measured, capsys, name, damage):
+    path, _, _ = measured
+    FILE[damage](path / "probing" / name)
+    run = Run.existing(path)
+    read = run.table if name.endswith("csv") else run.array
+    for refused in (lambda: read(f"probing/{Path(name).stem}"), lambda: run.folder("probing")):
+        with pytest.raises(PbbError, match=r"is not as its step wrote it: probing/(located\.csv|probes\.nc) \("):
+            refused()
+    assert [step for step, faults in run.verify().items() if faults] == ["probing"]
+    _, made = again(measured)
+    assert len(made) == 1
+    assert "probing: done again, as a file is not as it was written: probing/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", RECORDED, ids=str)
+def test_a_damaged_record_is_a_step_that_is_not_done(measured, damage):
+    path, _, _ = measured
+    RECORDED[damage](path / "probing" / "step.json")
+    run = Run.existing(path)
+    assert run.key("probing") is None
+    run.write_manifest()  # which once ended in a traceback
+    with pytest.raises(PbbError, match="has no probing/probes"):
+        run.array("probing/probes")
+    _, made = again(measured)
+    assert len(made) == 1
+
+
+def test_what_was_checked_and_is_not_touched_is_not_hashed_again(measured, monkeypatch):
+    path, _, _ = measured
+    run, hashed = Run.existing(path), []
+    monkeypatch.setattr(outputs, "file_hash", lambda path: hashed.append(path.name) or file_hash(path))
+    for _ in range(3):
+        run.table("probing/located")
+    assert hashed == ["located.csv"]
+    flip(path / "probing" / "located.csv")  # its size and time are as they were
+    with pytest.raises(PbbError, match=r"located\.csv \(other content\)"):
+        run.table("probing/located")
+
+
+def test_of_a_large_run_size_and_time_are_compared_and_verify_hashes_all(measured, monkeypatch):
+    path, _, table = measured
+    monkeypatch.setattr(store, "ALWAYS", 10)
+    monkeypatch.setattr(outputs, "file_hash", lambda path: pytest.fail("hashed"))
+    pd.testing.assert_frame_equal(Run.existing(path).table("probing/located"), table)
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "ALWAYS", 10)
+    flip(path / "probing" / "probes.nc")
+    run = Run.existing(path)
+    run.folder("probing")
+    assert run.verify()["probing"] == ["probing/probes.nc (other content)"]
+    os.utime(path / "probing" / "located.csv")  # touched and the same: it is hashed, and is whole
+    pd.testing.assert_frame_equal(run.table("probing/located"), table)
+    os.utime(path / "probing" / "probes.nc")
+    with pytest.raises(PbbError, match=r"probes\.nc \(other content\)"):
+        run.array("probing/probes")
+
+
+def test_files_that_the_step_has_not_written_are_never_deleted(measured):
+    path, _, _ = measured
+    (path / "probing" / "notes.txt").write_text("mine")
+    (path / "probing" / ".hidden").write_text("of a file manager")
+    for use in (lambda: again(measured), lambda: Run.existing(path).folder("probing")):
+        with pytest.raises(PbbError, match=r"notes\.txt is none of the files that the step probing wrote: move it"):
+            use()
+    assert Run.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} is none of its outputs"]
+    assert (path / "probing" / "notes.txt").read_text() == "mine"
+    (path / "probing" / "notes.txt").unlink()
+    assert again(measured)[1] == []
+
+
+def test_a_folder_that_no_step_wrote_is_never_replaced(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.tex").write_text("mine")
+    make = Maker()
+    with pytest.raises(PbbError, match="report is in the way of the step report, which did not write it"):
+        Run(tmp_path).step("report", {}, make)
+    assert make.found == []
+    assert [path.name for path in tmp_path.rglob("*")] == ["report", "thesis.tex"]
+
+
+def test_only_what_the_run_left_is_cleaned_up(tmp_path):
+    run = Run(tmp_path)
+    for name in (".train.backup", ".train.0123456789abcdef", ".training.0123456789abcdef", ".train.old"):
+        (tmp_path / name).mkdir()
+    run.step("train", {}, Maker())
+    assert {path.name for path in tmp_path.iterdir()} == {"train", ".train.backup", ".training.0123456789abcdef"}
+
+
+def test_what_is_made_of_an_earlier_result_is_not_read(tmp_path):
+    run = Run(tmp_path)
+
+    def chain(text: str, *names: str) -> None:
+        after: dict[str, str] = {}
+        for name in names:
+            after = {name: run.step(name, {"after": after, "text": text if name == "train" else ""}, Maker(text))}
+
+    chain("a", "train", "probing", "comparison")
+    assert run.files("comparison", ".txt") == ["comparison/first", "comparison/second"]
+    chain("b", "train")
+    for name in ("probing", "comparison"):
+        assert run.key(name) is None
+        with pytest.raises(PbbError, match=f"has no {name}"):
+            run.folder(name)
+    chain("b", "train", "probing")
+    assert run.key("probing")
+    assert run.key("comparison") is None
+    chain("b", "train", "probing", "comparison")
+    assert run.holds("comparison/first.txt")
+
+
+def test_a_step_that_comes_to_the_same_leaves_what_follows_alone(tmp_path):
+    run, after = Run(tmp_path), Maker("after")
+    for version in (1, 2):
+        content = run.step("train", {"version": version}, Maker("same"))
+        run.step("probing", {"after": {"train": content}}, after)
+    assert len(after.found) == 1
+
+
+def test_a_run_of_version_0_7_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    record = tmp_path / "corpus" / "step.json"
+    record.write_text('{\n "inputs": {"seed": 0},\n "key": "0123456789abcdef",\n "seconds": 0.1\n}')
+    (tmp_path / "manifest.json").write_text('{"steps": {}}')
+    for use in (lambda: Run.existing(tmp_path), lambda: Run(tmp_path).step("corpus", {}, Maker())):
+        with pytest.raises(PbbError, match=r"written by version 0\.7, which kept no hashes .* give another directory"):
+            use()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["corpus", "manifest.json", "step.json"]
+
+
+def test_a_second_writer_is_refused_and_readers_are_not(measured):
+    path, array, _ = measured
+    seen = []
+
+    def make(folder: Path) -> None:
+        code = (
+            f"from pbb_probe.store import Run; run = Run({str(path)!r}); print(len(run.array('probing/probes').prompt))"
+        )
+        writing = "; run.step('other', {}, lambda folder: None)"
+        seen.extend(
+            subprocess.run([sys.executable, "-c", code + more], capture_output=True, text=True)
+            for more in ("", writing)
+        )
+
+    Run(path).step("slow", {}, make)
+    reader, writer = seen
+    assert reader.stdout == writer.stdout == f"{array.sizes['prompt']}\n"
+    assert f"is being written by process {os.getpid()}" in writer.stderr
+    assert not (path / "other").exists()

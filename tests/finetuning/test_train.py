@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -93,6 +94,85 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_weights(lora, corpus, tmp
     assert distance(whole, resumed) == 0
     assert distance(whole, resolve_base("nano")) > 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "goes_on_from"),
+    [
+        ({"checkpoint-6/optimizer.pt": cut_short}, 3),
+        ({"checkpoint-6/model.safetensors": flipped}, 3),
+        ({"checkpoint-6/trainer_state.json": Path.unlink}, 3),
+        ({"checkpoint-6/checkpoint.json": cut_short}, 3),
+        ({"checkpoint-6/scheduler.pt": flipped, "checkpoint-3/rng_state.pth": flipped}, 0),
+        ({"../training.json": cut_short}, 0),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(corpus, tmp_path, monkeypatch, capsys, damaged, goes_on_from):
+    whole = train_stage("nano", corpus, STAGE, tmp_path / "whole", seed=1, config=CONFIG)
+    steps = killed_at(8, monkeypatch)
+    with pytest.raises(Killed):
+        train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
+    checkpoints = tmp_path / ".killed.unfinished" / ".checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-3", "checkpoint-6"}
+    for name, damage in damaged.items():
+        damage(checkpoints / name)
+    capsys.readouterr()
+    resumed = train_stage("nano", corpus, STAGE, tmp_path / "killed", seed=1, config=CONFIG)
+    assert len(steps) == 8 + 9 - goes_on_from
+    assert distance(whole, resumed) == 0
+    said = capsys.readouterr().err
+    assert said.count(": passed over\n") == sum(name.startswith("checkpoint") for name in damaged)
+    assert ("training goes on from checkpoint-3" in said) == bool(goes_on_from)
+
+
+def test_a_finished_model_that_was_touched_is_trained_again(corpus, tmp_path, monkeypatch, capsys):
+    stage = train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
+    before = {name: value.clone() for name, value in weights(stage).items()}
+    flipped(stage / "model.safetensors")
+    train_stage("nano", corpus, STAGE, stage, seed=1, config=CONFIG)
+    assert "trained again, as model.safetensors is not as it was written (other content)" in capsys.readouterr().err
+    assert all(torch.equal(value, before[name]) for name, value in weights(stage).items())
+    (stage / "training.json").unlink()
+    with pytest.raises(pbb.PbbError, match="holds no model that this version has trained: give another directory"):
+        train_stage("nano", corpus, STAGE, stage, seed=1, config=CONFIG)
+
+
+def test_a_kill_before_the_renaming_trains_nothing_anew(corpus, tmp_path, monkeypatch):
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr(train, "_finish", killed)
+    with pytest.raises(Killed):
+        train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "train", lambda *_, **__: pytest.fail("trained again"))
+    stage = train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
+    assert not list(stage.glob(".*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_a_base_counts_by_what_is_in_it_and_not_by_its_path(corpus, tmp_path, monkeypatch):
+    base = shutil.copytree(resolve_base("nano"), tmp_path / "base")
+    stage = train_stage(base, corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
+    monkeypatch.setattr(Trainer, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("./base", base, "nano"):
+        assert train_stage(spelling, corpus, STAGE, stage, seed=1, config=CONFIG) == stage
+    base.rename(tmp_path / "moved")
+    train_stage("moved/../moved", corpus, STAGE, "stage", seed=1, config=CONFIG)
+    (tmp_path / "moved" / "chat_template.jinja").write_text("another way to ask")
+    with pytest.raises(pbb.PbbError, match="other settings"):
+        train_stage(tmp_path / "moved", corpus, STAGE, stage, seed=1, config=CONFIG)
 
 
 def test_a_finished_stage_is_returned_and_one_with_other_settings_refused(corpus, tmp_path, monkeypatch):
