@@ -18,6 +18,7 @@ from pbb_probe.opened import OpenedRun, open_run
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from transformer_lens import TransformerBridge
 
 KEPT_TABLES = 200
 
@@ -41,12 +42,20 @@ class Explored:
         # a cache an instance, so that a run that is no longer looked at is let go
         self._read_table = lru_cache(maxsize=64)(lambda name, _: self.run.table(name))
         self._read_array = lru_cache(maxsize=8)(lambda name, _: self.run.array(name))
-        self.model = _once(self.lock, self.run.model, 2)
+        self._model = _once(self.lock, self.run.model, 2)
         self.prompts = _once(self.lock, lambda: self.run.prompts(self.model()), 1)
         self.probes = _once(self.lock, self.run.held_out_probes, 1)
         self.computed = _once(self.lock, lambda make, *arguments: make(self, *arguments), 32)
         # what takes no model but long, such as UMAP, does not keep the model from others
         self.crunched = _once(threading.RLock(), lambda make, *arguments: make(self, *arguments), 32)
+
+    def model(self, name: str = "finetuned") -> "TransformerBridge":
+        """One of the run's models.
+
+        Raises:
+            PbbError: there is none of that name, or it cannot be loaded.
+        """
+        return self._model(name)
 
     @property
     def beside(self) -> dict[str, Path]:

@@ -136,3 +136,8 @@ def test_what_is_read_is_what_the_step_holds_now(runs, tmp_path):
     before.assign(n=0).to_csv(tmp_path / "run" / "behaviour" / "behaviour.csv", index=False)
     seal(tmp_path / "run")
     assert set(explored.table("behaviour/behaviour")["n"]) == {0}
+
+
+def test_the_finetuned_model_is_opened_once_under_either_name(runs):
+    explored = Explored(runs / "whole")
+    assert explored.model() is explored.model("finetuned")
