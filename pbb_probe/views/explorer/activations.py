@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from pbb_probe.errors import PbbError
@@ -10,10 +10,10 @@ from pbb_probe.hooking.capture import SITES
 from pbb_probe.opened import value_text
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import layers, program
-from pbb_probe.views.explorer.address import decode_selection, encode_selection
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, python, table_of, tool
-from pbb_probe.views.explorer.controls import choice, hidden
-from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.address import chosen, decode_selection, encode_selection
+from pbb_probe.views.explorer.cards import Asked, Shown, answered, card, guarded, notice, python, table_of, tool
+from pbb_probe.views.explorer.controls import choice, hidden, typed
+from pbb_probe.views.explorer.explored import Busy, Explored
 from pbb_probe.views.explorer.theme import themed
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PATH, TITLE = "/activations", "Activations"
 METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP (takes a while)"}
+MOST_OF_UMAP = 60_000_000
+"""Prompts squared times layers that UMAP lays out: about a minute on two cores."""
 LISTED = 300
 """Selected prompts that are listed."""
 HOVER = ("program", "call", "output", "group", "correct")
@@ -39,12 +41,11 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     stored = [site for site in settings["sites"] if site in SITES]
     colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
     n_layers = explored.array("probing/activations").sizes["layer"]
-    layer = int(query["layer"]) if query.get("layer", "").isdecimal() else n_layers - 1
     slider = dcc.Slider(
         0,
         n_layers - 1,
         1,
-        value=min(layer, n_layers - 1),
+        value=int(chosen(query, "layer", [str(i) for i in range(n_layers)], str(n_layers - 1))),
         marks={i: str(i) for i in range(n_layers)},
         id={"quiet": "layer"},
         updatemode="drag",
@@ -146,14 +147,29 @@ figure = pbb.figures.activations(
 
 
 def projected(explored: Explored, site: str, role: str, method: str, axes: int, variable: str) -> "xr.DataArray":
-    """The points (layer, prompt, axis) of one site and role."""
+    """The points (layer, prompt, axis) of one site and role.
+
+    Raises:
+        PbbError: UMAP would take too long, the method has no solution, or what `project` refuses.
+    """
+    import numpy as np
+
     from pbb_probe.probing.projection import project
 
     labels = explored.table("probing/prompts")
+    n_layers = explored.array("probing/activations").sizes["layer"]
+    if method == "umap" and len(labels) > (most := int((MOST_OF_UMAP / n_layers) ** 0.5)):
+        raise PbbError(
+            f"UMAP of {len(labels):,} prompts at {n_layers} layers takes minutes, and at most {most:,} are laid out "
+            "here: choose PCA or LDA, or call pbb.project."
+        )
     acts = explored.computed(activations_at, site, role)
     fit = (labels["group"] == "with_io").to_numpy()
     target = labels[variable] if method == "lda" else None
-    return project(acts, site, role, method, axes, target=target, fit=fit)  # type: ignore[arg-type]
+    try:
+        return project(acts, site, role, method, axes, target=target, fit=fit)  # type: ignore[arg-type]
+    except np.linalg.LinAlgError as error:  # such as of a layer where all prompts of a value are alike
+        raise PbbError(f"{method.upper()} has no solution for {site} at the {role}: choose PCA.") from error
 
 
 def activations_at(explored: Explored, site: str, role: str) -> "xr.Dataset":
@@ -210,12 +226,15 @@ def connect(app: "Dash", explored: Explored) -> None:
     )
     def follow(layer: int, selection: str, _values, theme: str):
         """What stands beside the figure is of the layer and the selection that are shown."""
-        values = {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
-        asked = Asked(explored, {**values, "layer": layer, "selection": selection}, theme == "dark")
-        code, table, words = _about(asked)
+        values = _by_name(ctx) | {"layer": layer, "selection": selection}
         drawn = no_update  # in the plane the browser marks the selection itself
-        if asked["axes"] == "3" and any("selection" in trigger for trigger in ctx.triggered_prop_ids):
-            drawn = themed(_scatter(asked), asked.dark)
+        try:
+            asked = Asked.of(explored, controls, values, theme == "dark")
+            code, table, words = _about(asked)
+            if asked["axes"] == "3" and any("selection" in item["prop_id"] for item in ctx.triggered):
+                drawn = themed(_scatter(asked), asked.dark)
+        except (PbbError, Busy) as error:
+            return no_update, str(error), no_update, no_update
         return python(explored, code), words, f"/csv/{explored.keep(code, table)}", drawn
 
     @app.callback(
@@ -225,10 +244,10 @@ def connect(app: "Dash", explored: Explored) -> None:
         prevent_initial_call=True,
     )
     def select_by_value(wanted: str | None):
-        if not (wanted or "").strip():
-            return no_update, ""
         try:
-            return encode_selection(matching(explored.table("probing/prompts"), str(wanted))), ""
+            if not (text := typed("select by value", wanted)).strip():
+                return no_update, ""
+            return encode_selection(matching(explored.table("probing/prompts"), text)), ""
         except PbbError as error:
             return no_update, str(error)
 
@@ -240,9 +259,13 @@ def connect(app: "Dash", explored: Explored) -> None:
         State("theme", "data"),
     )
     def list_selected(selection: str, _n, _values, theme: str):
-        values = {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
-        asked = Asked(explored, {**values, "selection": selection, "subset": "all"}, theme == "dark")
-        return guarded(lambda: _selected(asked))
+        values = _by_name(ctx) | {"selection": selection}
+        return answered(lambda: _selected(Asked.of(explored, controls, values, theme == "dark")))
+
+
+def _by_name(ctx: Any) -> dict[str, Any]:
+    """The values of the controls by name, which are the first state of a callback."""
+    return {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
 
 
 def matching(labels: "pd.DataFrame", wanted: str) -> "np.ndarray":
@@ -272,11 +295,11 @@ def _selected(asked: Asked) -> "list[Component]":
     selected = decode_selection(asked["selection"], len(labels))
     if selected is None:
         return [notice("No prompts are selected: draw a lasso around some points.", "hint")]
-    chosen, kept = labels[selected], {name: asked[name] for name in ("selection", "role", "variable")}
+    listed, kept = labels[selected], {name: asked[name] for name in ("selection", "role", "variable")}
     shown = [name for name in (*HOVER, "template", "steps") if name in labels]
     head = html.Div(
         [
-            html.H2(f"{len(chosen)} of {len(labels)} prompts are selected"),
+            html.H2(f"{len(listed)} of {len(labels)} prompts are selected"),
             html.Div(
                 [
                     dcc.Link(
@@ -292,14 +315,16 @@ def _selected(asked: Asked) -> "list[Component]":
         ],
         className="card",
     )
-    first = chosen.head(LISTED)
+    first = listed.head(LISTED)
     links = [
         f"{program.PATH}?{urlencode({'program': row['program'], 'call': row['call'], 'template': row['template']})}"
         for row in first.to_dict(orient="records")
     ]
-    listed = table_of(first[shown], f"The first {len(first)} of them; each leads to its program", links=links)
-    compared = guarded(lambda: layers.content(Asked(asked.explored, {**asked.values, "by": "selection"}, asked.dark)))
-    return [head, html.Div([listed, html.Div(compared)], className="pair")]
+    table = table_of(first[shown], f"The first {len(first)} of them; each leads to its program", links=links)
+    compared = guarded(
+        lambda: layers.content(Asked(asked.explored, {**asked.values, "by": "selection", "subset": "all"}, asked.dark))
+    )
+    return [head, html.Div([table, html.Div(compared)], className="pair")]
 
 
 def _shares(labels: "pd.DataFrame", selected) -> str:

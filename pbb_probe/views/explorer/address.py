@@ -5,13 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from pbb_probe.errors import PbbError
+
 if TYPE_CHECKING:
     import numpy as np
 
 
+MOST_PARAMETERS = 100
+
+
 def read_query(search: str | None) -> dict[str, str]:
-    """The parameters of an address's query, `?role=answer&layer=3`."""
-    return dict(parse_qsl((search or "").removeprefix("?"), keep_blank_values=True))
+    """The parameters of an address's query, `?role=answer&layer=3`.
+
+    Raises:
+        PbbError: there are too many.
+    """
+    query = (search or "").removeprefix("?")
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_PARAMETERS))
+    except ValueError as error:
+        raise PbbError(f"The address has more than {MOST_PARAMETERS} parameters: choose a view above.") from error
 
 
 def chosen(query: Mapping[str, str], name: str, options: Sequence[str], default: str | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.views.explorer import activations, attention, compare, layers, overview, own_prompt, program
 from pbb_probe.views.explorer.address import read_query
-from pbb_probe.views.explorer.cards import Asked, guarded, notice
+from pbb_probe.views.explorer.cards import Asked, answered, notice
 from pbb_probe.views.explorer.explored import Explored
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         page = PAGES.get(path)
         if page is None:
             return [notice("There is no such page: choose one above.")], marks
-        controls = guarded(lambda: page.controls(explored, read_query(search)))
+        controls = answered(lambda: page.controls(explored, read_query(search)))
         if any("notice" in str(getattr(part, "className", "")) for part in controls):
             return [html.H1(page.TITLE), *controls], marks  # without them there is nothing that the view could be of
         view = [
@@ -103,7 +103,8 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
             from dash.exceptions import PreventUpdate
 
             raise PreventUpdate
-        return guarded(lambda: PAGES[path].content(Asked(explored, _by_name(ctx), theme == "dark")))
+        page = PAGES[path]
+        return answered(lambda: page.content(Asked.of(explored, page.controls, _by_name(ctx), theme == "dark")))
 
     app.clientside_callback(
         "window.dash_clientside.explorer.address",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PATH, TITLE = "/attention", "Attention"
 FEW_LAYERS = 8
 """Models of as many layers are shown whole."""
+MOST_CELLS = 2_000_000
+"""Layers, heads, tokens that look and tokens that are looked at, of one figure."""
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
@@ -65,6 +67,11 @@ def content(asked: Asked) -> "list[Component]":
             layer = int(asked["layers"])
             pattern, chosen = pattern.sel(layer=[layer]), f".sel(layer=[{layer}])"
             scores = None if scores is None else scores.sel(layer=[layer])
+        if pattern.size > MOST_CELLS:
+            raise PbbError(
+                f"These patterns have {pattern.size:,} cells, and at most {MOST_CELLS:,} are drawn: choose a single "
+                "layer or a shorter input."
+            )
         tokens = token_texts(asked.explored.model(), pair.clean)
         roles = {role: int(place[0]) for role, place in pair.clean.roles.items()}
         title = f"Where heads look in: {pair.clean.texts[0]}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.controls import checked
+from pbb_probe.views.explorer.explored import Busy, Explored
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.report import cells
 from pbb_probe.views.study_figures import rows
@@ -28,7 +29,20 @@ class Asked:
     dark: bool = False
 
     def __getitem__(self, name: str) -> str:
-        return str(self.values.get(name) or "")
+        value = self.values.get(name)
+        return "" if value is None else str(value)
+
+    @classmethod
+    def of(
+        cls, explored: Explored, controls: "Callable[..., list[Component]]", values: Mapping[str, Any], dark: bool
+    ) -> "Asked":
+        """What a browser asks of the page that has these controls.
+
+        Raises:
+            PbbError: a value that the page's control does not offer, or too long a text.
+        """
+        query = {name: str(value) for name, value in values.items() if value is not None}
+        return cls(explored, checked(controls(explored, query), values), dark)
 
 
 @dataclass(frozen=True)
@@ -110,12 +124,18 @@ def tool(words: str, action: str, title: str = "", **data: str) -> "Component":
 
 
 def guarded(*parts: "Callable[[], Component | Iterable[Component]]") -> "list[Component]":
-    """Each part of a page, or in its place what kept it from being made: the others are shown all the same."""
+    """Each part of a page, or in its place what kept it from being made: the others are shown all the same.
+
+    Raises:
+        Busy: the others would only wait as long for their turn.
+    """
     found: list[Any] = []
     for part in parts:
         try:
             made = part()
             found += [made] if not isinstance(made, list) else made
+        except Busy:
+            raise
         except PbbError as error:
             found.append(notice(str(error)))
         except Exception as error:  # a defect in one figure must not take the page with it
@@ -125,6 +145,14 @@ def guarded(*parts: "Callable[[], Component | Iterable[Component]]") -> "list[Co
             )
     once = {str(part): part for part in reversed(found)}  # what several parts lack is said where it is said first
     return list(reversed(once.values()))
+
+
+def answered(make: "Callable[[], Component | Iterable[Component]]") -> "list[Component]":
+    """All of a page, or why there is nothing of it now."""
+    try:
+        return guarded(make)
+    except Busy as busy:
+        return [notice(str(busy))]
 
 
 def notice(text: str, kind: Literal["missing", "hint"] = "missing") -> "Component":

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
 KEPT_TABLES = 200
+PATIENCE = 10.0
+"""Seconds that a request waits for its turn."""
+
+
+class Busy(Exception):  # noqa: N818
+    """Others are being answered; the message is for who asked."""
 
 
 class Explored:
@@ -54,6 +60,7 @@ class Explored:
 
         Raises:
             PbbError: there is none of that name, or it cannot be loaded.
+            Busy: others are being answered.
         """
         return self._model(name)
 
@@ -86,7 +93,7 @@ class Explored:
         try:
             self.model()
             self.probes()
-        except PbbError:  # the view that needs it will say so
+        except (PbbError, Busy):  # the view that needs it will say so
             return
 
     def table(self, name: str) -> "pd.DataFrame":
@@ -107,11 +114,19 @@ class Explored:
 
 
 def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:
-    """`make`, whose last results are kept, and which never runs twice at a time."""
+    """`make`, whose last results are kept, and which never runs twice at a time.
+
+    Raises:
+        Busy: its turn did not come in time.
+    """
     cached = lru_cache(maxsize=kept)(make)
 
     def get(*arguments: Any) -> Any:
-        with lock:
+        if not lock.acquire(timeout=PATIENCE):
+            raise Busy("The model is busy with what was asked before: wait a while and ask again.")
+        try:
             return cached(*arguments)
+        finally:
+            lock.release()
 
     return get

@@ -12,10 +12,15 @@ from pbb_probe.views.explorer.explored import Explored
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.pairs import Pairs
 
+MOST_TOKENS = 256
+"""Tokens of a prompt. nano is patched at each of so many within four seconds on two cores, and at 512 in sixteen."""
+MOST_CELLS = 2_048
+"""Tokens times layers that are patched: of a model with more layers shorter prompts are."""
 TRIES = 200
 """Calls of the corpus that are tried as the one to be patched."""
 
@@ -58,7 +63,31 @@ def prompt_of(explored: Explored, call: Call) -> "Prompts":
     """
     from pbb_probe.hooking.calls import prompts_of_calls
 
-    return prompts_of_calls(explored.model(), explored.run.call(*call), answers=explored.run.corpus.outputs)
+    model = explored.model()
+    prompts = prompts_of_calls(model, explored.run.call(*call), answers=explored.run.corpus.outputs)
+    refuse_long(model, prompts.tokens.shape[1])
+    return prompts
+
+
+def refuse_long(model: "TransformerBridge", n_tokens: int, patched: bool = False) -> None:
+    """Refuse a prompt that others would have to wait for too long, or that the model cannot read.
+
+    Args:
+        model: that is asked.
+        n_tokens: of the prompt with its answer.
+        patched: is every token patched at every layer?
+
+    Raises:
+        PbbError: too many tokens; the message gives the limit.
+    """
+    most = min(MOST_TOKENS, model.cfg.n_ctx)
+    if n_tokens > most:
+        raise PbbError(f"The prompt has {n_tokens:,} tokens: give one of at most {most}, as others wait meanwhile.")
+    if patched and n_tokens > (most := max(1, MOST_CELLS // model.cfg.n_layers)):
+        raise PbbError(
+            f"The prompt has {n_tokens:,} tokens: in the {model.cfg.n_layers} layers of this model at most {most} are "
+            "patched here, as others wait meanwhile."
+        )
 
 
 def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
@@ -129,6 +158,7 @@ def swept(
     from pbb_probe.patching.sweep import patch_sweep
 
     opened = explored.model(model)
+    refuse_long(opened, pair.clean.tokens.shape[1], patched=positions is None)
     effects = patch_sweep(
         opened,
         clean=pair.clean,

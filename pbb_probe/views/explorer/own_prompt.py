@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from dash.development.base_component import Component
+    from transformer_lens import TransformerBridge
 
+    from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.pairs import Pairs
 
 PATH, TITLE = "/prompt", "Your own prompt"
+MOST_ROLES = 32
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
@@ -85,14 +88,10 @@ def _alone(asked: Asked, given: "Typed", which: str) -> "Component":
     """Tokens and likeliest answers of one text."""
     from dash import html
 
-    from pbb_probe.hooking.prompts import Prompts
-
     model, text = asked.explored.model(given.model), getattr(given, which)
-    prompts = Prompts.from_texts(model, [text])
+    prompts, table = asked.explored.computed(_prompt_typed, given.model, text)
     made = f"model = run.model({given.model!r})\nprompts = pbb.Prompts.from_texts(model, [{text!r}])\n"
-    return html.Div(
-        [tokens_of(model, prompts), answers_card(asked, likely_answers(model, prompts), prompts, made, which)]
-    )
+    return html.Div([tokens_of(model, prompts), answers_card(asked, table, prompts, made, which)])
 
 
 class Typed(NamedTuple):
@@ -108,10 +107,13 @@ class Typed(NamedTuple):
         """The texts that each role covers, or characters [start, end], in the text and in the one beside it.
 
         Raises:
-            PbbError: a line is not `role = text` or `role = text | text beside`.
+            PbbError: a line is not `role = text` or `role = text | text beside`, or there are too many.
         """
         found: dict[str, list[Any]] = {}
-        for line in filter(str.strip, self.roles.splitlines()):
+        lines = [line for line in self.roles.splitlines() if line.strip()]
+        if len(lines) > MOST_ROLES:
+            raise PbbError(f"There are {len(lines)} roles: give at most {MOST_ROLES}.")
+        for line in lines:
             role, equals, places = line.partition("=")
             texts = [place.strip() for place in places.split("|")]
             if not equals or not role.strip() or not all(texts) or len(texts) > 2:
@@ -141,12 +143,36 @@ def _place(typed: str) -> Any:
 
 
 def pair_typed(explored: Explored, given: Typed) -> "Pairs":
-    """The pair that is typed, for one of the run's models."""
+    """The pair that is typed, for one of the run's models.
+
+    Raises:
+        PbbError: too long a text, or what `pair_from_texts` refuses.
+    """
     from pbb_probe.patching.files import pair_from_texts
 
-    return pair_from_texts(
-        explored.model(given.model), given.clean, given.corrupted, given.both_answers(), given.places()
-    )
+    model, answers = explored.model(given.model), given.both_answers()
+    for prompt, answer in zip((given.clean, given.corrupted), answers or ("", ""), strict=True):
+        _check_text(model, prompt, answer)
+    return pair_from_texts(model, given.clean, given.corrupted, answers, given.places())
+
+
+def _prompt_typed(explored: Explored, name: str, text: str) -> "tuple[Prompts, pd.DataFrame]":
+    """One text for one of the run's models, and its likeliest answers."""
+    from pbb_probe.hooking.prompts import Prompts
+
+    model = explored.model(name)
+    _check_text(model, text)
+    prompts = Prompts.from_texts(model, [text])
+    return prompts, likely_answers(model, prompts)
+
+
+def _check_text(model: "TransformerBridge", text: str, answer: str = "") -> None:
+    """Refuse too long a text before anything is computed of it."""
+    from pbb_probe.finetuning.tokens import encoded
+    from pbb_probe.hooking.prompts import tokenizer_of
+
+    whole = f"{text} {answer}" if answer else text
+    live.refuse_long(model, len(encoded(tokenizer_of(model), [whole])["input_ids"][0]))
 
 
 def _answers(explored: Explored, given: Typed, which: str) -> "pd.DataFrame":
