@@ -5,10 +5,8 @@ stands in the address, so that a link reproduces the view; `content` is a functi
 """
 
 import contextlib
-import json
 import socket
 import threading
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +16,13 @@ from pbb_probe.views.explorer import activations, attention, compare, layers, ov
 from pbb_probe.views.explorer.address import read_query
 from pbb_probe.views.explorer.cards import Asked, answered, notice
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.gate import guard, is_loopback
 
 if TYPE_CHECKING:
     from dash import Dash
     from werkzeug.serving import BaseWSGIServer
 
 PAGES = {page.PATH: page for page in (overview, layers, program, activations, attention, compare, own_prompt)}
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; frame-ancestors 'none'"
-)
-"""Nothing is loaded from elsewhere. Dash writes scripts into its page, and plotly's WebGL compiles its own."""
 
 
 def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
@@ -75,7 +68,7 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         State("address", "search"),
     )
     def show(path: str, search: str):
-        marks = ["link here" if other == path else "link" for other in PAGES]
+        marks = ["link here" if link["id"]["link"] == path else "link" for link in ctx.outputs_list[1]]
         page = PAGES.get(path)
         if page is None:
             return [notice("There is no such page: choose one above.")], marks
@@ -121,7 +114,8 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
     for page in PAGES.values():
         if hasattr(page, "connect"):
             page.connect(app, explored)
-    _guard(app, explored, host)
+    guard(app, host, PAGES)
+    _serve_tables(app, explored)
     return app
 
 
@@ -159,7 +153,7 @@ def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
     threading.Thread(target=explored.warm_up, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     print(f"{explored.run.path}: http://{shown}:{server.server_port} (Ctrl+C ends it)", flush=True)
-    if host not in LOOPBACK:
+    if not is_loopback(host):
         print("Whoever reaches this address can read the run and use its model.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # which is how it is ended
         server.serve_forever()
@@ -170,29 +164,14 @@ def _by_name(ctx: Any) -> dict[str, Any]:
     given = [entry for group in (*ctx.inputs_list, *ctx.states_list) if isinstance(group, list) for entry in group]
     named: dict[str, Any] = {}
     for entry in given:
-        key = entry["id"] if isinstance(entry["id"], Mapping) else json.loads(entry["id"])
-        named[key.get("control") or key["quiet"]] = entry.get("value")
+        (name,) = entry["id"].values()
+        named[name] = entry.get("value")
     return named
 
 
-def _guard(app: "Dash", explored: Explored, host: str) -> None:
-    """What the server answers beside Dash's own requests, and what it refuses."""
-    from flask import Response, abort, request
-
-    @app.server.before_request
-    def only_by_its_own_name():
-        name = (
-            request.host.rsplit(":", 1)[0].strip("[]") if not request.host.endswith("]") else request.host.strip("[]")
-        )
-        if host in LOOPBACK and name not in LOOPBACK:
-            abort(403, "This explorer answers at a loopback address only.")
-
-    @app.server.after_request
-    def nothing_from_elsewhere(response):
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+def _serve_tables(app: "Dash", explored: Explored) -> None:
+    """The tables of figures that were drawn, to be downloaded."""
+    from flask import Response, abort
 
     @app.server.get("/csv/<name>")
     def csv(name: str):
