@@ -125,21 +125,19 @@ def make_server(explored: Explored, host: str = "127.0.0.1", port: int = 8050) -
     Raises:
         PbbError: the port cannot be had.
     """
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    from werkzeug.serving import make_server
+
+    from pbb_probe.views.explorer.handler import Handler
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((host, port))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a name that can be none
             raise PbbError(f"{host}:{port} cannot be served ({error}): give another --port or --host.") from error
         port = tried.getsockname()[1]
 
-    class Quiet(WSGIRequestHandler):
-        def log_request(self, *_: Any) -> None:
-            """A line a request is of no use to who looks at a run."""
-
-    return make_server(host, port, make_app(explored, host).server, threaded=True, request_handler=Quiet)
+    return make_server(host, port, make_app(explored, host).server, threaded=True, request_handler=Handler)
 
 
 def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:

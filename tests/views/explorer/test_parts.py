@@ -15,7 +15,7 @@ from sealed import seal
 import pbb_probe as pbb
 from pbb_probe.views.explorer.activations import matching
 from pbb_probe.views.explorer.address import decode_selection, encode_selection
-from pbb_probe.views.explorer.app import PAGES
+from pbb_probe.views.explorer.app import PAGES, make_server
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.own_prompt import Typed
@@ -141,3 +141,9 @@ def test_what_is_read_is_what_the_step_holds_now(runs, tmp_path):
 def test_the_finetuned_model_is_opened_once_under_either_name(runs):
     explored = Explored(runs / "whole")
     assert explored.model() is explored.model("finetuned")
+
+
+@pytest.mark.parametrize("host", ["example.invalid", "a" * 70, "2001:db8::1", "[::1]", "999.1.1.1"])
+def test_an_address_that_cannot_be_served_is_refused(runs, host):
+    with pytest.raises(pbb.PbbError, match="cannot be served"):
+        make_server(Explored(runs / "whole"), host, 0)
