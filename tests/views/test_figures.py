@@ -148,6 +148,11 @@ def test_the_transfer_map_names_heads(carried):
     assert list(bar.y) == ["0.0", "0.1", "1.0", "1.1"]
 
 
+def test_the_transfer_map_leaves_out_what_one_group_alone_was_measured_at(carried):
+    lacking = (carried["role"] == "answer") & (carried["group"] == "without_io")
+    assert len(pbb.figures.transfer_map(carried[~lacking]).data) == 2 * 3 * 2
+
+
 @pytest.mark.parametrize(
     ("change", "said"), [({"drop": "run"}, "no column 'run'"), ({"run": "random"}, "no rows of the run 'random'")]
 )

@@ -53,7 +53,10 @@ def transfer_map(
         for c, (role, group) in enumerate(panels, start=1):
             panel = table[(table["site"] == site) & (table["role"] == role) & (table["group"] == group)]
             for hypothesis in hypotheses:
-                cells = panel[panel["hypothesis"] == hypothesis].dropna(axis="columns", how="all")
+                cells = panel[panel["hypothesis"] == hypothesis]
+                if cells.empty:  # a role that this site, or this group, was not measured at
+                    continue
+                cells = cells.dropna(axis="columns", how="all")
                 of_heads = [name for name in heads if name in cells]
                 y = [".".join(str(int(v)) for v in row) for row in cells[["layer", *of_heads]].to_numpy()]
                 figure.add_bar(
