@@ -17,15 +17,17 @@ from pbb_probe.comparison.located import located_tables
 from pbb_probe.comparison.transfer import transfer_table
 from pbb_probe.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import resolve_base
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.probing.brewing import OUTCOMES
-from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.store import Run
-from pbb_probe.study import Study
+from pbb_probe.study import VERSIONS, Study
 from pbb_probe.views import study_report
 from pbb_probe.views.explorer import activations, attention, layers, overview, program
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.report import REPORTS
 
 STEPS = (
     "corpus",
@@ -200,6 +202,33 @@ def test_a_second_run_does_nothing(config, run, monkeypatch):
     monkeypatch.setattr(Study, "_train", lambda *_: pytest.fail("trained again"))
     Study(config).run()
     assert made(run.path) == before
+
+
+def test_another_spelling_of_a_path_or_another_release_redoes_nothing(config, run, tmp_path, monkeypatch):
+    """A copy of the run, by a relative path, its base by a path, in what a patch release would be called."""
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    before = made(copy)
+    monkeypatch.setattr(Study, "_report", lambda self, run, out: [(run.path / name).write_text("") for name in REPORTS])
+    monkeypatch.setattr("pbb_probe.store.version", lambda package: "9.9.9")
+    monkeypatch.chdir(tmp_path)
+    Study(replace(config, out="run")).run()
+    assert made(copy) == before
+    Study(replace(config, base=resolve_base("nano"), out="../" + tmp_path.name + "/./run")).run()
+    assert {step for step in STEPS if made(copy)[step] != before[step]} == {"report"}  # it names the base
+
+
+def test_what_is_taught_is_what_its_version_says():
+    """A corpus that comes out otherwise needs another `VERSIONS["corpus"]`, or old ones would pass for it."""
+    contents = {
+        family: make_corpus(family=family, with_io=6, without_io=4, seed=0).digest
+        for family in ("arithmetic", "algorithms", "ciphers")
+    }
+    assert VERSIONS["corpus"] == 1
+    assert contents == {
+        "arithmetic": "9909b6edf87c204f",
+        "algorithms": "da9b04fa7e7128bc",
+        "ciphers": "2c1d0984937dac77",
+    }
 
 
 def test_a_changed_field_redoes_what_follows_from_it_and_a_kill_loses_nothing(config, run, monkeypatch):
