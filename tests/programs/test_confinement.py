@@ -1,11 +1,17 @@
 """What a program may not do is refused in one line that names it, and the child process holds even without that."""
 
+import ctypes
 import json
+import os
 import random
 import re
+import socket
+import struct
 import subprocess
 import sys
 import time
+import types
+from pathlib import Path
 
 import pytest
 
@@ -318,3 +324,268 @@ def test_limits_cannot_be_raised_again():
     assert json.loads(limits.stdout)[0][-1] == [[0, 0], [0, 0]]
     raised = execute("return os['sys'].modules['resource'].setrlimit(7, (9, 9))")
     assert "ValueError" in raised.stderr
+
+
+# --- each layer alone, by a process that has no other ---------------------------------------------------------------
+
+CONFINEMENT = Path(_executor.__file__).with_name("_confinement.py")
+ALONE = """
+import ctypes, importlib.machinery, json, os, resource, socket, subprocess, sys, types
+layers, path, parent = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+confinement = types.ModuleType("confinement")
+importlib.machinery.SourceFileLoader("confinement", sys.argv[4]).exec_module(confinement)
+tcp, other, unix = socket.socket(), socket.socket(), socket.socket(socket.AF_UNIX)
+missing = {layer: confinement.reason_against(getattr(confinement, layer)) for layer in layers}
+
+def attempt(does):
+    try:
+        does()
+    except Exception as error:
+        return type(error).__name__
+    return "done"
+
+libc = ctypes.CDLL(None, use_errno=True)
+def without_python(call, *arguments):
+    if call(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+piece = (ctypes.c_size_t * 2)(8, 8)  # at an address where nothing is
+attempts = {
+    "read a file": lambda: open("/etc/passwd").read(),
+    "write a file": lambda: open(path, "w").write("leak"),
+    "make a folder": lambda: os.mkdir(path + ".d"),
+    "list a folder": lambda: os.listdir("/"),
+    "look at a file": lambda: os.stat("/etc/passwd"),
+    "change a mode": lambda: os.chmod(path + ".kept", 0o777),
+    "remove a file": lambda: os.remove(path + ".kept"),
+    "make a socket": lambda: socket.socket(),
+    "connect": lambda: tcp.connect(("127.0.0.1", int(sys.argv[5]))),
+    "listen": lambda: other.bind(("127.0.0.1", 0)),
+    "connect to an abstract socket": lambda: unix.connect(sys.argv[6].replace("@", chr(0))),
+    "signal": lambda: os.kill(parent, 0),
+    "signal by the C library": lambda: without_python(libc.kill, parent, 0),
+    "make a pipe": lambda: os.pipe(),
+    "fork": lambda: os.fork() or os._exit(0),
+    "start a program": lambda: subprocess.run(["/bin/true"]),
+    "become a program": lambda: os.execv("/nowhere", ["nowhere"]),
+    "ask for a limit of another": lambda: resource.prlimit(parent, resource.RLIMIT_CORE),
+    "raise a limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+    "read the memory of another": lambda: without_python(libc.process_vm_readv, parent, piece, 1, piece, 1, 0),
+    "make a file in memory": lambda: without_python(libc.memfd_create, b"x", 0),
+    "get a limit": lambda: resource.getrlimit(resource.RLIMIT_CORE),
+    "compute": lambda: [bytearray(1 << 22) for _ in range(8)],
+}
+print(json.dumps([missing, {name: attempt(does) for name, does in attempts.items()}]))
+"""
+BY_LANDLOCK = {
+    *("read a file", "write a file", "make a folder", "list a folder", "remove a file", "start a program"),
+    *(
+        "connect",
+        "listen",
+        "connect to an abstract socket",
+        "signal",
+        "signal by the C library",
+        "read the memory of another",
+    ),
+}
+HARMLESS = {"get a limit", "compute"}
+
+
+def attempts(layers: list[str], path) -> dict[str, str]:
+    """What a process with only these layers achieves: for each attempt "done", or the error that it met."""
+    (path.parent / f"{path.name}.kept").write_text("kept")
+    path.parent.chmod(0o777)  # what stops it is not the folder
+    name = f"@pbb-{path.parent.name}-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(name.replace("@", "\0"))
+        abstract.listen()
+        command = [sys.executable, "-I", "-c", ALONE, json.dumps(layers), str(path), str(os.getpid())]
+        command += [str(CONFINEMENT), str(server.getsockname()[1]), name]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    missing, achieved = json.loads(child.stdout)
+    for layer, reason in missing.items():
+        if reason:
+            pytest.skip(f"{layer} cannot be had here: {reason}")
+    return achieved
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
+
+
+@linux
+def test_without_any_layer_the_attempts_succeed(tmp_path):
+    achieved = attempts([], tmp_path / "leak")
+    met = {name for name, result in achieved.items() if result != "done"}
+    assert met <= {"become a program", "read the memory of another"}  # there is nothing to become
+    assert (tmp_path / "leak").exists()
+    assert not (tmp_path / "leak.kept").exists()
+
+
+@linux
+def test_landlock_alone_opens_no_file_connects_to_nothing_and_sends_no_signal(tmp_path):
+    achieved = attempts(["forbid_new_privileges", "close_files_and_network"], tmp_path / "leak")
+    version = landlock_version()
+    expected = BY_LANDLOCK - ({"connect", "listen"} if version < 4 else set())
+    expected -= {"connect to an abstract socket", "signal", "signal by the C library"} if version < 6 else set()
+    assert {name: achieved[name] for name in expected} == dict.fromkeys(expected, "PermissionError")
+    assert {achieved[name] for name in HARMLESS} == {"done"}
+    assert not (tmp_path / "leak").exists()
+    assert not (tmp_path / "leak.d").exists()
+    assert (tmp_path / "leak.kept").exists()
+
+
+@linux
+def test_seccomp_alone_leaves_nothing_but_computing(tmp_path):
+    achieved = attempts(["forbid_new_privileges", "filter_system_calls"], tmp_path / "leak")
+    refused = achieved.keys() - HARMLESS - {"raise a limit"}
+    assert {name: achieved[name] for name in refused} == dict.fromkeys(refused, "PermissionError")
+    assert achieved["raise a limit"] == "ValueError"  # Python's word for EPERM there
+    assert {achieved[name] for name in HARMLESS} == {"done"}
+    assert not (tmp_path / "leak").exists()
+    assert (tmp_path / "leak.kept").exists()
+
+
+@linux
+def test_a_call_of_another_architecture_kills():
+    """The filter, run by hand on what the kernel would show it."""
+    for machine, (column, architecture) in confinement().ARCHITECTURES.items():
+        steps = confinement().seccomp_filter(machine)
+        verdict = {
+            name: filtered(steps, numbers[column], architecture) for name, numbers in confinement().CALLS.items()
+        }
+        assert set(verdict.values()) == {confinement().ALLOW}
+        allowed = {n for n in range(600) if filtered(steps, n, architecture) == confinement().ALLOW}
+        prlimit = confinement().PRLIMIT[column]
+        assert allowed == {numbers[column] for numbers in confinement().CALLS.values()} | {prlimit}
+        assert filtered(steps, 0x40000000, architecture) == confinement().REFUSE  # the numbers of x32
+        for arguments in ((1, 0, 0), (0, 0, 1), (0, 0, 1 << 32)):  # of another process, or to be set
+            assert filtered(steps, prlimit, architecture, arguments) == confinement().REFUSE
+        for other in (0x40000003, 0x40000028, 0, *(a for _, a in confinement().ARCHITECTURES.values())):
+            if other != architecture:
+                assert filtered(steps, 0, other) == confinement().KILL
+
+
+def filtered(steps, number: int, architecture: int, arguments=(0, 0, 0)) -> int:
+    """What a filter of loads, equalities and returns says of a system call (classic BPF, as the kernel defines it)."""
+    data = struct.pack("<IIQ3Q", number, architecture, 0, *arguments)
+    place = word = 0
+    while True:
+        code, if_equal, if_not, k = steps[place]
+        place += 1
+        if code == 0x20:  # BPF_LD | BPF_W | BPF_ABS
+            (word,) = struct.unpack_from("<I", data, k)
+        elif code == 0x15:  # BPF_JMP | BPF_JEQ | BPF_K
+            place += if_equal if word == k else if_not
+        else:
+            assert code == 0x06  # BPF_RET | BPF_K
+            return k
+
+
+def confinement():
+    return _executor.confinement()
+
+
+def landlock_version() -> int:
+    libc = ctypes.CDLL(None)
+    return libc.syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+
+
+# --- hostile code in the executor, where the kernel sets no rlimits -------------------------------------------------
+
+WITHOUT_RLIMITS = """
+import resource, runpy, sys
+resource.setrlimit = lambda *_: None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return os['open']('/etc/passwd', 0)",
+        "return os['open']({path!r}, 65)",
+        "return os['__builtins__']['open']({path!r}, 'w').write('x')",
+        "return os['mkdir']({path!r})",
+        "return len(os['listdir']('/'))",
+        "return 1 // (1 + os['sys'].modules['ctypes'].CDLL(None).fork())",  # -1 where it fails
+        "return 1 // (1 + os['sys'].modules['ctypes'].CDLL(None).kill(os['getppid'](), 0))",
+        "return os['kill'](os['getppid'](), 0)",
+        "return os['kill'](-1, 0)",
+        "return os['fork']()",
+        "return os['posix_spawn']('/bin/true', ['true'], {{}})",
+        "return os['execv']('/bin/true', ['true'])",
+        "return os['pipe']()[0]",
+        "return os['dup'](0)",
+        "return os['memfd_create']('x')",
+        "return os['setuid'](0)",
+        "return os['sched_setaffinity'](0, [0])",
+        "return os['__builtins__']['__import__']('_socket').socket().fileno()",
+    ],
+)
+def test_the_kernel_holds_hostile_code_without_rlimits(line: str, tmp_path):
+    layers = json.loads(run_without_rlimits({"sources": [], "inputs": [], "skip": False, "report": True}).stdout)
+    if missing := {name: reason for name, reason in layers.items() if reason}:
+        pytest.skip(f"this kernel lacks layers: {missing}")
+    path = tmp_path / "leak"
+    tmp_path.chmod(0o777)
+    source = function(REACH, line.format(path=str(path)))
+    child = run_without_rlimits(
+        {"sources": [{"name": "culprit", "source": source, "calls": {}}], "inputs": [[[1]]], "skip": False}
+    )
+    assert child.returncode == 1, child
+    assert child.stdout == ""
+    assert "not permitted" in child.stderr or "Error" in child.stderr
+    assert not path.exists()
+
+
+def run_without_rlimits(job: dict) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", WITHOUT_RLIMITS, _executor.__file__, "5"]
+    return subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env={}, timeout=30)
+
+
+CONFINED = """
+import importlib.machinery, sys, types
+confinement = types.ModuleType("confinement")
+importlib.machinery.SourceFileLoader("confinement", sys.argv[1]).exec_module(confinement)
+print(confinement.confine(5)["seccomp"], flush=True)
+sys.stdin.read()
+"""
+
+
+@linux
+def test_what_the_kernel_says_of_the_child():
+    """Its own account of itself is not taken for it: the parent reads /proc while the child waits for its job."""
+    command = [sys.executable, "-I", "-c", CONFINED, str(CONFINEMENT)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as child:
+        missing = child.stdout.readline().strip()
+        lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+        limits = Path(f"/proc/{child.pid}/limits").read_text()
+        child.stdin.close()
+    fields = dict(line.split(":", 1) for line in lines)
+    if missing:
+        pytest.skip(f"no seccomp here: {missing}")
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"  # a filter
+    assert "0" not in fields["Uid"].split()
+    assert re.search(r"Max open files +0 +0 ", limits)
+    assert re.search(r"Max cpu time +5 +6 ", limits)
+
+
+def test_a_layer_that_is_missing_leaves_the_others_in_force(monkeypatch):
+    module = confinement()
+    said = []
+    monkeypatch.setattr(module, "limit_resources", lambda seconds: said.append(seconds))
+    monkeypatch.setattr(module, "become_nobody", lambda: said.append("nobody"))
+    monkeypatch.setattr(module.sys, "platform", "plan9")
+    monkeypatch.setattr(module.os, "uname", lambda: types.SimpleNamespace(machine="pdp11"))
+    layers = module.confine(7)
+    assert said == [7, "nobody"]
+    assert {name: bool(reason) for name, reason in layers.items()} == {
+        **{"no_new_privs": True, "landlock": True, "seccomp": True},
+        **{"rlimits": False, "user": False},
+    }
+    assert "plan9" in layers["landlock"]
+    assert "pdp11" in layers["seccomp"]
