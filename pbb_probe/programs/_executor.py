@@ -9,7 +9,8 @@ confines this process, see `_confinement.confine`.
 
 The first defence is the whitelist of the parent, which has read every source by then. Only a few builtins are within
 reach of a program, and before anything runs this process is confined by the kernel, in the layers of `_confinement.py`:
-a program that escapes from the interpreter has gained nothing but this process.
+a program that escapes from the interpreter has gained nothing but this process. The last defence is the parent again
+(`child.py`), which ends a child that takes too long or says too much, and believes nothing that it says.
 """
 
 import ast
@@ -25,6 +26,7 @@ import unicodedata  # noqa: F401 (for the parser, which asks for it at names bey
 FRAMES = 200
 LINES = 5_000  # a call
 LARGEST = 10**18
+DEEPEST = 50  # lists in lists
 LONGEST = 20_000_000  # characters of the traces of one program
 PROGRAM_SECONDS = 5
 GRACE = 0.5  # seconds from the exception that ends a program to the signal that ends what an exception cannot
@@ -87,8 +89,10 @@ class Stopwatch:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def plain(value):
+def plain(value, depth: int = 0):
     """A deep copy of a value in whole numbers, text, truth values, None and lists."""
+    if depth > DEEPEST:
+        raise RecursionError(f"its lists are nested more than {DEEPEST} deep")
     kind = type(value)
     if kind is int:
         if not -LARGEST <= value <= LARGEST:
@@ -97,15 +101,15 @@ def plain(value):
     if kind is str or kind is bool or value is None:
         return value
     if kind is list or kind is tuple:
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if kind is set:
-        items = [plain(item) for item in value]
+        items = [plain(item, depth + 1) for item in value]
         try:
             return sorted(items)
         except TypeError:  # numbers and text
             return sorted(items, key=repr)
     if kind is dict:
-        return [[plain(key), plain(item)] for key, item in value.items()]
+        return [[plain(key, depth + 2), plain(item, depth + 2)] for key, item in value.items()]
     raise NotAValueError
 
 

@@ -3,21 +3,23 @@
 import ast
 import graphlib
 import json
-import signal
-import subprocess
-import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.child import TooMuchError, run_job
+from pbb_probe.programs.syntax import parsed
+from pbb_probe.programs.values import Value as Value
+from pbb_probe.programs.values import brief, fault
 from pbb_probe.programs.whitelist import check_source
 
-_EXECUTOR = Path(__file__).with_name("_executor.py")
+Group = Literal["with_io", "without_io"]
+"""Whether a program has input/output examples beside its source."""
+GROUPS: tuple[Group, ...] = get_args(Group)
 
-Value: TypeAlias = int | str | bool | list[Any] | None
-"""What goes in and out of a program: a whole number, text, a truth value, None, or a list of such values."""
+LONGEST_TIME = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class Program:
     """What holds on every input and can be probed for, such as `steps`, `op_1`, `constant_1`."""
     calls: tuple[str, ...] = ()
     """The names of the other programs that it calls."""
+
+    def __post_init__(self) -> None:
+        for what, text in (("name", self.name), ("family", self.family), ("source", self.source)):
+            if not isinstance(text, str):
+                raise PbbError(f"The {what} of a program must be text, not {brief(text)}.")
+        if not isinstance(self.facts, Mapping):
+            raise PbbError(f"The facts of {self.name:.60} must be a mapping, not {brief(self.facts)}.")
+        if not isinstance(self.calls, tuple | list) or not all(map(_is_name, self.calls)):
+            raise PbbError(f"What {self.name:.60} calls must be a list of names, not {brief(self.calls)}.")
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,12 @@ class Trace:
 
 
 def count_steps(source: str) -> int:
-    """Statements in the body of the function that a source defines."""
-    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source))) - 1
+    """Statements in the body of the function that a source defines.
+
+    Raises:
+        PbbError: the source is no Python.
+    """
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(parsed(source))) - 1
 
 
 def label(value: Value) -> int | str:
@@ -87,11 +102,15 @@ def call_arguments(name: str, call: str) -> tuple[Value, ...]:
         PbbError: they are not written out as Python values.
     """
     try:
-        return tuple(ast.literal_eval(f"[{call}]"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
+            arguments = ast.literal_eval(f"[{call}]")
+        if not isinstance(arguments, list):
+            raise ValueError("several lists")
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise PbbError(
-            f"The call {name}({call!s:.200}) cannot be read: its arguments must be Python values."
-        ) from error
+        text = " ".join(str(call).split())
+        raise PbbError(f"The call {name}({text:.200}) cannot be read: its arguments must be Python values.") from error
+    return checked_arguments(name, tuple(arguments))
 
 
 def trace_programs(
@@ -105,16 +124,19 @@ def trace_programs(
     Args:
         programs: what to run.
         inputs: for each program, the inputs to run it on: a tuple of arguments each, or the one argument itself.
-        seconds: CPU time all of them may take together. A single program has 5 s at most.
+        seconds: CPU time all of them may take together. A single program has 5 s at most. By the clock they may take
+            ten times as long and ten seconds more.
         library: further programs that can be called.
 
     Returns:
         A list per program with a `Trace` per input.
 
     Raises:
-        PbbError: a program holds something that is not allowed, calls a program that is not there, failed, or ran
-            out of time or memory. The message is one sentence that names the program.
+        PbbError: a program holds something that is not allowed, calls a program that is not there, failed, ran out of
+            time or memory, or the traces of all are too long to keep. The message is one sentence that names the
+            program.
     """
+    _check_numbers(programs, inputs)
     runs = _run(programs, inputs, seconds, library, skip=False)
     return [traces for traces in runs if traces is not None]
 
@@ -124,11 +146,18 @@ def try_programs(
     inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
     library: Sequence[Program] = (),
 ) -> list[list[Trace] | None]:
-    """As `trace_programs`, with None for a program that cannot be run on its inputs."""
+    """As `trace_programs`, with None for a program that cannot be run on its inputs.
+
+    Raises:
+        PbbError: the traces of all programs are too long to keep, or there are not as many inputs as programs.
+    """
+    _check_numbers(programs, inputs)
     if not programs:
         return []
     try:
         return _run(programs, inputs, 60, library, skip=True)
+    except TooMuchError:
+        raise
     except PbbError:
         if len(programs) == 1:
             return [None]
@@ -139,6 +168,11 @@ def try_programs(
     ]
 
 
+def _check_numbers(programs: Sequence[Program], inputs: Sequence[object]) -> None:
+    if len(programs) != len(inputs):
+        raise PbbError(f"There are {len(programs)} programs and inputs for {len(inputs)}: give each program its own.")
+
+
 def _run(
     programs: Sequence[Program],
     inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
@@ -147,8 +181,13 @@ def _run(
     skip: bool,
 ) -> list[list[Trace] | None]:
     """All programs in one child process; with `skip`, None for those that raised an error in it."""
+    if type(seconds) is not int or not 1 <= seconds <= LONGEST_TIME:
+        raise PbbError(
+            f"The seconds of CPU time must be a whole number from 1 to {LONGEST_TIME}, not {brief(seconds)}."
+        )
     arguments = [
-        [_arguments(program, value) for value in values] for program, values in zip(programs, inputs, strict=True)
+        [checked_arguments(program.name, value) for value in _listed(program, values)]
+        for program, values in zip(programs, inputs, strict=True)
     ]
     sources = _with_callees(programs, library)
     for program, _ in sources:
@@ -158,43 +197,80 @@ def _run(
         "inputs": arguments,
         "skip": skip,
     }
-    child = subprocess.run(
-        # isolated as by -I, but for the environment, which is empty and fixes the order of sets
-        [sys.executable, "-P", "-s", "-W", "ignore", str(_EXECUTOR), str(seconds)],
-        input=json.dumps(job),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        env={"PYTHONHASHSEED": "0"},
-    )
-    if child.returncode != 0:
-        running = programs[min(child.stdout.count("\n"), len(programs) - 1)].name if programs else "none"
-        raise PbbError(f"A program could not be run: {_reason(child, running, seconds)}")
-    found = map(json.loads, child.stdout.splitlines())
-    return [
-        traces
-        and [
+    answers = run_job(job, [program.name for program in programs], seconds)
+    if len(answers) != len(programs):
+        raise PbbError(f"{len(programs)} programs could not be run: their child process gave {len(answers)} answers.")
+    return [_traces(*answer, skip) for answer in zip(programs, arguments, answers, strict=True)]
+
+
+def _traces(
+    program: Program, arguments: list[tuple[Value, ...]], answer: bytes | bytearray, skip: bool
+) -> list[Trace] | None:
+    """What the child process answered of a program, once it is what such an answer must be."""
+    try:
+        runs = json.loads(answer)
+        if runs is None and skip:
+            return None
+        traces = [
             Trace(given, tuple(lines), tuple(changes), output)
-            for given, (lines, changes, output) in zip(runs, traces, strict=True)
+            for given, (lines, changes, output) in zip(arguments, runs, strict=True)
         ]
-        for runs, traces in zip(arguments, found, strict=True)
-    ]
+        if reason := next(filter(None, map(trace_fault, traces)), None):
+            raise ValueError(reason)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PbbError(
+            f"A program could not be run: {program.name:.60}: its child process gave an answer that is no trace"
+        ) from error
+    return traces
 
 
-def _arguments(program: Program, value: Value | tuple[Value, ...]) -> tuple[Value, ...]:
-    given = value if isinstance(value, tuple) else (value,)
-    return tuple(argument if type(argument) is int else _copied(program, argument) for argument in given)
+def trace_fault(trace: Trace) -> str | None:
+    """What in a trace, a tuple wherever `Trace` has one, is not as `Trace` says, in words; None if nothing."""
+    if any(type(line) is not int or line < 1 for line in trace.lines):
+        return f"lines that are no numbers of lines: {brief(trace.lines)}"
+    if len(trace.changes) != len(trace.lines):
+        return f"{len(trace.lines)} lines, and changes of {len(trace.changes)}"
+    if odd := [changed for changed in trace.changes if not isinstance(changed, dict)]:
+        return f"changes that are no variables with their values: {brief(odd[0])}"
+    if names := [name for changed in trace.changes for name in changed if not _is_name(name)]:
+        return f"a variable called {brief(names[0])}"
+    for value in (*trace.arguments, trace.output, *trace.states):
+        if reason := fault(value):
+            return f"a value that is {reason}"
+    return None
 
 
-def _copied(program: Program, value: Value) -> Value:
-    if isinstance(value, list):
-        return [_copied(program, item) for item in value]
-    if type(value) in (int, str, bool, type(None)):
-        return value
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()
+
+
+def _listed(program: Program, values: Any) -> list:
+    """The inputs of a program, which may be any iterable but text and mappings."""
+    try:
+        if not isinstance(values, str | Mapping):
+            return list(values)
+    except TypeError:
+        pass
     raise PbbError(
-        f"A program could not be run: {program.name}: an argument is {type(value).__name__}, "
-        "not a whole number, text, a truth value, None or a list of them"
+        f"A program could not be run: {program.name:.60}: its inputs are {brief(values)}, not a list of inputs"
     )
+
+
+def checked_arguments(name: str, value: Value | tuple[Value, ...]) -> tuple[Value, ...]:
+    """The arguments of a call, copied, so that nobody changes them later: a tuple of them, or the one argument itself.
+
+    Raises:
+        PbbError: one is no value, or too large. The message names the program `name`.
+    """
+    given = value if isinstance(value, tuple) else (value,)
+    for argument in given:
+        if reason := fault(argument):
+            raise PbbError(f"A program could not be run: {name:.60}: an argument is {reason}")
+    return tuple(map(_copied, given))
+
+
+def _copied(value: Value) -> Value:
+    return list(map(_copied, value)) if isinstance(value, list) else value
 
 
 def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> list[tuple[Program, dict[str, int]]]:
@@ -207,7 +283,8 @@ def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> li
         for callee in program.calls:
             if callee not in known:
                 raise PbbError(
-                    f"A program could not be run: {program.name}: it calls {callee}, and there is no such program"
+                    f"A program could not be run: {program.name:.60}: it calls {callee:.60}, and there is no such "
+                    "program"
                 )
             if callee not in places:
                 places[callee] = len(needed)
@@ -221,16 +298,3 @@ def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> li
             f"A program could not be run: {circle[0]}: its calls go round in a circle ({' -> '.join(circle)})"
         ) from None
     return list(zip(needed, calls, strict=True))
-
-
-def _reason(child: subprocess.CompletedProcess[str], running: str, seconds: int) -> str:
-    """Why the child process ended, in one sentence that names the program that was running."""
-    said = child.stderr.strip().splitlines()
-    if child.returncode > 0:
-        return f"{running}: {said[-1] if said else f'the child process ended with {child.returncode}'}"
-    killer = -child.returncode
-    if killer == signal.SIGPROF:
-        return f"{running}: it ran longer than {min(seconds, 5)} s"
-    if killer in (signal.SIGKILL, signal.SIGXCPU):
-        return f"{running}: it was stopped by the system, for its time ({seconds} s in all) or its memory"
-    return f"{running}: it brought the child process down with {signal.Signals(killer).name}"

@@ -229,8 +229,8 @@ def test_thousands_of_pairs_take_few_child_processes(monkeypatch):
     rng = np.random.default_rng(1)
     base, source = (calls.iloc[rng.integers(len(calls), size=4000)] for _ in range(2))
     children = []
-    run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *args, **settings: children.append(1) or run(*args, **settings))
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **settings: children.append(1) or popen(*args, **settings))
     assert len(hypotheses(base, source)) == 4000
     assert len(children) == 2
 

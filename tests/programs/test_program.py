@@ -344,8 +344,8 @@ def tried(bodies: list[str]) -> list[int | None]:
 
 def test_programs_that_fail_are_left_out_in_one_child_process(monkeypatch):
     children = []
-    run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *args, **settings: children.append(1) or run(*args, **settings))
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **settings: children.append(1) or popen(*args, **settings))
     failing = ["return 1 // (x - 3)", "return x[0]", "return x.upper()", "return None"]
     bodies = [body for body in failing for body in (body, "return x + 1")]
     assert tried(bodies) == [None, 4] * 4
