@@ -13,6 +13,7 @@ from typing import Any
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.phrases import COMPARISONS, SEQUENCES, expression_rules, match, statement_rules
 from pbb_probe.programs.reader import TOKEN, Reader
+from pbb_probe.programs.syntax import parsed, read
 
 
 @functools.lru_cache(maxsize=4096)
@@ -22,7 +23,7 @@ def describe(source: str) -> str:
     Raises:
         PbbError: it uses a construction that the rules have no words for, or whose words could mean another program.
     """
-    text, function = _told(source), ast.parse(source)
+    text, function = _told(source), parsed(source)
     if _read(text) != [ast.unparse(function)]:
         raise PbbError(f"This cannot be described without loss: write it in simpler statements: {source[:200]!r}.")
     return text
@@ -51,11 +52,11 @@ def _read(text: str) -> list[str]:
 
 def _told(source: str) -> str:
     try:
-        match ast.parse(source).body:
+        match read(source).body:
             case [ast.FunctionDef() as function]:
                 arguments = _listed(arg.arg for arg in function.args.args) or "nothing"
                 return " ".join([_sentence([function.name, "takes", arguments]), *map(_tell, function.body)])
-    except (SyntaxError, RecursionError, MemoryError):
+    except (SyntaxError, RecursionError):
         pass
     raise PbbError(f"Only one function, not nested too deeply, can be described; this is none: {source[:200]!r}.")
 

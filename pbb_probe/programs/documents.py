@@ -13,6 +13,7 @@ from typing import Literal
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.forms import FORMS, VARIABLES, is_straight, rewrite
 from pbb_probe.programs.program import Program, Trace, Value, label
+from pbb_probe.programs.syntax import parsed
 from pbb_probe.programs.templates import Mode, pointers
 
 Kind = Literal["code", "description", "io", "trace", "text"]
@@ -134,7 +135,7 @@ class _Substitute(ast.NodeTransformer):
 
 @functools.lru_cache(maxsize=4096)
 def _function(source: str) -> ast.FunctionDef:
-    (function,) = ast.parse(source).body
+    (function,) = parsed(source).body
     assert isinstance(function, ast.FunctionDef)  # nothing else is ever traced
     return function
 

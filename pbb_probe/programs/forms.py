@@ -6,9 +6,12 @@ import functools
 from typing import Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.syntax import DEEPEST, depth_of, read
+from pbb_probe.programs.values import brief
 
 FORMS = ("statements", "nested", "lambda")
 VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
+LARGEST_EXPRESSION = 2_000  # syntax nodes
 _CHANGING = {"append", "pop", "insert", "extend", "remove", "reverse", "sort", "add"}
 
 
@@ -16,6 +19,7 @@ def is_straight(source: str) -> bool:
     """Is it a function of one argument made of assignments to single names and a return?
 
     Not where a step changes a list in place or binds names of its own: it could not be folded into the steps after it.
+    Nor where what is folded would be too large to read.
     """
     function = _parse(source)
     return (
@@ -24,6 +28,7 @@ def is_straight(source: str) -> bool:
         and isinstance(function.body[-1], ast.Return)
         and function.body[-1].value is not None
         and not any(map(_stands_alone, ast.walk(function)))
+        and _folds(function)
     )
 
 
@@ -44,7 +49,7 @@ def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]
     if form != "statements" and not is_straight(source):
         raise PbbError(
             f"Only a function of one argument, assignments and one return has the form {form!r}; this is not one: "
-            f"{source!r}."
+            f"{brief(source)}."
         )
     _rename(function, variables)
     if form == "statements":
@@ -92,6 +97,23 @@ def _assigns_one_name(line: ast.stmt) -> bool:
     return isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)
 
 
+def _folds(function: ast.FunctionDef) -> bool:
+    """Is a straight-line function small as one expression? A step that names a variable twice doubles what it holds."""
+    folded: dict[str, tuple[int, int]] = {}
+    for statement in function.body:
+        assert isinstance(statement, ast.Assign | ast.Return)
+        assert statement.value is not None
+        nodes = list(ast.walk(statement.value))
+        names = [folded.get(node.id, (0, 0)) for node in nodes if isinstance(node, ast.Name)]
+        size = len(nodes) + sum(size for size, _ in names)
+        depth = depth_of(statement.value) + max((depth for _, depth in names), default=0)
+        if size > LARGEST_EXPRESSION or depth > DEEPEST - 3:  # a function, its return
+            return False
+        if isinstance(statement, ast.Assign):
+            folded[statement.targets[0].id] = (size, depth)  # type: ignore[attr-defined]
+    return True
+
+
 def _stands_alone(node: ast.AST) -> bool:
     return isinstance(node, ast.comprehension | ast.Lambda) or getattr(node, "attr", None) in _CHANGING
 
@@ -100,9 +122,9 @@ def _stands_alone(node: ast.AST) -> bool:
 def _parse(source: str) -> Any:
     """The `ast.FunctionDef`; shared, so copy before changing it."""
     try:
-        body = ast.parse(source).body
+        body = read(source).body
     except SyntaxError:
         body = []
     if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
-        raise PbbError(f"Documents are made of functions; this is not one: {source!r}.")
+        raise PbbError(f"Documents are made of functions; this is not one: {brief(source)}.")
     return body[0]

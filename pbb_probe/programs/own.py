@@ -8,6 +8,7 @@ of a file is imported: it is parsed, checked, and run in the same confinement as
 
 import ast
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Value, count_steps, trace_programs
+from pbb_probe.programs.program import GROUPS, Group, Program, Value, checked_arguments, count_steps, trace_programs
+from pbb_probe.programs.syntax import check_tree, parsed, read
+from pbb_probe.programs.values import brief, path_text
 from pbb_probe.programs.whitelist import bound_names
 
 N_INPUTS = 10  # asked of an input generator
@@ -28,7 +31,7 @@ class Own:
 
     program: Program
     inputs: tuple[tuple[Value, ...], ...]
-    group: str | None = None
+    group: Group | None = None
 
 
 def load_programs(path: str | Path) -> list[Own]:
@@ -37,30 +40,33 @@ def load_programs(path: str | Path) -> list[Own]:
     Raises:
         PbbError: the file cannot be read or holds something else, or a program has no inputs.
     """
-    path = Path(path).expanduser()
+    where = path_text(path)
     try:
+        path = Path(path).expanduser()
+        where = path_text(path)
+        if path.suffix not in _READERS and not path.is_dir():
+            raise PbbError(f"Programs are read from a .jsonl or a .py file, not from {where}.")
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PbbError(f"The programs in {path} cannot be read ({error}): give a .jsonl or .py file.") from error
-    if path.suffix == ".jsonl":
-        found = _from_jsonl(path, text)
-    elif path.suffix == ".py":
-        found = _from_python(path, text)
-    else:
-        raise PbbError(f"Programs are read from a .jsonl or a .py file, not from {path}.")
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, RuntimeError) as error:  # no such home, no such path
+        if isinstance(error, PbbError):
+            raise
+        raise PbbError(
+            f"The programs in {where} cannot be read ({' '.join(str(error).split())}): give a .jsonl or .py file."
+        ) from error
+    found = _READERS[path.suffix](where, text)
     if not found:
-        raise PbbError(f"{path} holds no program.")
+        raise PbbError(f"{where} holds no program.")
     known = Counter(own.program.name for own in found)
     if repeated := [name for name, n in known.items() if n > 1]:
-        raise PbbError(f"{path} defines {repeated[0]} twice: give each function a name of its own.")
+        raise PbbError(f"{where} defines {repeated[0]:.60} twice: give each function a name of its own.")
     if bare := [own.program.name for own in found if not own.inputs]:
-        raise PbbError(f"{path}: {bare[0]} has no inputs: its list of argument lists is empty.")
+        raise PbbError(f"{where}: {bare[0]:.60} has no inputs: its list of argument lists is empty.")
     return [replace(own, program=replace(own.program, calls=_callees(own.program, set(known)))) for own in found]
 
 
 def renamed(program: Program, names: Mapping[str, str]) -> Program:
     """The program with its own name and those of the programs it calls replaced."""
-    tree = ast.parse(program.source)
+    tree = parsed(program.source)
     renaming = {name: names[name] for name in (*program.calls, program.name) if name not in _bound(program)}
     tree.body[0].name = names[program.name]  # type: ignore[attr-defined]
     for node in ast.walk(tree):
@@ -74,36 +80,58 @@ def renamed(program: Program, names: Mapping[str, str]) -> Program:
     )
 
 
-def _from_jsonl(path: Path, text: str) -> list[Own]:
+def _from_jsonl(where: str, text: str) -> list[Own]:
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            match ast.parse(row["source"]).body:
-                case [ast.FunctionDef() as function]:
-                    own = Own(_program(function), _distinct(map(_listed, _listed(row["inputs"]))), row.get("group"))
-                case _:
-                    raise ValueError("`source` is not one function")
+            found.append(_row(json.loads(line, object_pairs_hook=_once)))
         except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+            if isinstance(error, PbbError):
+                raise
             raise PbbError(
-                f"Line {number} of {path} is no program ({type(error).__name__}: {error}): give an object with "
+                f"Line {number} of {where} is no program ({type(error).__name__}: {error}): give an object with "
                 "`source`, one function, and `inputs`, a list of argument lists."
             ) from error
-        found.append(own)
     return found
 
 
-def _from_python(path: Path, text: str) -> list[Own]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key may stand twice."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"a key stands twice among {brief([key for key, _ in pairs])}")
+    return row
+
+
+def _row(row: Any) -> Own:
+    if not isinstance(row, dict):
+        raise TypeError(f"{brief(row)} is not an object")
+    if not isinstance(row["source"], str):
+        raise TypeError(f"its source is {brief(row['source'])}, not text")
+    match read(row["source"]).body:
+        case [ast.FunctionDef() as function]:
+            program = _program(function)
+        case _:
+            raise ValueError("`source` is not one function")
+    group = row.get("group")
+    if group is not None and group not in GROUPS:
+        raise PbbError(f"{program.name:.60} asks for the group {brief(group)}: there are {', '.join(GROUPS)}.")
+    return Own(program, _distinct(program.name, map(_listed, _listed(row["inputs"]))), group)
+
+
+def _from_python(where: str, text: str) -> list[Own]:
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
+            tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise PbbError(f"{path} is no Python ({error}).") from error
+        raise PbbError(f"{where} is no Python ({str(error) or 'nested too deeply'}).") from error
     functions: dict[str, ast.FunctionDef] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and functions.setdefault(node.name, node) is not node:
-            raise PbbError(f"{path} defines {node.name} twice: give each function a name of its own.")
+            raise PbbError(f"{where} defines {node.name:.60} twice: give each function a name of its own.")
     listed = {
         target.id: node.value
         for node in tree.body
@@ -115,56 +143,69 @@ def _from_python(path: Path, text: str) -> list[Own]:
     for name, function in functions.items():
         if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in functions:
             continue
+        program = _checked(where, function)
         given = name + _SUFFIX
         if given in listed:
-            inputs = _literal(path, given, listed[given])
+            inputs = _literal(where, given, listed[given])
         elif given in functions:
-            generator = _program(functions[given])
+            generator = _checked(where, functions[given])
             (runs,) = trace_programs([generator], [range(N_INPUTS)])
             inputs = [run.output for run in runs]
         else:
             raise PbbError(
-                f"{path}: {name} has no inputs: give {given} = [[...], ...] or a function {given}(k) that returns the "
-                "arguments of the k-th call."
+                f"{where}: {name:.60} has no inputs: give {given:.60} = [[...], ...] or a function {given:.60}(k) that "
+                "returns the arguments of the k-th call."
             )
         arguments = (values if isinstance(values, list) else [values] for values in inputs)
-        found.append(Own(_program(function), _distinct(arguments)))
+        found.append(Own(program, _distinct(name, arguments)))
     return found
 
 
+def _checked(where: str, function: ast.FunctionDef) -> Program:
+    try:
+        check_tree(function)
+    except SyntaxError as error:
+        raise PbbError(f"{where}: {function.name:.60} is no program ({error}).") from error
+    return _program(function)
+
+
 def _program(function: Any) -> Program:
+    """The program of a function whose tree has been checked."""
     source = ast.unparse(function)
     return Program(function.name, "own", source, {"steps": count_steps(source)})
 
 
 def _listed(value: Any) -> list:
     if not isinstance(value, list):
-        raise TypeError(f"{value!r:.60} is not a list")
+        raise TypeError(f"{brief(value):.60} is not a list")
     return value
 
 
-def _distinct(inputs: Iterable[list]) -> tuple[tuple[Value, ...], ...]:
+def _distinct(name: str, inputs: Iterable[list]) -> tuple[tuple[Value, ...], ...]:
     """The argument lists, each once: what was shown of a program must not come again as unseen."""
-    return tuple({repr(arguments): tuple(arguments) for arguments in inputs}.values())
+    return tuple({repr(given): given for given in (checked_arguments(name, tuple(each)) for each in inputs)}.values())
 
 
-def _literal(path: Path, name: str, node: ast.expr) -> list:
+def _literal(where: str, name: str, node: ast.expr) -> list:
     try:
         value = ast.literal_eval(node)
-    except (ValueError, TypeError) as error:
-        raise PbbError(f"{path}: {name} must be a plain list of argument lists.") from error
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise PbbError(f"{where}: {name:.60} must be a plain list of argument lists.") from error
     if not isinstance(value, list):
-        raise PbbError(f"{path}: {name} must be a plain list of argument lists.")
+        raise PbbError(f"{where}: {name:.60} must be a plain list of argument lists.")
     return [list(arguments) if isinstance(arguments, tuple) else arguments for arguments in value]
 
 
 def _callees(program: Program, known: set[str]) -> tuple[str, ...]:
     """The programs of the file that it names, but for names that it binds itself."""
-    used = [node.id for node in ast.walk(ast.parse(program.source)) if isinstance(node, ast.Name)]
+    used = [node.id for node in ast.walk(parsed(program.source)) if isinstance(node, ast.Name)]
     return tuple(dict.fromkeys(name for name in used if name in known - _bound(program) - {program.name}))
 
 
 def _bound(program: Program) -> set[str]:
     """The names that the function binds: arguments, variables, inner functions."""
-    _, *nodes = ast.walk(ast.parse(program.source).body[0])
+    _, *nodes = ast.walk(parsed(program.source).body[0])
     return set(bound_names(nodes))
+
+
+_READERS = {".jsonl": _from_jsonl, ".py": _from_python}

@@ -8,6 +8,8 @@ import ast
 import functools
 import random
 
+from pbb_probe.programs.syntax import parsed
+
 _KINDS: tuple[tuple[type[ast.AST], ...], ...] = (
     (ast.Add, ast.Sub, ast.Mult),
     (ast.Lt, ast.Gt, ast.LtE, ast.GtE),
@@ -25,7 +27,7 @@ def relabelled(source: str, seed: int = 0) -> str:
     Within each kind (+ - *; comparisons; == and !=; and, or; max and min) every operator takes the place of the next in
     a circle whose order is drawn by `seed`, so that none keeps its meaning.
     """
-    tree = _Relabel(random.Random(f"relabel {seed}")).visit(ast.parse(source))
+    tree = _Relabel(random.Random(f"relabel {seed}")).visit(parsed(source))
     return ast.unparse(ast.fix_missing_locations(tree))
 
 

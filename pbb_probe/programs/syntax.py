@@ -3,9 +3,17 @@
 import ast
 import functools
 import re
+import warnings
 from collections.abc import Sequence
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.values import brief
+
+DEEPEST = 100
+"""Syntax nodes within one another: whatever walks a tree by recursion gets through that."""
+LONGEST_NUMBER = 4_000
+"""Digits of a number in a source: Python itself writes none with more than 4,300 in decimal."""
+_LARGEST = 10**LONGEST_NUMBER
 
 
 def line_starts(source: str) -> list[int]:
@@ -69,12 +77,60 @@ def parsed(source: str) -> ast.Module:
     """The syntax tree.
 
     Raises:
-        PbbError: the source is no Python.
+        PbbError: the source is no Python, or nothing that `read` takes.
     """
     try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise PbbError(f"This source is no Python ({error}): {source[:200]!r}.") from error
+        return read(source)
+    except SyntaxError as error:
+        raise PbbError(f"This source is no Python ({error}): {brief(source)}.") from error
+
+
+def read(source: str) -> ast.Module:
+    """The syntax tree of a text, which can be unparsed, copied and walked by recursion.
+
+    Raises:
+        SyntaxError: it is no Python, it is nested deeper than `DEEPEST`, or a number is too long. The message is the
+            reason in one line, such as `line 3: invalid syntax`.
+    """
+    if not isinstance(source, str):
+        raise SyntaxError(f"its source is {brief(source)}, not text")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
+            tree = ast.parse(source)
+    except (RecursionError, MemoryError):
+        raise SyntaxError("its source is nested too deeply") from None
+    except SyntaxError as error:
+        raise SyntaxError(f"line {error.lineno or 1}: {' '.join(error.msg.split())}") from None
+    except ValueError as error:  # a null character, half a surrogate pair
+        raise SyntaxError(f"its source is no Python text ({' '.join(str(error).split()):.100})") from None
+    check_tree(tree)
+    return tree
+
+
+def check_tree(tree: ast.AST) -> None:
+    """Refuse a tree, from a parser, that cannot be unparsed, copied or walked by recursion.
+
+    Raises:
+        SyntaxError: it is nested deeper than `DEEPEST`, or a number is too long. The message says so in one line.
+    """
+    pending: list[tuple[ast.AST, int, int]] = [(tree, 0, 1)]
+    while pending:  # not recursive, so that no depth is too deep
+        node, depth, line = pending.pop()
+        line = getattr(node, "lineno", line)
+        if depth > DEEPEST:
+            raise SyntaxError(f"line {line}: its source is nested too deeply, as long sums and chains are, too")
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= _LARGEST:
+            raise SyntaxError(f"line {line}: a number has more than {LONGEST_NUMBER:,} digits")
+        pending.extend((part, depth + 1, line) for part in ast.iter_child_nodes(node))
+
+
+def depth_of(tree: ast.AST) -> int:
+    """Syntax nodes within one another, at most: 1 for a node without children."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [part for node in level for part in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _in_order(tree: ast.Module) -> list[ast.stmt]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.programs.program import Trace, label
+from pbb_probe.programs.syntax import parsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def _lines(source: str) -> tuple[int, ...]:
 
 def _statements(source: str) -> list[ast.stmt]:
     """The statements that a call runs itself, in the order of the source."""
-    (function,) = ast.parse(source).body
+    (function,) = parsed(source).body
     assert isinstance(function, ast.FunctionDef)  # nothing else is ever traced
     body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
     return sorted(_reached(body), key=lambda statement: (statement.lineno, statement.col_offset))

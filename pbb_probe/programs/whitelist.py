@@ -1,10 +1,11 @@
 """What a program may be made of: its syntax tree is held to a whitelist before anything of it runs."""
 
 import ast
-import warnings
 from collections.abc import Iterable, Iterator, Set
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.syntax import read
+from pbb_probe.programs.values import brief
 
 LONGEST_SOURCE = 20_000  # characters
 
@@ -84,28 +85,22 @@ def check_source(name: str, source: str, callable_names: Iterable[str] = ()) -> 
 
 
 def _refusal(name: str, reason: str) -> PbbError:
-    return PbbError(f"A program could not be run: {name}: {reason}")
+    return PbbError(f"A program could not be run: {name:.60}: {reason}")
 
 
 def _only_function(name: str, source: str) -> ast.FunctionDef:
-    if not name.isidentifier():
-        raise _refusal(repr(name), "a program's name must be a Python name")
-    if len(source) > LONGEST_SOURCE:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise _refusal(brief(name), "a program's name must be a Python name")
+    if isinstance(source, str) and len(source) > LONGEST_SOURCE:
         raise _refusal(name, f"its source has {len(source)} characters, and {LONGEST_SOURCE} are allowed")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
-            statements = ast.parse(source).body
-    except (RecursionError, MemoryError):
-        raise _refusal(name, "its source is nested too deeply") from None
+        statements = read(source).body
     except SyntaxError as error:
-        raise _refusal(name, f"line {error.lineno or 1}: {' '.join(error.msg.split())}") from None
-    except ValueError as error:  # a null character, half a surrogate pair
-        raise _refusal(name, f"its source is no Python text ({' '.join(str(error).split()):.100})") from None
+        raise _refusal(name, str(error)) from None
     match statements:
         case [ast.FunctionDef(name=defined) as function] if defined == name:
             return function
-    raise _refusal(name, f"its source must define one function called {name} and nothing else")
+    raise _refusal(name, f"its source must define one function called {name:.60} and nothing else")
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -136,7 +131,7 @@ def _complaint(node: ast.AST, callees: Set[str]) -> str | None:
             if node.vararg or node.kwarg or node.kwonlyargs:
                 return "an argument that is not positional is not allowed"
         case ast.Constant() if type(node.value) not in CONSTANTS:
-            return f"the constant {node.value!r:.60} is not allowed"
+            return f"the constant {brief(node.value):.60} is not allowed"
         case ast.comprehension() if node.is_async:
             return "async is not allowed"
         case ast.Expr():
