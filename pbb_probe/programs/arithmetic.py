@@ -15,6 +15,7 @@ from typing import Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import Program
+from pbb_probe.programs.values import brief
 
 VALUES = range(10)
 MOST_REPEATED = 4  # of the ten inputs may share an output: beyond it the answer can be guessed
@@ -149,11 +150,23 @@ def arithmetic_programs(
     Raises:
         PbbError: an unknown shape.
     """
-    unknown = [shape for shape in shapes if shape not in SHAPES]
-    if unknown or not shapes:
-        raise PbbError(f"Unknown shapes of arithmetic programs {unknown}: choose one or more of {', '.join(SHAPES)}.")
+    check_shapes(shapes)
     drawn = {shape: _drawn(shape, rng) for shape in dict.fromkeys(shapes)}
     return [next(drawn[shape])(name) for name, shape in zip(names, itertools.cycle(shapes), strict=False)]
+
+
+def check_shapes(shapes: object) -> None:
+    """Refuse what are no shapes of arithmetic programs.
+
+    Raises:
+        PbbError: it is no tuple or list of them, it is empty, or one of them is unknown.
+    """
+    given = tuple(shapes) if isinstance(shapes, tuple | list | str) else (shapes,)
+    unknown = [shape for shape in given if not isinstance(shape, str) or shape not in SHAPES]
+    if unknown or not given:
+        raise PbbError(
+            f"Unknown shapes of arithmetic programs {brief(unknown)}: choose one or more of {', '.join(SHAPES)}."
+        )
 
 
 def _drawn(shape: str, rng: random.Random) -> Iterator[Callable[[str], Program]]:

@@ -8,27 +8,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.algorithms import algorithms_programs
-from pbb_probe.programs.arithmetic import VALUES, arithmetic_programs
+from pbb_probe.programs.arithmetic import VALUES, arithmetic_programs, check_shapes
 from pbb_probe.programs.ciphers import ciphers_programs
 from pbb_probe.programs.composition import Usable, composed_programs
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.documents import call_document
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 from pbb_probe.programs.own import Own, load_programs, renamed
-from pbb_probe.programs.program import Program, Trace, Value, label, trace_programs
+from pbb_probe.programs.program import GROUPS, Group, Program, Trace, Value, label, trace_programs
+from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import MODES, Mode, templates
+from pbb_probe.programs.values import brief, path_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import DatasetDict
 
-Group = Literal["with_io", "without_io"]
-GROUPS: tuple[Group, ...] = get_args(Group)
+MOST_PROGRAMS = 100_000
+"""More names than that are hardly to be had: the families' programs are called by nonsense words of six letters."""
+N_INPUTS = 10  # of a program of the families
 
 FAMILIES: dict[str, Callable[..., list[tuple[Program, list[tuple[Value, ...]]]]]] = {
     "arithmetic": lambda names, rng, shapes: [
@@ -155,9 +158,9 @@ class Corpus:
         """Write a folder: `corpus.jsonl` (a program a line), `config.json`, and a card, `README.md`."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        (path / "corpus.jsonl").write_text(self._lines())
-        (path / "config.json").write_text(json.dumps(self.config, indent=1))
-        (path / "README.md").write_text(_card(self))
+        (path / "corpus.jsonl").write_text(self._lines(), encoding="utf-8")
+        (path / "config.json").write_text(json.dumps(self.config, indent=1), encoding="utf-8")
+        (path / "README.md").write_text(_card(self), encoding="utf-8", errors="backslashreplace")
 
     @property
     def digest(self) -> str:
@@ -175,13 +178,19 @@ class Corpus:
             PbbError: a file is missing or is not a corpus.
         """
         try:
-            rows = [json.loads(line) for line in (Path(path) / "corpus.jsonl").read_text().splitlines()]
-            config = json.loads((Path(path) / "config.json").read_text())
-            if not rows or not isinstance(config, dict):
-                raise ValueError("no programs, or no settings")
-            return cls(tuple(_entry(row) for row in rows), config)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PbbError(f"{path} cannot be read as a corpus ({error}): make it anew with make_corpus.") from error
+            lines = (Path(path) / "corpus.jsonl").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            entries = tuple(Entry(*read_row(json.loads(line))) for line in lines)
+            config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise ValueError("its settings are no object")
+            names = Counter(entry.program.name for entry in entries)
+            if twice := next((name for name, n in names.items() if n > 1), None):
+                raise ValueError(f"{twice:.60} is there twice")
+        except (OSError, ValueError, TypeError, RecursionError, MemoryError) as error:
+            raise PbbError(
+                f"{path_text(path)} cannot be read as a corpus ({error}): make it anew with make_corpus."
+            ) from error
+        return cls(entries, config)
 
     def to_datasets(self) -> "DatasetDict":
         """A `datasets.DatasetDict` with a split a group and a row a program.
@@ -227,11 +236,24 @@ def make_corpus(
         PbbError: an unknown family, a negative or empty corpus, more inputs to show than there are, or programs that
             cannot be read or run.
     """
-    counts = (with_io, without_io, composed_with_io, composed_without_io)
-    if min(counts) < 0 or with_io + without_io == 0:
+    _check_counts(
+        with_io=with_io,
+        without_io=without_io,
+        composed_with_io=composed_with_io,
+        composed_without_io=composed_without_io,
+    )
+    if with_io + without_io == 0:
         raise PbbError("A corpus needs at least one program: with_io and without_io are counts of programs.")
-    if programs is None and family not in FAMILIES:
-        raise PbbError(f"Unknown family {family!r}: choose one of {', '.join(FAMILIES)}.")
+    if not isinstance(family, str) or (programs is None and family not in FAMILIES):
+        raise PbbError(f"Unknown family {brief(family)}: choose one of {', '.join(FAMILIES)}.")
+    if type(shown_inputs) is not int or shown_inputs < 1 or (programs is None and shown_inputs > N_INPUTS):
+        most = f"and {N_INPUTS}, the inputs of a program" if programs is None else "and the inputs of a program"
+        raise PbbError(f"shown_inputs must be a whole number between 1 {most}, not {brief(shown_inputs)}.")
+    if type(seed) is not int or abs(seed) >= 2**63:
+        raise PbbError(f"The seed must be a whole number of 64 bits, not {brief(seed)}.")
+    check_shapes(shapes)
+    if programs is not None and not isinstance(programs, str | Path):
+        raise PbbError(f"The programs are given as the path of a file, not as {brief(programs)}.")
     config = {
         "family": family,
         "with_io": with_io,
@@ -277,6 +299,19 @@ def make_corpus(
     return Corpus(entries, config)
 
 
+def _check_counts(**counts: object) -> None:
+    """Refuse what are no counts before anything is made."""
+    total = 0
+    for name, count in counts.items():
+        if type(count) is not int or count < 0:
+            raise PbbError(
+                f"{name} must be a whole number that is not negative, as counts of programs are, not {brief(count)}."
+            )
+        total += count
+    if total > MOST_PROGRAMS:
+        raise PbbError(f"A corpus has at most {MOST_PROGRAMS:,} programs: {', '.join(counts)} come to more.")
+
+
 def _showable(callees: dict[str, Entry], program: Program, traces: list[Trace]) -> list[int]:
     """The places of the traces of a composed program that show no held-out answer of the two that it calls."""
     first, second = (callees[str(program.facts[fact])] for fact in ("callee_1", "callee_2"))
@@ -315,9 +350,7 @@ def _own_programs(
     examples = set(rng.sample(undivided, round(with_io * len(undivided))))
     groups: list[Group] = []
     for i, given in enumerate(own):
-        if given.group is not None and given.group not in GROUPS:
-            raise PbbError(f"{given.program.name} asks for the group {given.group!r}: there are {', '.join(GROUPS)}.")
-        groups.append(given.group or ("with_io" if i in examples else "without_io"))  # type: ignore[arg-type]
+        groups.append(given.group or ("with_io" if i in examples else "without_io"))
     _refuse_shown_callees(own, groups)
     return [(renamed(given.program, naming), list(given.inputs)) for given in own], groups
 
@@ -334,22 +367,10 @@ def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
                 continue
             if given.group is not None:
                 raise PbbError(
-                    f"{given.program.name} is to have examples and calls {hidden[0]}, which has none: its worked steps "
-                    "would show them; put both into one group."
+                    f"{given.program.name:.60} is to have examples and calls {hidden[0]:.60}, which has none: "
+                    "its worked steps would show them; put both into one group."
                 )
             groups[i], changed = "without_io", True
-
-
-def _entry(row: dict) -> Entry:
-    def trace(fields: dict) -> Trace:
-        return Trace(tuple(fields["arguments"]), tuple(fields["lines"]), tuple(fields["changes"]), fields["output"])
-
-    if row["group"] not in GROUPS:
-        raise ValueError(f"unknown group {row['group']!r}")
-    if any(place not in range(len(row["traces"])) for place in row["shown"]):
-        raise ValueError(f"shown inputs that are not there: {row['shown']}")
-    program = Program(**{**row["program"], "calls": tuple(row["program"]["calls"])})
-    return Entry(program, row["group"], tuple(map(trace, row["traces"])), tuple(row["shown"]))
 
 
 def _row(entry: Entry) -> dict[str, Any]:

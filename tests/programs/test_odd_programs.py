@@ -1,7 +1,10 @@
 """Odd programs and inputs from anywhere: each works, or is refused in one sentence."""
 
+import copy
+import itertools
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -366,6 +369,140 @@ ODD_CALLS += ["x", "1\n2", "\ud800", "\0", "1] + [2", "...", "(1, 2)"]
 @pytest.mark.parametrize("call", ODD_CALLS, ids=lambda call: call[:20])
 def test_odd_calls_are_refused(call: str):
     refused(call_arguments, "f", call)
+
+
+# --- corpora ---------------------------------------------------------------------------------------------------------
+
+WILD = [
+    -1,
+    True,
+    False,
+    1.0,
+    1.5,
+    float("nan"),
+    float("inf"),
+    None,
+    "3",
+    [3],
+    {},
+    10**10,
+    10**400,
+    10**5000,
+    nested(900),
+]
+
+
+@pytest.mark.parametrize("name", ["with_io", "without_io", "composed_with_io", "composed_without_io"])
+@pytest.mark.parametrize("value", WILD, ids=range(len(WILD)))
+def test_wild_counts_are_refused_before_anything_is_made(name: str, value, monkeypatch):
+    monkeypatch.setattr("pbb_probe.programs.corpus.nonsense_words", None)  # nothing is made without names
+    assert re.search(name, refused(lambda: make_corpus(**{"with_io": 2, "without_io": 2, name: value})))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("shown_inputs", [0, *(value for value in WILD if value != 10**5000), 11]),
+        ("family", [None, 3, [], {}, "", "cooking", "\ud800", nested(900), "x" * 5000]),
+        ("shapes", [None, 3, (), [], {}, "", "spiral", ("spiral",), (1,), ([],), ("one_step", None), nested(900)]),
+        ("seed", [None, True, 1.5, "0", [], 10**5000, -(2**63)]),
+        ("programs", [3, True, [], {}, b"mine.py", 1.5, ""]),
+    ],
+)
+def test_wild_settings_are_refused_before_anything_is_made(name: str, values, monkeypatch):
+    monkeypatch.setattr("pbb_probe.programs.corpus.nonsense_words", None)
+    for value in values:
+        refused(lambda value=value: make_corpus(**{"with_io": 2, "without_io": 2, name: value}))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list:
+    corpus = make_corpus(with_io=2, without_io=1, shown_inputs=2, composed_without_io=1)
+    return [json.loads(line) for line in corpus._lines().splitlines()]
+
+
+def loaded(rows, path: Path, config="{}") -> Corpus:
+    path.mkdir(exist_ok=True)
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    (path / "corpus.jsonl").write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+    (path / "config.json").write_text(config)
+    return Corpus.load(path)
+
+
+def places(value, place=()):
+    yield place
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(part, (*place, key))
+
+
+def replaced(rows: list, place: tuple, value) -> list:
+    if not place:
+        return value
+    rows = copy.deepcopy(rows)
+    part = rows
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    return rows
+
+
+def test_a_wrong_type_anywhere_in_a_corpus_is_refused_or_what_is_loaded_can_be_used(rows, tmp_path):
+    """Each field of a row, each item of a trace, by each type in turn."""
+    outcomes = set()
+    for place, value in itertools.product(list(places(rows[0])), [None, True, -1, 1.5, "", "\ud800", [], {}, [[]]]):
+        corpus = attempt(loaded, [replaced(rows[0], place, value), *rows[1:]], tmp_path / "damaged")
+        outcomes.add(type(corpus))
+        if isinstance(corpus, Corpus):
+            assert len(corpus.calls("trace")) == sum(len(entry.traces) for entry in corpus.entries)
+    assert outcomes == {str, Corpus}  # one number is as good as another
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((), []),
+        ((), "text"),
+        ((), None),
+        (("shown",), None),
+        (("shown",), [0, 0]),
+        (("shown",), [True]),
+        (("shown",), "01"),
+        (("group",), []),
+        (("program",), []),
+        (("program", "name"), 5),
+        (("program", "name"), "other"),
+        (("program", "source"), ["def"]),
+        (("program", "source"), "import os"),
+        (("program", "facts"), []),
+        (("program", "facts"), {"steps": []}),
+        (("program", "calls"), "f"),
+        (("program", "calls"), [1]),
+        (("traces",), "text"),
+        (("traces", 0), "text"),
+        (("traces", 0, "arguments"), [1, 2]),
+        (("traces", 0, "arguments"), [nested(80)]),
+        (("traces", 0, "lines"), "22"),
+        (("traces", 0, "lines"), [99]),
+        (("traces", 0, "changes"), [[]]),
+        (("traces", 0, "changes"), {}),
+        (("traces", 0, "output"), {"a": 1}),
+        (("traces", 0, "output"), float("nan")),
+        (("traces", 0, "output"), 10**30),
+    ],
+)
+def test_a_corpus_with_damage_is_refused(rows, place, value, tmp_path):
+    loaded(rows, tmp_path)  # as it was, it can be loaded
+    assert str(tmp_path) in refused(loaded, [replaced(rows[0], place, value), *rows[1:]], tmp_path)
+
+
+@pytest.mark.parametrize("config", ["null", "[]", '"text"', "NaN", "[" * 100_000, "\0", '{"a": ' + "1" * 5000 + "}"])
+def test_settings_with_damage_are_refused(rows, config: str, tmp_path):
+    assert str(tmp_path) in refused(loaded, rows, tmp_path, config)
+
+
+def test_a_program_twice_and_odd_lines_are_refused(rows, tmp_path):
+    for lines in ([*rows, rows[0]], ["", *rows], [*rows, "\0"], ["[" * 100_000], ['{"a": "\ud800"}'], []):
+        refused(loaded, lines, tmp_path)
 
 
 # --- and whatever else -----------------------------------------------------------------------------------------------
