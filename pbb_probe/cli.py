@@ -28,6 +28,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
     """Each command's configuration and function."""
     from pbb_probe.calibrate_command import CalibrateConfig, calibrate
     from pbb_probe.config import StudyConfig
+    from pbb_probe.doctor_command import DoctorConfig, doctor
     from pbb_probe.evaluate_command import EvaluateConfig, evaluate
     from pbb_probe.explore_command import ExploreConfig, explore
     from pbb_probe.finetune_command import FinetuneConfig, finetune
@@ -45,6 +46,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
         "calibrate": (CalibrateConfig, calibrate),
         "explore": (ExploreConfig, explore),
         "verify": (VerifyConfig, verify),
+        "doctor": (DoctorConfig, doctor),
     }
 
 
