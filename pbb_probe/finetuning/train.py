@@ -135,6 +135,8 @@ def train_stage(
         tokenizer.save_pretrained(unfinished)
         outputs = record_outputs(unfinished)
         del outputs[SETTINGS]
+        for written in outputs.values():
+            del written["modified"]  # equal models have equal records
         write_sealed(unfinished / SETTINGS, settings | {"outputs": outputs})
     return _finish(unfinished, out)
 

@@ -137,11 +137,15 @@ def test_a_damaged_checkpoint_is_passed_over(corpus, tmp_path, monkeypatch, caps
 
 def test_a_finished_model_that_was_touched_is_trained_again(corpus, tmp_path, monkeypatch, capsys):
     stage = train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
-    before = {name: value.clone() for name, value in weights(stage).items()}
+    before, record = (
+        {name: value.clone() for name, value in weights(stage).items()},
+        (stage / "training.json").read_text(),
+    )
     flipped(stage / "model.safetensors")
     train_stage("nano", corpus, STAGE, stage, seed=1, config=CONFIG)
     assert "trained again, as model.safetensors is not as it was written (other content)" in capsys.readouterr().err
     assert all(torch.equal(value, before[name]) for name, value in weights(stage).items())
+    assert (stage / "training.json").read_text() == record
     (stage / "training.json").unlink()
     with pytest.raises(pbb.PbbError, match="holds no model that this version has trained: give another directory"):
         train_stage("nano", corpus, STAGE, stage, seed=1, config=CONFIG)
