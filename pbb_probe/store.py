@@ -41,7 +41,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
         self._checker = Checker()
-        self._records: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}  # read once while not touched
+        self._read: dict[Path, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:  # ValueError: a null character
@@ -208,7 +208,8 @@ class Run:
     def write_manifest(self, **facts: Any) -> None:
         """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds.
 
-        `written` are the steps that the run has ever had.
+        `written` are the steps that the run has ever had. Of the facts, `asked` may hold the digest of the inputs that
+        each step is wanted for, `after` left out: one of other inputs is no longer read.
         """
         records = {name: record for name in self._done() if (record := self._record(name))}
         told = {name: {of: record[of] for of in ("key", "inputs", "seconds")} for name, record in records.items()}
@@ -224,14 +225,7 @@ class Run:
             PbbError: it is of version 0.7.
         """
         path = self.path / name / RECORD
-        try:
-            state = path.stat()
-        except (OSError, ValueError):
-            return None
-        now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
-        if self._records.get(name, ((), None))[0] != now:
-            self._records[name] = (now, read_sealed(path))
-        record = self._records[name][1]
+        record = self._sealed(path)
         if record is None and _without_hashes(path):
             raise PbbError(
                 f"The step {name} of {self.path} was written by version 0.7, which kept no hashes of its outputs: read "
@@ -240,11 +234,14 @@ class Run:
         return record
 
     def _current(self, name: str) -> dict[str, Any] | None:
-        """The record of a step unless an earlier one that it was made of has another content by now."""
+        """The record of a step, unless the run was asked for other settings since, or for another earlier step."""
         record = self._record(name)
         if record is None:
             return None
-        earlier = record["inputs"].get("after", {})
+        own, earlier = dict(record["inputs"]), record["inputs"].get("after", {})
+        own.pop("after", None)
+        if self._manifest().get("asked", {}).get(name, digest(own)) != digest(own):
+            return None
         made_of = all(self.content(step) in (None, was) for step, was in earlier.items())
         there = [step for step in earlier if self._record(step)]
         return record if made_of and all(self._current(step) for step in there) else None
@@ -257,7 +254,18 @@ class Run:
         return [f"{_shown(name, file)} ({fault})" for file, fault in checked.items() if fault]
 
     def _manifest(self) -> dict[str, Any]:
-        return read_sealed(self.path / "manifest.json") or {}
+        return self._sealed(self.path / "manifest.json") or {}
+
+    def _sealed(self, path: Path) -> dict[str, Any] | None:
+        """What a sealed file holds, read once while it is not touched."""
+        try:
+            state = path.stat()
+        except (OSError, ValueError):
+            return None
+        now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        if self._read.get(path, ((), None))[0] != now:
+            self._read[path] = (now, read_sealed(path))
+        return self._read[path][1]
 
     def _size(self) -> int:
         """Bytes of all finished steps."""

@@ -5,14 +5,14 @@ corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pbb_probe import measures
 from pbb_probe.config import StudyConfig
-from pbb_probe.disk import file_digest, write, write_array
+from pbb_probe.disk import digest, file_digest, write, write_array
 from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
@@ -35,6 +35,18 @@ VERSIONS = {
 the step is done again, and after it those that are made of it where it gave something else."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step: what makes its folder, of which earlier ones, and from which settings."""
+
+    name: str
+    make: Callable[[Path], None]
+    after: Sequence[str]
+    inputs: dict[str, Any]
+    """Settings and hashes of files; the contents of the steps before it come to them when these are done."""
+    also: Sequence[Path] = ()
+
+
 class Study:
     """The steps of one run. `run()` does those that are not done for this configuration."""
 
@@ -48,50 +60,55 @@ class Study:
             PbbError: bad configuration, another process that writes into the run, or a model on which a step is
                 impossible. What was done before stays.
         """
-        with OpenedRun(self.config.out).writing():
-            return self._run()
+        run = OpenedRun(self.config.out)
+        with run.writing():
+            steps = self._steps(run)
+            facts = {"config": asdict(self.config), "asked": {step.name: digest(step.inputs) for step in steps}}
+            run.write_manifest(**facts)
+            write(run.path / "config.json", json.dumps(asdict(self.config), indent=1))
+            contents: dict[str, str] = {}
+            for step in steps:
+                inputs = step.inputs | {"after": {earlier: contents[earlier] for earlier in step.after}}
+                contents[step.name] = run.step(step.name, inputs, step.make, step.also)
+                run.write_manifest(**facts)
+        return run
 
-    def _run(self) -> OpenedRun:
-        config, run = self.config, OpenedRun(self.config.out)
-        contents: dict[str, str] = {}
+    def _steps(self, run: OpenedRun) -> list[Step]:
+        """The steps in order."""
+        config, steps = self.config, list[Step]()
         base, programs = base_digest(config.base), file_digest(config.corpus.programs, "programs")
         replay = file_digest(config.train.replay, "replay texts")
-        run.write_manifest(config=asdict(config))
-        write(run.path / "config.json", json.dumps(asdict(config), indent=1))
 
-        def step(name: str, make: Callable[[Path], None], *after: str, kind: str = "", **inputs: Any) -> None:
-            """Do a step for its inputs, the contents of those before it, and the seed."""
-            inputs |= {"after": {earlier: contents[earlier] for earlier in after}, "seed": config.seed}
-            inputs |= {"version": VERSIONS[kind or name]}
+        def step(name: str, make: Callable[[Path], None], after: Sequence[str], kind: str = "", **inputs: Any) -> None:
             also = [run.path / report for report in REPORTS] if name == "report" else []
-            contents[name] = run.step(name, inputs, make, also)
-            run.write_manifest(config=asdict(config))
+            inputs |= {"seed": config.seed, "version": VERSIONS[kind or name]}
+            steps.append(Step(name, make, after, inputs, also))
 
-        def train(stage: Stage, previous: str, *after: str) -> None:
+        def train(stage: Stage, previous: str, after: Sequence[str]) -> None:
             """A stage, begun from the base or from the stage before it."""
             step(
                 stage.name,
                 lambda out: self._train(run, previous, stage, out),
-                *after,
+                after,
                 kind="stage",
                 base=base,
                 stage=asdict(stage),
                 train=asdict(config.train) | {"replay": replay},
             )
 
-        step("corpus", self._make_corpus, corpus=asdict(config.corpus) | {"programs": programs})
-        final = config.base
-        for stage in get_curriculum(config.curriculum):
-            train(stage, final, *contents)
+        step("corpus", self._make_corpus, (), corpus=asdict(config.corpus) | {"programs": programs})
+        stages, final = get_curriculum(config.curriculum), config.base
+        for stage in stages:
+            train(stage, final, [earlier.name for earlier in steps])
             final = str(run.path / stage.name / "model")
-        of_final = ("corpus", stage.name)
-        (alone,) = CURRICULA["stage2_only"]
-        train(alone, config.base, "corpus")
+        trained = ("corpus", stages[-1].name)
+        if (alone := CURRICULA["stage2_only"][0]) not in stages:
+            train(alone, config.base, ("corpus",))
         probing, patching, transfer = asdict(config.probing), asdict(config.patching), asdict(config.transfer)
         step(
             "behaviour",
             lambda out: self._behave(run, out),
-            *contents,
+            [earlier.name for earlier in steps],
             base=base,
             calls=config.calls,
             draws=config.draws,
@@ -99,46 +116,41 @@ class Study:
         step(
             "probing",
             lambda out: measures.probe(config.probing, run.corpus, final, config.base, config.seed, out),
-            *of_final,
+            trained,
             probing=probing,
             base=base,
         )
         step(
             "patching",
             lambda out: measures.patch(config.patching, run.corpus, final, config.seed, out),
-            *of_final,
+            trained,
             patching=patching,
         )
         step(
             "transfer",
             lambda out: measures.transfer(config.transfer, run.corpus, final, config.seed, out),
-            *of_final,
+            trained,
             transfer=transfer,
         )
         step(
             "interchange",
             lambda out: measures.interchange(config.probing, config.transfer, run, final, config.seed, out),
-            *of_final,
-            "probing",
+            (*trained, "probing"),
             probing=probing,
             transfer=transfer,
         )
         step(
             "comparison",
             lambda out: self._compare(run, out),
-            "corpus",
-            "probing",
-            "patching",
-            "transfer",
-            "interchange",
+            ("corpus", "probing", "patching", "transfer", "interchange"),
             draws=config.draws,
             threshold=config.threshold,
             margin=config.margin,
             equivalence=config.equivalence,
         )
         shown = {name: value for name, value in asdict(config).items() if name != "out"}
-        step("report", lambda out: self._report(run, out), "behaviour", "comparison", config=shown)
-        return run
+        step("report", lambda out: self._report(run, out), ("behaviour", "comparison"), config=shown)
+        return steps
 
     # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
 

@@ -508,6 +508,21 @@ def test_what_is_made_of_an_earlier_result_is_not_read(tmp_path):
     assert run.holds("comparison/first.txt")
 
 
+def test_what_was_made_for_other_settings_is_not_read(tmp_path):
+    run = Run(tmp_path)
+    after = {"train": run.step("train", {"rate": 1}, Maker())}
+    run.step("probing", {"after": after, "folds": 3}, Maker())
+    for rate, folds, read in (
+        (1, 3, ["probing", "train"]),
+        (1, 4, ["train"]),
+        (2, 3, []),
+        (2, 4, []),
+        (1, 3, ["probing", "train"]),
+    ):
+        run.write_manifest(asked={"train": digest({"rate": rate}), "probing": digest({"folds": folds})})
+        assert [name for name in ("probing", "train") if Run.existing(tmp_path).key(name)] == read
+
+
 def test_a_step_that_comes_to_the_same_leaves_what_follows_alone(tmp_path):
     run, after = Run(tmp_path), Maker("after")
     for version in (1, 2):
