@@ -75,7 +75,7 @@ def train_stage(
     """
     from transformers import set_seed
 
-    from pbb_probe.finetuning.checkpoints import RecordCheckpoints, last_whole_checkpoint
+    from pbb_probe.finetuning.resume import RecordCheckpoints, last_whole_checkpoint
 
     config, out, state = config or TrainConfig(), Path(out), _processes()
     stage = scaled(stage, config.exposures)
@@ -160,7 +160,7 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
     """
     import torch
 
-    from pbb_probe.finetuning.checkpoints import KEPT
+    from pbb_probe.finetuning.resume import KEPT
 
     parts = _processes().num_processes * config.gradient_accumulation
     if config.batch_size % parts:
