@@ -3,10 +3,18 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pbb_probe.calibration.trials import NULL_DATA, Design, Instrument, draw_designs, null_comparisons, try_design
-from pbb_probe.errors import PbbError
+from pbb_probe.calibration.trials import (
+    NULL_DATA,
+    SEEDS_APART,
+    Design,
+    Instrument,
+    draw_designs,
+    null_comparisons,
+    try_design,
+)
+from pbb_probe.schema import Place, check_fields, whole
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -20,24 +28,21 @@ VERSION = 1
 class CalibrateConfig:
     """How much is tried, and at which settings."""
 
-    designs: int = 64
+    designs: Annotated[int, whole(1, SEEDS_APART)] = 64
     """Planted models, drawn at random."""
-    null_models: int = 5
+    null_models: Annotated[int, whole(1, 1000)] = 5
     """Models of each kind of null comparison."""
-    splits: int = 10
+    splits: Annotated[int, whole(1, 10**5)] = 10
     """Random divisions of each of these models' programs into two groups."""
     instrument: Instrument = field(default_factory=Instrument)
     """The settings that are calibrated."""
-    seed: int = 0
-    """Of designs, models and divisions."""
-    out: str = "calibration"
+    seed: Annotated[int, whole(0, 2**32 // SEEDS_APART - 1)] = 0
+    """Of designs, models and divisions, each of which has a seed of its own made from it."""
+    out: Place = "calibration"
     """Directory for designs.csv (planted blocks and what was found), nulls.csv and calibration.csv (the summary)."""
 
     def __post_init__(self) -> None:
-        if min(self.designs, self.null_models, self.splits) < 1:
-            raise PbbError("designs, null_models and splits must be at least 1.")
-        if self.seed < 0:
-            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
+        check_fields(self)
 
 
 def calibrate(config: CalibrateConfig) -> None:

@@ -74,26 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
     """The command that is asked for, and its configuration."""
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    from pbb_probe.arguments import read_arguments
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the fields' docstrings are the help
-    parser = ArgumentParser(
-        prog="pbb-probe", description="Where does a language model evaluate a program it has only read?"
-    )
-    known, subcommands = commands(), parser.add_subcommands(required=True, dest="command")
-    for name, (settings, command) in known.items():
-        sub = ArgumentParser(description=command.__doc__)
-        sub.add_argument("--config", action="config", help="YAML file with any of the fields below.")
-        sub.add_class_arguments(settings, as_group=False, as_positional=name in POSITIONAL)
-        subcommands.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
-    parsed = parser.instantiate_classes(parser.parse_args(arguments))
-    fields = {name: value for name, value in vars(parsed[parsed.command]).items() if name != "config"}
-    settings, command = known[parsed.command]
-    if "out" in fields:
+    known = commands()
+    name, config = read_arguments(arguments, known, POSITIONAL)
+    if hasattr(config, "out"):
         from transformers.utils import logging  # after parsing: it takes a second
 
         logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
-    return command, settings(**fields)
+    return known[name][1], config
 
 
 class _Signals:

@@ -1,117 +1,180 @@
 """The fields of a configuration file, each with what it means: one run of the study."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.hooking.calls import ANSWERED, ROLES
+from pbb_probe.hooking.capture import SITES
 from pbb_probe.patching.transfer import CONTROLS, Control
+from pbb_probe.programs.arithmetic import SHAPES, VALUES
+from pbb_probe.programs.corpus import FAMILIES
+from pbb_probe.schema import (
+    Count,
+    Folds,
+    Name,
+    Names,
+    NamesIfAny,
+    Place,
+    PositiveShare,
+    Seed,
+    Strength,
+    check_fields,
+    listed,
+    number,
+    refuse_unknown,
+    whole,
+)
 
 ProbingControl = Literal[
     "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"
 ]
 PROBING_CONTROLS: tuple[ProbingControl, ...] = get_args(ProbingControl)
+MOST_PROGRAMS = 100_000
+"""Of one corpus; there are 700,000 nonsense words to name them by."""
+Programs = Annotated[int, whole(0, MOST_PROGRAMS)]
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
     """Which programs are taught."""
 
-    family: str = "arithmetic"
-    """Family of programs."""
-    with_io: int = 850
+    family: Name = "arithmetic"
+    """Family of programs: arithmetic, algorithms or ciphers."""
+    with_io: Programs = 850
     """Programs with source and input/output examples."""
-    without_io: int = 150
+    without_io: Programs = 150
     """Programs with source only."""
-    shown_inputs: int = 7
-    """Inputs of each with_io program whose answers are shown; the rest are held out."""
-    shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps")
+    shown_inputs: Annotated[int, whole(1, 1000)] = 7
+    """Inputs of each with_io program, of ten in the families here, whose answers are shown; the rest are held out."""
+    shapes: Annotated[tuple[Name, ...], listed("shapes", repeated=True)] = ("one_step", "two_steps", "two_steps")
     """Of arithmetic programs, in turn."""
-    composed_with_io: int = 0
+    composed_with_io: Programs = 0
     """Further programs with examples that call one or two of the others."""
-    composed_without_io: int = 0
+    composed_without_io: Programs = 0
     """The same without examples."""
-    programs: str | None = None
+    programs: Place | None = None
     """A .jsonl or .py file with programs of your own, instead of a family."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "corpus.")
+        refuse_unknown("family", [self.family], FAMILIES, "corpus.family")
+        refuse_unknown("shape", self.shapes, SHAPES, "corpus.shapes")
+        total = self.with_io + self.without_io + self.composed_with_io + self.composed_without_io
+        if not self.with_io + self.without_io:
+            raise PbbError("A corpus needs programs: corpus.with_io and corpus.without_io are both 0.")
+        if total > MOST_PROGRAMS:
+            raise PbbError(f"The corpus would have {total} programs: ask for at most {MOST_PROGRAMS}.")
+        if self.programs is None and self.shown_inputs > len(VALUES):
+            raise PbbError(
+                f"corpus.shown_inputs must be at most {len(VALUES)}, the inputs of a program, not {self.shown_inputs}."
+            )
+
+    def counts(self) -> dict[str, int] | None:
+        """The number of programs in each group; None where it is the user's file that says."""
+        if self.programs is not None:
+            return None
+        return {
+            "with_io": self.with_io + self.composed_with_io,
+            "without_io": self.without_io + self.composed_without_io,
+        }
 
 
 @dataclass(frozen=True)
 class ProbingConfig:
     """What is read off the activations."""
 
-    prompts: int = 1000
+    prompts: Count = 1000
     """Prompts a group. Above the number of its programs, so that some have several, which can be permuted."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
-    sites: tuple[str, ...] = ("resid_post",)
+    sites: Names = ("resid_post",)
     """TransformerLens sites."""
-    roles: tuple[str, ...] = ("name", "input", "answer")
-    """Places in the prompt."""
-    targets: tuple[str, ...] = ("input", "op_1", "state_1", "op_2", "output")
+    roles: Names = ("name", "input", "answer")
+    """Places in the prompt: name, input and answer, and output, which lets the answer stand behind the call."""
+    targets: Names = ("input", "op_1", "state_1", "op_2", "output")
     """Facts and trace variables the probes are fitted to."""
-    folds: int = 3
-    """Folds of programs; each is held out once."""
-    C: float = 0.1
-    """Inverse regularisation strength."""
-    controls: tuple[ProbingControl, ...] = PROBING_CONTROLS
+    folds: Folds = 3
+    """Folds of programs, at least 2; each is held out once."""
+    C: Strength = 0.1
+    """Inverse regularisation strength, above 0."""
+    controls: Annotated[tuple[ProbingControl, ...], listed(f"controls out of {', '.join(PROBING_CONTROLS)}", 0)] = (
+        PROBING_CONTROLS
+    )
     """What probes are compared with: selectivity (a control task), permutation (within programs), chance, shuffled
     (judged by other prompts' values), relabelled (states under another meaning of the operators), the untrained and the
     base model, embedding (before any layer)."""
-    interchange: tuple[str, ...] = ("state_1", "output")
+    interchange: NamesIfAny = ("state_1", "output")
     """Variables whose probes' subspaces are put from one run into another: does what is read carry them?"""
-    lens: tuple[str, ...] = ("state_1", "output")
+    lens: NamesIfAny = ("state_1", "output")
     """Variables, of one token each, that are looked for at the answer position with the model's own unembedding."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "probing.")
+        refuse_unknown("site", self.sites, SITES, "probing.sites")
+        refuse_unknown("role", self.roles, (*ROLES, ANSWERED), "probing.roles")
 
 
 @dataclass(frozen=True)
 class PatchingConfig:
     """What is put from one run into another."""
 
-    pairs: int = 500
+    pairs: Count = 500
     """Pairs a group and swap."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
-    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    sites: Names = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites."""
-    roles: tuple[str, ...] = ("name", "input", "answer")
-    """Places in the prompt."""
+    roles: Names = ("name", "input", "answer")
+    """Places in the prompt: name, input, answer."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "patching.")
+        refuse_unknown("site", self.sites, SITES, "patching.sites")
+        refuse_unknown("role", self.roles, ROLES, "patching.roles")
 
 
 @dataclass(frozen=True)
 class TransferConfig:
     """What the transfer map is drawn from: one program's run put into another's."""
 
-    pairs: int = 500
+    pairs: Count = 500
     """Pairs a group."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
-    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    sites: Names = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites."""
-    roles: tuple[str, ...] = ("name", "input", "answer")
-    """Places in the prompt."""
-    controls: tuple[Control, ...] = CONTROLS
+    roles: Names = ("name", "input", "answer")
+    """Places in the prompt: name, input, answer."""
+    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
     """Further maps, which should show nothing: the run's own activation, random vectors of the same norm, the mean
     difference of the runs, the untrained model."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "transfer.")
+        refuse_unknown("site", self.sites, SITES, "transfer.sites")
+        refuse_unknown("role", self.roles, ROLES, "transfer.roles")
 
 
 @dataclass(frozen=True)
 class StudyConfig:
     """One run of the study."""
 
-    base: str = "nano"
+    base: Place = "nano"
     """Base model: nano, a Hugging Face model directory, or a hub id."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random: programs, documents, their order, and what is sampled."""
-    out: str = "runs/nano"
+    out: Place = "runs/nano"
     """Run directory."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Which programs are taught."""
-    curriculum: str = "proactive"
+    curriculum: Name = "proactive"
     """Which documents are read in which order."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How each stage is trained."""
-    calls: int = 1000
+    calls: Count = 1000
     """Calls a group and mode in the behaviour table."""
     probing: ProbingConfig = field(default_factory=ProbingConfig)
     """What is read."""
@@ -119,23 +182,51 @@ class StudyConfig:
     """What is patched."""
     transfer: TransferConfig = field(default_factory=TransferConfig)
     """What the transfer map is drawn from."""
-    draws: int = 10_000
+    draws: Count = 10_000
     """Bootstrap resamples and permutations."""
-    threshold: float = 0.5
+    threshold: PositiveShare = 0.5
     """Recovery, or share of pairs above that with random vectors, from which on a place carries a variable."""
-    margin: float = 0.2
+    margin: PositiveShare = 0.2
     """Share of what the strongest control gets wrong and a probe or lens gets right, from which on it reads a variable.
     """
-    equivalence: float = 0.1
+    equivalence: Annotated[float, number(10, above=0)] = 0.1
     """Differences of recovery, accuracy and shares within it count as none, if that can be told."""
 
     def __post_init__(self) -> None:
-        get_curriculum(self.curriculum)
+        check_fields(self)
         if not self.corpus.with_io or not self.corpus.without_io:
             raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
-        if min(self.calls, self.probing.prompts, self.patching.pairs, self.transfer.pairs, self.draws) < 1:
-            raise PbbError("calls, prompts, pairs and draws must be at least 1.")
-        if min(self.threshold, self.margin, self.equivalence) <= 0 or max(self.threshold, self.margin) > 1:
-            raise PbbError("threshold and margin are shares above 0 and at most 1, and equivalence is above 0.")
-        if self.seed < 0:
-            raise PbbError(f"The seed must be 0 or more, not {self.seed}.")
+        check_stages(self.curriculum, self.corpus, self.train)
+        unseen = self.probing.unseen_inputs or self.patching.unseen_inputs or self.transfer.unseen_inputs
+        if (counts := self.corpus.counts()) is None:
+            return  # how many programs and inputs there are is known once the user's file is read
+        if unseen and self.corpus.shown_inputs == len(VALUES):
+            raise PbbError(
+                f"corpus.shown_inputs must be below {len(VALUES)}, the inputs of a program: unseen_inputs asks for "
+                "others than those shown."
+            )
+        fewest = min(*counts.values(), self.probing.prompts)
+        if self.probing.folds > fewest:
+            raise PbbError(
+                f"probing.folds must be at most {fewest}, the programs that the smaller group is probed on, not "
+                f"{self.probing.folds}."
+            )
+
+
+def check_stages(curriculum: str, corpus: CorpusConfig, train: TrainConfig) -> None:
+    """Refuse stages that could not be trained with these programs and settings.
+
+    Raises:
+        PbbError: an unknown curriculum, a group that it reads without programs, or answers of a step of reinforcement
+            learning that are not drawn to whole prompts.
+    """
+    stages, counts = get_curriculum(curriculum), corpus.counts()
+    for stage in stages:
+        for group in sorted({portion.group for phase in stage.phases for portion in phase}):
+            if counts is not None and not counts[group]:
+                raise PbbError(f"The curriculum {curriculum} reads {group} programs: give a corpus.{group} above 0.")
+        if stage.method == "grpo" and train.batch_size % train.generations:
+            raise PbbError(
+                f"train.batch_size ({train.batch_size}) must be a multiple of generations ({train.generations}) where "
+                f"the curriculum is {curriculum}: answers are drawn to whole prompts."
+            )

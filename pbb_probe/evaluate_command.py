@@ -1,10 +1,12 @@
 """The command `evaluate`: what a model answers when programs are called."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from pbb_probe.disk import write_array
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.templates import MODES
+from pbb_probe.programs.templates import MODES, Mode
+from pbb_probe.schema import BatchSize, Count, Place, Seed, check_fields, listed
 from pbb_probe.store import Run
 
 
@@ -12,22 +14,25 @@ from pbb_probe.store import Run
 class EvaluateConfig:
     """What a model answers when the programs of a corpus are called."""
 
-    model: str
+    model: Place
     """nano, a Hugging Face model directory, or a hub id."""
-    corpus: str
+    corpus: Place
     """Folder of a corpus, such as the one that `finetune` or `run` wrote."""
-    modes: tuple[str, ...] = MODES
+    modes: Annotated[tuple[Mode, ...], listed(f"modes out of {', '.join(MODES)}")] = MODES
     """direct answers at once, trace in worked steps."""
-    calls: int | None = 1000
+    calls: Count | None = 1000
     """Calls a group and mode; null for all."""
     in_context: bool = False
     """Put each program's code before the call."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the calls and their surface templates."""
-    batch_size: int = 512
+    batch_size: BatchSize = 512
     """Calls decoded together."""
-    out: str = "behaviour"
+    out: Place = "behaviour"
     """Directory for behaviour.csv (accuracies with intervals) and behaviour.nc (every call)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -38,7 +43,7 @@ def evaluate(config: EvaluateConfig) -> None:
     behaviour = evaluate(
         config.model,
         Corpus.load(config.corpus),
-        config.modes,  # type: ignore[arg-type]  # checked where the calls are made
+        config.modes,
         config.calls,
         config.in_context,
         config.seed,

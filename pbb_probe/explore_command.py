@@ -1,24 +1,24 @@
 """The command `explore`: a run in the browser."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from pbb_probe.errors import PbbError
+from pbb_probe.schema import Name, Place, check_fields, whole
 
 
 @dataclass(frozen=True)
 class ExploreConfig:
     """Which run is looked at, and where it is served."""
 
-    run: str
+    run: Place
     """Directory of a run, finished or not, that `pbb-probe run` wrote."""
-    port: int = 8050
+    port: Annotated[int, whole(0, 2**16 - 1)] = 8050
     """Port; 0 takes a free one."""
-    host: str = "127.0.0.1"
+    host: Name = "127.0.0.1"
     """Address to serve at. Other than a loopback address, whoever reaches it can read the run and use its model."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 2**16:
-            raise PbbError(f"The port must be between 0 and {2**16 - 1}, not {self.port}.")
+        check_fields(self)
 
 
 def explore(config: ExploreConfig) -> None:

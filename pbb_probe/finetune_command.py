@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass, field
 
-from pbb_probe.config import CorpusConfig
+from pbb_probe.config import CorpusConfig, check_stages
 from pbb_probe.disk import digest
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
-from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.schema import Name, Place, Seed, check_fields
 from pbb_probe.store import Run
 
 
@@ -15,21 +15,22 @@ from pbb_probe.store import Run
 class FinetuneConfig:
     """A base model taught a corpus by a curriculum."""
 
-    base: str = "nano"
+    base: Place = "nano"
     """Base model: nano, a Hugging Face model directory, or a hub id."""
-    curriculum: str = "proactive"
+    curriculum: Name = "proactive"
     """Which documents are read in which order."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Which programs are taught."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How each stage is trained."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random: programs, documents and their order."""
-    out: str = "runs/finetuned"
+    out: Place = "runs/finetuned"
     """Directory for the corpus and a model a stage."""
 
     def __post_init__(self) -> None:
-        get_curriculum(self.curriculum)
+        check_fields(self)
+        check_stages(self.curriculum, self.corpus, self.train)
 
 
 def finetune(config: FinetuneConfig) -> None:

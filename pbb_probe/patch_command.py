@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.disk import write_array
+from pbb_probe.hooking.capture import SITES
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.transfer import CONTROLS, PATCHED, Control
+from pbb_probe.schema import Count, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -23,21 +25,23 @@ Metric = Literal["answer_difference", "logit_difference", "log_prob", "probabili
 class PatchConfig:
     """Pairs of prompts whose activations are put into one another."""
 
-    model: str
+    model: Place
     """nano, a Hugging Face model directory, or a hub id."""
-    prompts: str
+    prompts: Place
     """JSONL file of pairs: clean, corrupted, answers, roles (see `pbb_probe.patching.files.read_pairs`)."""
-    sites: tuple[str, ...] = ("resid_pre", "attn_out", "mlp_out")
+    sites: Names = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites; z, q, k and v are patched head by head."""
-    layers: tuple[int, ...] | None = None
+    layers: Layers | None = None
     """All when null."""
-    roles: tuple[str, ...] | None = None
+    roles: Names | None = None
     """Places in the prompt; those of the file, and answer, when null."""
     every_position: bool = False
     """Patch every token position instead of roles."""
     whole_spans: bool = True
     """Patch all tokens of a role; its last one when false."""
-    metrics: tuple[Metric, ...] = ("answer_difference",)
+    metrics: Annotated[tuple[Metric, ...], listed(f"metrics out of {', '.join(get_args(Metric))}")] = (
+        "answer_difference",
+    )
     """What a patched run is measured by. answer_difference: log-probability of the clean answer minus that of the
     corrupted one; log_prob: of the clean one; logit_difference and probability: of the answers' first tokens;
     negative_kl: from the clean run's prediction."""
@@ -45,24 +49,28 @@ class PatchConfig:
     """Patch the clean run with activations of the corrupted one, instead of the other way round."""
     source: Source = "other"
     """What is put in: the other run's activation, its mean or zero (ablations), or a control."""
-    source_model: str | None = None
+    source_model: Place | None = None
     """Model that activations are taken from, such as the base of a finetuned one; the model itself when null."""
     transfer: bool = False
     """Draw the transfer map too: the pairs need the labels program, source and call."""
-    controls: tuple[Control, ...] = CONTROLS
+    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
     """Further transfer maps, which should show nothing."""
-    gap: str = " "
+    gap: Text = " "
     """What stands between a prompt and its answer."""
     special_tokens: bool = True
     """Let the tokenizer add those it begins texts with; not where the texts bring them."""
-    memory_gib: float = 2.0
+    memory_gib: Gibibytes = 2.0
     """What recorded and running activations may take."""
-    draws: int = 10_000
+    draws: Count = 10_000
     """Bootstrap resamples."""
-    seed: int = 0
+    seed: Seed = 0
     """Of resamples and random vectors."""
-    out: str = "patching"
+    out: Place = "patching"
     """Directory for effects.nc, recovery.csv and its figure; carried.nc, carried.csv and its figure."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        refuse_unknown("site", self.sites, SITES, "sites")
 
 
 def patch(config: PatchConfig) -> None:

@@ -4,12 +4,28 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.disk import file_name, write_array
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.capture import SITES
 from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.probe import Kind
+from pbb_probe.schema import (
+    BatchSize,
+    Count,
+    Folds,
+    Gibibytes,
+    Layers,
+    Name,
+    Names,
+    Place,
+    Seed,
+    Strengths,
+    check_fields,
+    listed,
+    refuse_unknown,
+)
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -23,39 +39,39 @@ if TYPE_CHECKING:
 class ProbeConfig:
     """Prompts with labels, and what of them is read where."""
 
-    model: str
+    model: Place
     """nano, a Hugging Face model directory, or a hub id."""
-    prompts: str
+    prompts: Place
     """JSONL file of prompts: text, roles, labels (see `pbb_probe.hooking.files.read_prompts`)."""
-    targets: tuple[str, ...] | None = None
+    targets: Names | None = None
     """Labels that are read; all but `cluster` and `group` when null."""
-    cluster: str = "program"
+    cluster: Name = "program"
     """Label of what belongs together and is never split over folds; without such a label, each prompt."""
-    group: str = "group"
+    group: Name = "group"
     """Label of groups that are reported apart; none where there is no such label."""
-    train: tuple[str, ...] | None = None
+    train: Names | None = None
     """Groups that probes are fitted on; they read the others too. All when null."""
-    sites: tuple[str, ...] = ("resid_post",)
+    sites: Names = ("resid_post",)
     """TransformerLens sites; heads are read together."""
-    layers: tuple[int, ...] | None = None
+    layers: Layers | None = None
     """All when null."""
-    roles: tuple[str, ...] | None = None
+    roles: Names | None = None
     """Places in the prompt; those of the file, and answer, when null."""
-    kinds: dict[str, Kind] = field(default_factory=dict)
+    kinds: dict[Name, Kind] = field(default_factory=dict)
     """Of a target's probe: logistic (when not named), mean_difference, or ridge for numbers."""
-    C: tuple[float, ...] = (0.1,)
-    """Inverse regularisation strength; of several, each probe takes the one that does best on inner folds."""
-    folds: int = 5
-    """Folds of clusters; each is held out once."""
+    C: Strengths = (0.1,)
+    """Inverse regularisation strength, above 0; of several, each probe takes the one that does best on inner folds."""
+    folds: Folds = 5
+    """Folds of clusters, at least 2; each is held out once."""
     balanced: bool = False
     """Weigh rows so that all classes count alike."""
-    controls: tuple[Control, ...] = CONTROLS
+    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
     """selectivity (labels dealt anew by `types`), permutation (labels dealt anew within clusters), chance."""
-    types: str | None = None
+    types: Name | None = None
     """Label that the selectivity control deals classes to; the cluster when null."""
     untrained: bool = True
     """A further control: the model as initialised before any training."""
-    base: str | None = None
+    base: Place | None = None
     """A further control: another model, such as the base of a finetuned one."""
     embedding: bool = True
     """A further control: the embeddings of the roles' tokens, before any layer."""
@@ -65,16 +81,20 @@ class ProbeConfig:
     """Keep activations in shards in out/activations while they are used, for captures larger than memory."""
     special_tokens: bool = True
     """Let the tokenizer add those it begins texts with; not where the texts bring them."""
-    batch_size: int = 256
+    batch_size: BatchSize = 256
     """Prompts run together."""
-    memory_gib: float = 2.0
+    memory_gib: Gibibytes = 2.0
     """What the activations that are fitted together may take."""
-    draws: int = 10_000
+    draws: Count = 10_000
     """Bootstrap resamples."""
-    seed: int = 0
+    seed: Seed = 0
     """Of folds, controls and resamples."""
-    out: str = "probing"
+    out: Place = "probing"
     """Directory for probes.nc, accuracy.csv and the figures."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        refuse_unknown("site", self.sites, SITES, "sites")
 
 
 def probe(config: ProbeConfig) -> None:

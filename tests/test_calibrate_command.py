@@ -112,13 +112,13 @@ def test_what_is_done_is_not_done_again_and_other_settings_are(finished, monkeyp
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--designs=0"], "designs, null_models and splits must be at least 1."),
+        (["--designs=0"], "designs must be at least 1, not 0."),
         (["--null_models=0"], "must be at least 1"),
         (["--splits=-1"], "must be at least 1"),
-        (["--instrument.folds=1"], "folds at least 2"),
+        (["--instrument.folds=1"], "instrument.folds must be at least 2, not 1."),
         (["--instrument.margin=0"], "must be above 0"),
         (["--instrument.threshold=1.5"], "at most 1"),
-        (["--seed=-1"], "The seed must be 0 or more, not -1."),
+        (["--seed=-1"], "seed must be at least 0, not -1."),
         (["--designs=some"], "designs"),
         (["--colour=red"], "colour"),
     ],

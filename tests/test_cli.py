@@ -44,7 +44,7 @@ def test_unknown_field_wrong_type_and_unknown_choice_are_refused(capsys, tmp_pat
     assert "with_io" in refused(capsys, "--corpus.with_io", "many")
     assert "curriculum" in refused(capsys, "--curriculum", "inverse", "--out", str(tmp_path))
     assert "above 0" in refused(capsys, "--corpus.without_io", "0", "--out", str(tmp_path))
-    assert "The seed must be 0 or more" in refused(capsys, "--seed", "-1", "--out", str(tmp_path))
+    assert "seed must be at least 0, not -1." in refused(capsys, "--seed", "-1", "--out", str(tmp_path))
 
 
 def test_a_config_file_with_an_unknown_key_is_refused(capsys, tmp_path):
@@ -68,7 +68,7 @@ def test_fields_come_from_the_file_and_the_command_line_wins(tmp_path, monkeypat
 
 def test_an_unknown_model_is_one_sentence(capsys, tmp_path):
     error = refused(
-        capsys, "--base", "./nowhere", "--out", str(tmp_path), "--corpus.with_io=4", "--corpus.without_io=2"
+        capsys, "--base", "./nowhere", "--out", str(tmp_path), "--corpus.with_io=4", "--corpus.without_io=3"
     )
     assert error.strip().splitlines()[-1].startswith("pbb-probe: There is no model directory nowhere")
 
@@ -332,7 +332,7 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         ([f"--prompts={longer}"], "Pair 0 has"),
         ([f"--prompts={pairs}", "--roles=[subject]"], "Unknown role 'subject'"),
         ([f"--prompts={pairs}", "--sites=[resid]"], "Unknown site 'resid'"),
-        ([f"--prompts={pairs}", "--sites=[]"], "no site"),
+        ([f"--prompts={pairs}", "--sites=[]"], "sites must be a list of one or more"),
         ([f"--prompts={pairs}", "--layers=[9]"], "layer"),
         ([f"--prompts={unlabelled}", "--transfer=true"], "lack 'source'"),
     ):
@@ -413,7 +413,7 @@ def test_explore_refuses_what_it_cannot_serve(planted_run, tmp_path, capsys):
         port = taken.getsockname()[1]
         for arguments, said in (
             ([str(tmp_path)], "There is no run in"),
-            ([str(planted_run), "--port", "70000"], "port must be between 0 and 65535"),
+            ([str(planted_run), "--port", "70000"], "port must be at most 65535, not 70000."),
             ([str(planted_run), "--port", str(port)], f"127.0.0.1:{port} cannot be served"),
             ([str(planted_run), "--host", "192.0.2.1", "--port", "0"], "192.0.2.1:0 cannot be served"),
         ):

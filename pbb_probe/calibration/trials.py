@@ -16,6 +16,7 @@ from pbb_probe.comparison.transfer import flat_places, transfer_differences
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import SHUFFLED
 from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.schema import Count, Folds, PositiveShare, Strength, check_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 D_MODEL = 320
 NOISE = 0.3
 """Of the planted models in null comparisons: they get about three calls of four right."""
+SEEDS_APART = 10_000
+"""Seeds of the designs drawn from one seed, and those drawn from the next, do not meet."""
 BLOCKS_DRAWN = 100
 """Before other decoys are drawn: some exclude each other."""
 NullData = Literal["programs", "untrained", "labels"]
@@ -51,26 +54,23 @@ class Design:
 class Instrument:
     """How the instrument is set."""
 
-    pairs: int = 40
+    pairs: Count = 40
     """Pairs a group of the transfer map."""
-    prompts: int = 400
+    prompts: Count = 400
     """Prompts a group of probes and lens."""
-    C: float = 0.1
+    C: Strength = 0.1
     """Inverse regularisation strength of the probes."""
-    folds: int = 3
-    """Folds of programs."""
-    threshold: float = 0.5
+    folds: Folds = 3
+    """Folds of programs, at least 2."""
+    threshold: PositiveShare = 0.5
     """Share of pairs, above that with random vectors, from which on a place carries a variable."""
-    margin: float = 0.2
+    margin: PositiveShare = 0.2
     """Gain of a reading over its strongest control from which on a variable is read."""
-    draws: int = 1000
+    draws: Count = 1000
     """Bootstrap resamples, and permutations."""
 
     def __post_init__(self) -> None:
-        if min(self.pairs, self.prompts, self.draws) < 1 or self.folds < 2 or self.C <= 0:
-            raise PbbError("pairs, prompts and draws must be at least 1, folds at least 2 and C positive.")
-        if not (0 < self.threshold <= 1 and 0 < self.margin <= 1):
-            raise PbbError("threshold and margin are shares: they must be above 0 and at most 1.")
+        check_fields(self, "instrument.")
 
 
 def draw_designs(n: int, seed: int = 0) -> list[Design]:
@@ -89,7 +89,7 @@ def draw_designs(n: int, seed: int = 0) -> list[Design]:
             except PbbError:
                 continue
             made = (n_layers, retrieve, tuple(states), output, where, decoys, arrive)
-            designs.append(Design(*made, seed=10_000 * seed + len(designs)))
+            designs.append(Design(*made, seed=SEEDS_APART * seed + len(designs)))
             break
     return designs
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformer_lens import TransformerBridge
 
+ROLES = ("name", "input", "answer")
+"""Of a call; and where its output stands behind it:"""
+ANSWERED = "output"
+
 
 def make_prompts(
     corpus: Corpus,
