@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.checkpoints import check_built, check_checkpoint
+from pbb_probe.schema import Place, checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,13 +25,18 @@ def resolve_base(base: str | Path) -> str:
     Raises:
         PbbError: a path that does not exist.
     """
-    if str(base) == "nano":
+    name: str = checked("The model", base, Place)
+    if name == "nano":
         return str(files("pbb_probe") / "assets" / "nano")
-    looks_local = isinstance(base, Path) or str(base).startswith((".", "/", "~"))
-    path = Path(base).expanduser()
-    if looks_local and not path.is_dir():
+    looks_local = isinstance(base, Path) or name.startswith((".", "/", "~"))
+    path = Path(name).expanduser()
+    try:
+        there = path.is_dir()
+    except OSError:  # a name that is too long for one
+        there, looks_local = False, True
+    if looks_local and not there:
         raise PbbError(f"There is no model directory {path}: give 'nano', an existing directory or a hub id.")
-    return str(path) if looks_local or path.is_dir() else str(base)
+    return str(path) if there else name
 
 
 def base_digest(base: str | Path) -> str:
@@ -60,7 +67,9 @@ def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
         tokenizer = AutoTokenizer.from_pretrained(resolve_base(base), trust_remote_code=False)
     except PbbError:
         raise
-    except Exception as error:  # transformers and tokenizers raise many kinds, some of them bare Exception
+    except BaseException as error:  # transformers and tokenizers raise many kinds, some of them bare Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Rust's, which is none
+            raise
         raise PbbError(f"The tokenizer of {str(base)!r} cannot be loaded ({first_line(error)}).") from error
     if not tokenizer.is_fast:
         raise PbbError(f"The tokenizer of {str(base)!r} has no offset mapping: give one with a tokenizer.json.")
@@ -77,13 +86,18 @@ def load_base(
     Raises:
         PbbError: unknown model, a checkpoint with missing or damaged weights, or no usable tokenizer.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     where = resolve_base(base)
     try:
+        if Path(where).is_dir():
+            check_checkpoint(Path(where))
+            check_built(Path(where), AutoConfig.from_pretrained(where, trust_remote_code=False))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
+    except PbbError:
+        raise
     except Exception as error:  # as above; safetensors' own error is not an OSError
         raise PbbError(
             f"The model {str(base)!r} cannot be loaded ({first_line(error)}): give 'nano', a directory with a "

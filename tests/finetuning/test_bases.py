@@ -1,6 +1,7 @@
 """Base models load by name, directory or hub id; whatever is wrong with one is said in a single sentence."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -151,3 +152,74 @@ def test_a_tokenizer_without_padding_pads_with_the_end_of_text(copy):
     assert tokenizer.pad_token == "<eos>"
     rows = tokenizer(["a b", "a"], padding=True)["input_ids"]
     assert tokenizer.eos_token_id in rows[1]
+
+
+ODD_CONFIGS = {
+    **{
+        f"{n!r} layers": ({"num_hidden_layers": n}, "layers")
+        for n in (-1, 0, 1, 4, 10**9, "3", 2.5, True, float("nan"))
+    },
+    "null layers": ({"num_hidden_layers": None}, "cannot be loaded"),
+    "a width that heads do not divide": ({"hidden_size": 33}, "cannot be loaded"),
+    "a huge width": ({"hidden_size": 2**31 - 8}, "weights"),
+    "a negative width": ({"hidden_size": -32}, "hidden_size in"),
+    "a huge vocabulary": ({"vocab_size": 10**9}, "weights"),
+    "a vocabulary in words": ({"vocab_size": "many"}, "vocab_size in"),
+    "no heads": ({"num_attention_heads": 0}, "num_attention_heads in"),
+    "no type": ({"model_type": None}, "cannot be loaded"),
+    "an unknown type": ({"model_type": "oracle"}, "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CONFIGS)
+def test_a_config_that_its_weights_do_not_bear_out_is_refused_unbuilt(name, copy):
+    changes, words = ODD_CONFIGS[name]
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert words in refusal(load_base, copy)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[1]", b"3", b"null", b"{}", b"{", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors.index.json"])
+def test_files_that_are_no_json_objects_are_refused(content, file, copy):
+    (copy / file).write_bytes(content)
+    assert file in refusal(load_base, copy)
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "..", "", None, 3])
+def test_shards_outside_the_directory_are_refused(shard, copy):
+    shutil.copy(copy / "model.safetensors", copy.parent)
+    index = {"weight_map": dict.fromkeys(load_file(copy / "model.safetensors"), shard)}
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "shard" in refusal(load_base, copy)
+
+
+def test_shards_beside_the_index_are_loaded(copy):
+    weights = load_file(copy / "model.safetensors")
+    AutoModelForCausalLM.from_pretrained(copy).save_pretrained(copy / "parts", max_shard_size="20KB")
+    for path in copy.glob("*.json"):
+        if not (copy / "parts" / path.name).exists():
+            shutil.copy(path, copy / "parts")
+    assert len(list((copy / "parts").glob("*.safetensors"))) > 1
+    loaded = load_base(copy / "parts")[0].state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in weights.items())
+
+
+def test_the_weights_of_another_model_are_refused(copy, small_model):
+    shutil.copy(Path(small_model("gpt2")) / "model.safetensors", copy)
+    refusal(load_base, copy)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"model": {}}', '{"model": {"type": "BPE", "vocab": 3}}', "\0"])
+def test_a_tokenizer_of_another_shape_is_refused(content, copy):
+    (copy / "tokenizer.json").write_text(content)
+    assert "tokenizer" in refusal(load_tokenizer, copy)
+
+
+@pytest.mark.parametrize("base", ["", "  ", "a\0b", "\ud800", 3, None, "x" * 300, "x" * 5000, "~nobody-of-this-name/x"])
+def test_what_is_no_name_of_a_model_is_refused(base):
+    for load in (resolve_base, load_tokenizer, load_base):
+        refusal(load, base)

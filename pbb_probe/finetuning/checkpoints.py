@@ -1,0 +1,110 @@
+"""What the files of a local model say of its size: a config that its weights do not bear out is refused unbuilt.
+
+A config that asks for a billion layers would be built, and filled with random weights where the files have none.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.schema import checked, shown, whole
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+SIZES = (
+    "hidden_size", "n_embd", "d_model", "intermediate_size", "vocab_size", "num_attention_heads", "n_head",
+    "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
+)  # fmt: skip
+INDEX = "model.safetensors.index.json"
+PACKED = 16
+"""Weights that one number in a file may stand for, where they are quantised."""
+
+
+def check_checkpoint(directory: Path) -> None:
+    """Refuse a directory whose config or index cannot be, before transformers reads them.
+
+    Raises:
+        PbbError: a file that is no JSON object, a size that is no size, other numbers of layers than the weights have,
+            or shards elsewhere than in the directory.
+    """
+    for path in (directory / "config.json", directory / INDEX):
+        if path.is_file():
+            read = _json_object(path)
+            if path.name == INDEX:
+                _check_shards(path, read)
+            else:
+                _check_sizes(path, read)
+
+
+def check_built(directory: Path, config: "PretrainedConfig") -> None:
+    """Refuse a config whose model has far more weights than the files of its directory.
+
+    Raises:
+        PbbError: it has, or it has other layers than they.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shapes = dict(_shapes(directory))
+    if not shapes:
+        return  # transformers says what is missing
+    n_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    layers = {int(found[1]) for name in shapes if (found := re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.", name))}
+    more = getattr(config.get_text_config(), "num_nextn_predict_layers", 0) or 0  # kept behind the layers of the model
+    if layers and n_layers is not None and not 0 <= max(layers) + 1 - n_layers <= more:
+        raise PbbError(
+            f"The config of {directory} says {n_layers} layers and its weights have {max(layers) + 1}: give the config "
+            "and the weights of one model."
+        )
+    with torch.device("meta"):
+        like = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    wanted = sum(weight.numel() for weight in like.parameters())
+    there = sum(math.prod(shape) for shape in shapes.values())
+    if wanted > PACKED * there:
+        raise PbbError(
+            f"The config of {directory} describes {wanted:.3g} weights and its files have {there:.3g}: give the config "
+            "and the weights of one model."
+        )
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PbbError(f"{path} cannot be read as JSON ({' '.join(str(error).split())[:150]}).") from error
+    if not isinstance(read, dict) or not read:
+        raise PbbError(f"{path} must be a JSON object with fields, not {shown(read)}.")
+    return read
+
+
+def _check_sizes(path: Path, config: dict[str, Any]) -> None:
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for names, most in ((LAYERS, 9999), (SIZES, 2**31 - 1)):
+            for name in names:
+                if part.get(name) is not None:
+                    checked(f"{name} in {path}", part[name], Annotated[int, whole(1, most)])
+
+
+def _check_shards(path: Path, index: dict[str, Any]) -> None:
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise PbbError(f"{path} has no `weight_map` of weights to files: give the index of this model.")
+    for shard in shards.values():
+        if not isinstance(shard, str) or Path(shard).name != shard or shard in (".", ".."):
+            raise PbbError(f"{path} names the shard {shown(shard)}: shards are files beside it.")
+
+
+def _shapes(directory: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The name and shape of each tensor in the safetensors files of a directory."""
+    from safetensors import safe_open
+
+    for path in sorted(directory.glob("model*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                yield name, tuple(file.get_slice(name).get_shape())
