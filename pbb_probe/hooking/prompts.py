@@ -7,12 +7,14 @@ space before a digit, tells nothing apart and belongs to the prompt: the role `a
 token that distinguishes them is predicted.
 """
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.tokens import encoded, padded, shared_starts, side_by_side
+from pbb_probe.schema import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +121,11 @@ class Prompts:
         tokenizer = tokenizer_of(model)
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise PbbError("texts must be a list of texts, one a prompt.")
+        for text in texts:
+            if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
+                raise PbbError(
+                    f"The text {shown(text)} holds half a character, which no tokenizer reads: leave it out."
+                )
         if not texts:
             raise PbbError("There are no prompts: give at least one text.")
         if padding_side not in ("left", "right"):
@@ -246,7 +253,7 @@ def tokenizer_of(model: "TransformerBridge") -> Any:
 
 def _token_span(role: str, text: str, span: Span, offsets: list[list[int]]) -> Span:
     match span:
-        case [int(start), int(end)]:
+        case [int(start), int(end)] if not isinstance(start, bool) and not isinstance(end, bool):
             pass
         case _:
             raise PbbError(f"Role {role!r} has the span {span!r} in {text!r}: give its characters (start, end).")

@@ -1,19 +1,21 @@
 """Pairs of prompts from texts: two texts, their two answers, and where the roles stand in them; a JSON line a pair."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.files import numbered_lines, role_span
+from pbb_probe.hooking.files import check_labels, numbered_lines, read_object, read_roles, read_text, role_span
 from pbb_probe.hooking.prompts import Prompts, Span
 from pbb_probe.hooking.texts import likely_answers
 from pbb_probe.patching.pairs import Pairs
 
 if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
+
+TEXTS = ("source", "call")
+"""Labels that are read as code."""
 
 
 def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", special_tokens: bool = True) -> Pairs:
@@ -41,11 +43,11 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
     rows: list[list[Side]] = []
     for number, line in numbered_lines(path):
         try:
-            found = _pair(json.loads(line))
+            found = _pair(read_object(line))
             if rows and set(found[0].roles) != set(rows[0][0].roles):
                 raise ValueError(f"its roles are not those of the first line, {', '.join(rows[0][0].roles) or 'none'}")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        except (ValueError, KeyError, RecursionError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise PbbError(
                 f"Line {number} of {path} is no pair of prompts ({reason}): give an object with `clean`, `corrupted`, "
                 "`answers`, a list of two, and `roles`."
@@ -79,14 +81,14 @@ def pair_from_texts(
     Raises:
         PbbError: an empty text, another number of tokens, a role that is not in its text, or answers that are the same.
     """
-    if not clean.strip() or not corrupted.strip():
+    if not all(isinstance(text, str) and text.strip() for text in (clean, corrupted)):
         raise PbbError("A text is empty: give one on either side.")
     try:
         row = _pair(
             {"clean": clean, "corrupted": corrupted, "answers": list(answers or ("", "")), "roles": roles or {}}
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PbbError(f"The texts are no pair of prompts ({error}).") from error
+    except ValueError as error:
+        raise PbbError(f"The texts are no pair of prompts ({str(error).rstrip('.')}).") from error
     pair = _pairs(model, [row], gap, True, answers)
     lengths = [side.tokens.shape[1] for side in (pair.clean, pair.corrupted)]
     if lengths[0] != lengths[1]:
@@ -148,20 +150,22 @@ def _pairs(
 
 def _pair(row: Mapping[str, Any]) -> list[Side]:
     """Text, roles and labels of the clean and of the corrupted prompt."""
-    texts = [row["clean"], row["corrupted"]]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("`clean` and `corrupted` are not texts")
+    texts = [read_text(name, row[name]) for name in ("clean", "corrupted")]
     answers = row["answers"]
     if not isinstance(answers, list) or len(answers) != 2:
         raise ValueError("`answers` is not a list of the clean and the corrupted answer")
-    if any(answer is None or isinstance(answer, (list, dict)) for answer in answers):
+    if not all(isinstance(answer, (str, int, float)) and not isinstance(answer, bool) for answer in answers):
         raise ValueError("an answer is neither a text nor a number")
-    places = {role: _of_each(place) for role, place in row.get("roles", {}).items()}
+    places = {role: _of_each(place) for role, place in read_roles(row).items()}
     others = {
         name: value if isinstance(value, list) and len(value) == 2 else [value, value]
         for name, value in row.items()
         if name not in ("clean", "corrupted", "answers", "roles")
     }
+    for i in (0, 1):
+        check_labels({name: value[i] for name, value in others.items()} | {"output": answers[i]})
+    if odd := [name for name in TEXTS if name in others and not all(isinstance(text, str) for text in others[name])]:
+        raise ValueError(f"`{odd[0]}` is no text")
     return [
         Side(
             text,

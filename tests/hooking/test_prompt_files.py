@@ -66,3 +66,63 @@ def test_no_file_and_no_prompts(bridge, tmp_path):
         read_prompts(tmp_path / "none.jsonl", bridge("llama"))
     with pytest.raises(PbbError, match="There are no prompts in"):
         read_prompts(written(tmp_path, ""), bridge("llama"))
+
+
+ODD_LINES = {
+    "a label that is a list": '{"text": "run 3", "x": [1]}',
+    "a label that is an object": '{"text": "run 3", "x": {"a": 1}}',
+    "a label that is NaN": '{"text": "run 3", "x": NaN}',
+    "a label that is infinite": '{"text": "run 3", "x": -Infinity}',
+    "a label beyond all numbers": '{"text": "run 3", "x": 1e999}',
+    "a label of many digits": '{"text": "run 3", "x": 1' + "0" * 5000 + "}",
+    "a label of some digits": '{"text": "run 3", "x": 1' + "0" * 30 + "}",
+    "half a character in a label": '{"text": "run 3", "x": "\\ud83d"}',
+    "a NUL in a label": '{"text": "run 3", "x": "a\\u0000"}',
+    "half a character in a label's name": '{"text": "run 3", "\\ud83d": 1}',
+    "a label without a name": '{"text": "run 3", "": 1}',
+    "a label called layer": '{"text": "run 3", "layer": 1}',
+    "a label called role": '{"text": "run 3", "role": 1}',
+    "a label called prompt": '{"text": "run 3", "prompt": 1}',
+    "a label called target": '{"text": "run 3", "target": 1}',
+    "a label twice": '{"text": "run 3", "x": 1, "x": 2}',
+    "more labels than can be": json.dumps({"text": "run 3"} | {f"x{i}": i for i in range(2000)}),
+    "half a character": '{"text": "run \\ud83d"}',
+    "no text in it": '{"text": "  "}',
+    "roles in a list": '{"text": "run 3", "roles": ["3"]}',
+    "null roles": '{"text": "run 3", "roles": null}',
+    "a role without a name": '{"text": "run 3", "roles": {"": "3"}}',
+    "half a character in a role": '{"text": "run 3", "roles": {"\\ud83d": "3"}}',
+    "a role of no characters": '{"text": "run 3", "roles": {"a": [1, 1]}}',
+    "an empty role": '{"text": "run 3", "roles": {"a": ""}}',
+    "a role from end to start": '{"text": "run 3", "roles": {"a": [3, 1]}}',
+    "a role before the text": '{"text": "run 3", "roles": {"a": [-2, 1]}}',
+    "a role behind the text": '{"text": "run 3", "roles": {"a": [4, 9]}}',
+    "a role of truth values": '{"text": "run 3", "roles": {"a": [false, true]}}',
+    "a role of fractions": '{"text": "run 3", "roles": {"a": [0.0, 1.0]}}',
+    "a role of one end": '{"text": "run 3", "roles": {"a": [1]}}',
+    "a role of nothing": '{"text": "run 3", "roles": {"a": null}}',
+    "a text": '"run 3"',
+    "null": "null",
+    "a deep list": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", ODD_LINES)
+def test_a_line_that_could_not_be_kept_is_named_in_one_sentence(name, bridge, tmp_path):
+    with pytest.raises(PbbError, match=r"Line 1 of .* is no prompt") as caught:
+        read_prompts(written(tmp_path, ODD_LINES[name]), bridge("llama"))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", '{"text": "a"}'.encode("utf-16"), b"\x80"])
+def test_a_file_that_is_no_text_is_refused(content, bridge, tmp_path):
+    (tmp_path / "prompts.jsonl").write_bytes(content)
+    with pytest.raises(PbbError, match="not text in UTF-8"):
+        read_prompts(tmp_path / "prompts.jsonl", bridge("llama"))
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", ".", "x" * 300, "~nobody-of-this-name/x"])
+def test_a_path_that_is_none_is_refused(path, bridge):
+    with pytest.raises(PbbError):
+        read_prompts(path, bridge("llama"))

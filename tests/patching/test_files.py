@@ -57,7 +57,7 @@ def test_a_gap_and_special_tokens_are_handed_on(bridge, tmp_path):
         ("{not json", "Line 2 of .* is no pair of prompts"),
         ("[1, 2]", "Line 2 of .* is no pair"),
         ({key: value for key, value in LINE.items() if key != "corrupted"}, "it has no 'corrupted'"),
-        (LINE | {"clean": 5}, "are not texts"),
+        (LINE | {"clean": 5}, "`clean` is no text"),
         (LINE | {"answers": [None, 4]}, "an answer is neither a text nor a number"),
         (LINE | {"answers": 7}, "is not a list of the clean and the corrupted answer"),
         (LINE | {"roles": {"name": ["flimp", "flimp"]}}, r"'flimp' stands 0 times .*give \[start, end\]"),
@@ -114,3 +114,36 @@ def test_without_answers_the_models_own_are_taken(bridge):
 def test_texts_that_are_no_pair_are_refused(bridge, texts, more, said):
     with pytest.raises(PbbError, match=said):
         pair_from_texts(bridge("nano"), *texts, **more)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answers": []},
+        {"answers": [1]},
+        {"answers": [1, 2, 3]},
+        {"answers": {"a": 1, "b": 2}},
+        {"answers": "ab"},
+        {"answers": None},
+        {"answers": [True, False]},
+        {"answers": [[1], [2]]},
+        {"source": 3},
+        {"source": ["def f(x): return x", None]},
+        {"source": ["a", "b", "c"]},
+        {"call": {"x": 3}},
+        {"call": True},
+        {"clean": "\ud83d"},
+        {"corrupted": " "},
+        {"steps": [1, [2]]},
+        {"layer": 3},
+        {"roles": {"name": [True, False]}},
+        {"roles": {"name": [[0, 3], [3, 0]]}},
+        {"roles": {"name": [[0, 3], [0.0, 3]]}},
+        {"roles": []},
+    ],
+    ids=str,
+)
+def test_a_pair_that_could_not_be_kept_is_named_in_one_sentence(change, bridge, tmp_path):
+    with pytest.raises(PbbError, match=r"Line 1 of .* is no pair of prompts") as caught:
+        read_pairs(written(tmp_path, LINE | change), bridge("llama"))
+    assert "\n" not in str(caught.value)
