@@ -13,10 +13,12 @@ from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
 from pbb_probe.schema import (
     Count,
+    Draws,
     Folds,
     Name,
     Names,
     NamesIfAny,
+    PairCount,
     Place,
     PositiveShare,
     Seed,
@@ -121,7 +123,7 @@ class ProbingConfig:
 class PatchingConfig:
     """What is put from one run into another."""
 
-    pairs: Count = 500
+    pairs: PairCount = 500
     """Pairs a group and swap."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
@@ -140,7 +142,7 @@ class PatchingConfig:
 class TransferConfig:
     """What the transfer map is drawn from: one program's run put into another's."""
 
-    pairs: Count = 500
+    pairs: PairCount = 500
     """Pairs a group."""
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
@@ -182,7 +184,7 @@ class StudyConfig:
     """What is patched."""
     transfer: TransferConfig = field(default_factory=TransferConfig)
     """What the transfer map is drawn from."""
-    draws: Count = 10_000
+    draws: Draws = 10_000
     """Bootstrap resamples and permutations."""
     threshold: PositiveShare = 0.5
     """Recovery, or share of pairs above that with random vectors, from which on a place carries a variable."""

@@ -10,7 +10,7 @@ from pbb_probe.disk import write_array
 from pbb_probe.hooking.capture import SITES
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.transfer import CONTROLS, PATCHED, Control
-from pbb_probe.schema import Count, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
+from pbb_probe.schema import Draws, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PatchConfig:
     """Let the tokenizer add those it begins texts with; not where the texts bring them."""
     memory_gib: Gibibytes = 2.0
     """What recorded and running activations may take."""
-    draws: Count = 10_000
+    draws: Draws = 10_000
     """Bootstrap resamples."""
     seed: Seed = 0
     """Of resamples and random vectors."""

@@ -13,7 +13,7 @@ from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.probe import Kind
 from pbb_probe.schema import (
     BatchSize,
-    Count,
+    Draws,
     Folds,
     Gibibytes,
     Layers,
@@ -85,7 +85,7 @@ class ProbeConfig:
     """Prompts run together."""
     memory_gib: Gibibytes = 2.0
     """What the activations that are fitted together may take."""
-    draws: Count = 10_000
+    draws: Draws = 10_000
     """Bootstrap resamples."""
     seed: Seed = 0
     """Of folds, controls and resamples."""

@@ -6,19 +6,25 @@ A field of a configuration, or an argument of a function, is declared with one o
 
 import dataclasses
 import functools
+import inspect
 import numbers
 import operator
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from reprlib import Repr
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
 
 from pbb_probe.errors import PbbError
+
+CLASSES = ("xr.Dataset", "xr.DataArray", "pd.DataFrame", "Prompts", "Corpus")
+"""By the names that annotations have, where what defines them is not imported for the sake of a name."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Rule:
@@ -94,13 +100,20 @@ def listed(what: str, least: int = 1, most: int = 1000, *, repeated: bool = Fals
 
 
 Count = Annotated[int, whole(1, 10**7)]
-"""Of prompts, pairs, calls or resamples."""
-Folds = Annotated[int, whole(2, 1000)]
+"""Of prompts or calls."""
+PairCount = Annotated[int, whole(1, 100_000)]
+"""Of pairs of runs: many more are drawn and tried for each that is wanted."""
+Draws = Annotated[int, whole(1, 10**6)]
+"""Bootstrap resamples and permutations, which are held in memory for all places together."""
+Folds = Annotated[int, whole(2, 100_000)]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 """As the random generators of NumPy, scikit-learn and PyTorch all take it."""
 Layer = Annotated[int, whole(0, 9999)]
 BatchSize = Annotated[int, whole(1, 2**20)]
 Share = Annotated[float, number(1, least=0)]
+Finite = Annotated[float, number(1e12, least=-1e12)]
+Margin = Annotated[float, number(1e12, above=0)]
+"""The smallest difference that would matter."""
 PositiveShare = Annotated[float, number(1, above=0)]
 Strength = Annotated[float, number(1e12, above=0)]
 """Inverse regularisation strength of a probe."""
@@ -122,6 +135,19 @@ Names = Annotated[tuple[Name, ...], listed("names")]
 NamesIfAny = Annotated[tuple[Name, ...], listed("names", 0)]
 Layers = Annotated[tuple[Layer, ...], listed("layers, counted from 0", most=10_000)]
 
+# The same for arguments of functions, which take any sequence
+
+AnyPlace = Annotated[str | Path, *get_args(Place)[1:]]
+NameList = Annotated[Sequence[Name], *get_args(Names)[1:]]
+LayerList = Annotated[Sequence[Layer], *get_args(Layers)[1:]]
+StrengthList = Annotated[Sequence[Strength], *get_args(Strengths)[1:]]
+PositionList = Annotated[
+    Sequence[Annotated[int, whole(0, 10**7)]], listed("names of roles, or positions counted from 0", most=10**6)
+]
+FoldList = Annotated[
+    Sequence[Annotated[int, whole(-1, 10**6)]], listed("fold numbers, one a prompt", most=10**7, repeated=True)
+]
+
 
 def check_fields(config: Any, at: str = "") -> None:
     """Hold each field of a frozen dataclass to its type, as the first thing in its `__post_init__`.
@@ -135,6 +161,43 @@ def check_fields(config: Any, at: str = "") -> None:
     """
     for name, kind in field_types(config.__class__).items():
         object.__setattr__(config, name, checked(at + name, getattr(config, name), kind))
+
+
+def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose arguments are held to their types before it is called.
+
+    These are the types of this module, booleans, and the classes named in `CLASSES`; of any other it is the function
+    that says what is wrong.
+
+    Raises:
+        PbbError: an argument that is not of its type.
+    """
+    annotations = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+    kinds = {name: kind for name, kind in annotations.items() if kind is bool or _is_ruled(kind)}
+    classes = {name: _class_name(kind) for name, kind in annotations.items() if _class_name(kind)}
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def held(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs)
+        for name in kinds.keys() & given.arguments.keys():
+            given.arguments[name] = checked(name, given.arguments[name], kinds[name])
+        for name in classes.keys() & given.arguments.keys():
+            if classes[name] not in [base.__name__ for base in type(given.arguments[name]).__mro__]:
+                raise PbbError(f"{name} must be a {classes[name]}, not {shown(given.arguments[name])}.")
+        return function(*given.args, **given.kwargs)
+
+    return held
+
+
+def _class_name(annotation: Any) -> str:
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return name.rpartition(".")[2] if name in CLASSES else ""
+
+
+def _is_ruled(kind: Any) -> bool:
+    """Does a type, or one of those that it is a union of, have a rule?"""
+    return any(isinstance(part, Rule) or _is_ruled(part) for part in get_args(kind))
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:

@@ -16,7 +16,7 @@ from pbb_probe.comparison.transfer import flat_places, transfer_differences
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import SHUFFLED
 from pbb_probe.programs.corpus import GROUPS, Corpus
-from pbb_probe.schema import Count, Folds, PositiveShare, Strength, check_fields
+from pbb_probe.schema import Count, Draws, Folds, PairCount, PositiveShare, Strength, check_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Design:
 class Instrument:
     """How the instrument is set."""
 
-    pairs: Count = 40
+    pairs: PairCount = 40
     """Pairs a group of the transfer map."""
     prompts: Count = 400
     """Prompts a group of probes and lens."""
@@ -66,7 +66,7 @@ class Instrument:
     """Share of pairs, above that with random vectors, from which on a place carries a variable."""
     margin: PositiveShare = 0.2
     """Gain of a reading over its strongest control from which on a variable is read."""
-    draws: Count = 1000
+    draws: Draws = 1000
     """Bootstrap resamples, and permutations."""
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pbb_probe.comparison.statistics import cluster_bootstrap
+from pbb_probe.schema import Draws, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 CELL = ["mode", "group", "family", "steps", "seen"]
 
 
-def accuracy_table(behaviours: "Mapping[str, xr.Dataset]", draws: int = 10_000, seed: int = 0) -> "pd.DataFrame":
+@checks_arguments
+def accuracy_table(behaviours: "Mapping[str, xr.Dataset]", draws: Draws = 10_000, seed: Seed = 0) -> "pd.DataFrame":
     """Accuracy in every cell of mode x group x steps x seen, one after the other for each model.
 
     Args:

@@ -16,6 +16,7 @@ from pbb_probe.comparison.resampling import (
 )
 from pbb_probe.comparison.statistics import places
 from pbb_probe.errors import PbbError
+from pbb_probe.schema import Draws, Finite, Margin, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,7 @@ Edge = Literal["first", "last", "once"]
 EDGES: tuple[Edge, ...] = get_args(Edge)
 
 
+@checks_arguments
 def locate(
     values: "xr.DataArray",
     *,
@@ -33,10 +35,10 @@ def locate(
     clusters: Sequence[Hashable],
     weights: Sequence[float] | None = None,
     models: Sequence[Hashable] | None = None,
-    threshold: float = 0.5,
+    threshold: Finite = 0.5,
     edge: Edge = "first",
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
 ) -> "pd.DataFrame":
     """The layer where a measure sets in or dies away, in each group.
 
@@ -78,6 +80,7 @@ def locate(
     return pd.concat(located).sort_index(kind="stable").reset_index(drop=True)  # groups next to each other
 
 
+@checks_arguments
 def locate_difference(
     values: "xr.DataArray",
     *,
@@ -85,11 +88,11 @@ def locate_difference(
     clusters: Sequence[Hashable],
     weights: Sequence[float] | None = None,
     models: Sequence[Hashable] | None = None,
-    threshold: float = 0.5,
+    threshold: Finite = 0.5,
     edge: Edge = "first",
-    margin: float = 0.5,
-    draws: int = 10_000,
-    seed: int = 0,
+    margin: Margin = 0.5,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
 ) -> "pd.DataFrame":
     """How many layers later a measure sets in or dies away in one group than in the other.
 
@@ -123,8 +126,6 @@ def locate_difference(
     """
     import numpy as np
 
-    if not margin > 0:
-        raise PbbError(f"The margin is {margin}: give the smallest difference that would matter, above zero.")
     stacked, layers, table = _by_layer(values, edge)
     rows = read_rows(stacked.shape[-1], group, clusters, weights, models)
     names, first = two_groups(rows)

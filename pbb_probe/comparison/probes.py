@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.comparison.layers import subsets
 from pbb_probe.comparison.statistics import each_kind, interval_table
 from pbb_probe.errors import PbbError
+from pbb_probe.schema import Draws, Seed, checks_arguments
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ PROBE = "probe"
 """The `run` of the targets' own probes."""
 
 
+@checks_arguments
 def probe_table(
     probes: "xr.Dataset",
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     by: "Mapping[str, Sequence[Hashable]] | None" = None,
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
 ) -> "pd.DataFrame":
     """Accuracy, or of numbers R squared, at each place on prompts whose cluster the probe did not see.
 

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.comparison.statistics import interval_table
 from pbb_probe.patching.metrics import recovery
+from pbb_probe.schema import Draws, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 
+@checks_arguments
 def recovery_table(
-    effects: "xr.Dataset", clusters: Sequence[Hashable], draws: int = 10_000, seed: int = 0
+    effects: "xr.Dataset", clusters: Sequence[Hashable], draws: Draws = 10_000, seed: Seed = 0
 ) -> "pd.DataFrame":
     """The recovery at each place of a sweep, as a ratio of means over the pairs.
 

@@ -48,15 +48,35 @@ def read_rows(
         PbbError: lengths that differ, or a row without a cluster or a model.
     """
     import numpy as np
+    import pandas as pd
 
     labels = np.asarray(list(group))
-    weight = np.ones(n_rows) if weights is None else np.asarray(list(weights), dtype=float)
+    weight = np.ones(n_rows) if weights is None else read_weights(weights)
+    if pd.isna(labels).any():
+        raise PbbError("A row has no group: name one for every row.")
     if not n_rows == len(labels) == len(clusters) == len(weight):
         raise PbbError(
             f"There are {n_rows} rows, {len(labels)} groups, {len(clusters)} clusters and {len(weight)} weights: "
             "these must be equal."
         )
     return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None)
+
+
+def read_weights(weights: "Sequence[float] | np.ndarray") -> "np.ndarray":
+    """The weights [row] of means.
+
+    Raises:
+        PbbError: what is given is no weight.
+    """
+    import numpy as np
+
+    try:
+        weight = np.asarray(list(weights), dtype=float)
+    except (TypeError, ValueError) as error:
+        raise PbbError(f"weights must be numbers, one a row ({error}).") from error
+    if weight.ndim != 1 or not np.isfinite(weight).all():  # below 0 where it is a distance, as of recoveries
+        raise PbbError("weights must be finite numbers, one a row.")
+    return weight
 
 
 def numbered(
@@ -74,8 +94,11 @@ def numbered(
         raise PbbError(f"There are {n_rows} rows and {len(clusters)} clusters: give a cluster a row, and a row.")
     if models is not None and n_rows != len(models):
         raise PbbError(f"There are {n_rows} rows and {len(models)} models: give a model a row.")
-    cluster = pd.factorize(pd.Series(list(clusters)))[0]
-    model = np.zeros_like(cluster) if models is None else pd.factorize(pd.Series(list(models)))[0]
+    try:
+        cluster = pd.factorize(pd.Series(list(clusters)))[0]
+        model = np.zeros_like(cluster) if models is None else pd.factorize(pd.Series(list(models)))[0]
+    except TypeError as error:
+        raise PbbError(f"Clusters and models must be names or numbers, one a row ({error}).") from error
     if (cluster < 0).any() or (model < 0).any():
         raise PbbError("A row has no cluster or no model: name them for every row.")
     own = pd.factorize(model * (cluster.max() + 1) + cluster)[0]

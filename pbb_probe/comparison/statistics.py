@@ -15,11 +15,13 @@ from pbb_probe.comparison.resampling import (
     numbered,
     percentiles,
     read_rows,
+    read_weights,
     relabelled_means,
     two_groups,
     weighted_mean,
 )
 from pbb_probe.errors import PbbError
+from pbb_probe.schema import Draws, Margin, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +42,12 @@ class Interval(NamedTuple):
     upper: "np.ndarray"
 
 
+@checks_arguments
 def cluster_bootstrap(
     values: "np.ndarray",
     clusters: Sequence[Hashable],
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
     weights: "np.ndarray | None" = None,
     models: Sequence[Hashable] | None = None,
 ) -> Interval:
@@ -63,7 +66,13 @@ def cluster_bootstrap(
     """
     import numpy as np
 
-    values = np.asarray(values, dtype=float)
+    try:
+        values = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise PbbError(f"values must be numbers [..., row] ({error}).") from error
+    if not values.ndim:
+        raise PbbError("values must be numbers [..., row], and not a single one.")
+    weights = None if weights is None else read_weights(weights)
     means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed), weights, models)
     return Interval(weighted_mean(values, 1.0 if weights is None else weights), *percentiles(means))
 
@@ -127,6 +136,7 @@ def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndar
         yield kind, np.all([everything, *((labels[name] == value).to_numpy() for name, value in kind.items())], axis=0)
 
 
+@checks_arguments
 def compare_groups(
     values: "xr.DataArray",
     *,
@@ -134,10 +144,10 @@ def compare_groups(
     clusters: Sequence[Hashable],
     weights: Sequence[float] | None = None,
     models: Sequence[Hashable] | None = None,
-    margin: float | None = None,
+    margin: Margin | None = None,
     adjust: Literal["max_t", "holm"] = "max_t",
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
 ) -> "pd.DataFrame":
     """Two groups side by side at every place.
 
@@ -182,8 +192,6 @@ def compare_groups(
     """
     import numpy as np
 
-    if margin is not None and not margin > 0:
-        raise PbbError(f"The margin is {margin}: give the smallest difference that would matter, above zero.")
     if adjust not in ("max_t", "holm"):
         raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
     rows = read_rows(values.shape[-1], group, clusters, weights, models)

@@ -7,6 +7,7 @@ from pbb_probe.comparison.layers import subsets
 from pbb_probe.comparison.statistics import compare_groups, each_kind, interval_table
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.schema import Draws, Seed, checks_arguments
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ NUMBERS = ("proportion", "lower", "upper", "n", "programs")
 """The columns that say how many pairs follow a hypothesis, after those that say where."""
 
 
+@checks_arguments
 def carried_table(
     carried: "xr.Dataset",
     by: Sequence[str] = (),
     cluster: str = "program",
-    draws: int = 10_000,
-    seed: int = 0,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
 ) -> "pd.DataFrame":
     """The share of pairs that follow each hypothesis at each place.
 

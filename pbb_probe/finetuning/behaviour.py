@@ -4,14 +4,15 @@ import random
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import available_device, load_base
 from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
-from pbb_probe.programs.templates import Mode
+from pbb_probe.programs.templates import MODES, Mode
+from pbb_probe.schema import BatchSize, Count, Seed, checks_arguments, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 COORDINATES = ["program", "family", "group", "mode", "steps", "seen", "place", "input", "output"]
 
 
+@checks_arguments
 def evaluate(
     model: str | Path,
     corpus: Corpus,
-    modes: Sequence[Mode] = ("direct", "trace"),
-    n: int | None = None,
+    modes: Annotated[Sequence[Mode], listed(f"modes out of {', '.join(MODES)}")] = ("direct", "trace"),
+    n: Count | None = None,
     in_context: bool = False,
-    seed: int = 0,
-    batch_size: int = 512,
+    seed: Seed = 0,
+    batch_size: BatchSize = 512,
 ) -> "xr.Dataset":
     """Call programs and read the answers, by greedy decoding, on a GPU where there is one.
 

@@ -1,22 +1,23 @@
 """Where each token looks: the attention patterns of every head, after the softmax."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import as_read, check_eval, check_layers, run_to
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.schema import BatchSize, LayerList, checks_arguments
 
 if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens import TransformerBridge
 
 
+@checks_arguments
 def attention_patterns(
     model: "TransformerBridge",
     prompts: Prompts,
-    layers: Sequence[int] | None = None,
-    batch_size: int = 256,
+    layers: LayerList | None = None,
+    batch_size: BatchSize = 256,
 ) -> "xr.DataArray":
     """The share of attention that each token (query) gives to each token up to itself (key), by head.
 

@@ -12,6 +12,7 @@ from pbb_probe.hooking.prompts import Prompts, Span, grown, tokenizer_of, up_to_
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import Document, with_code
 from pbb_probe.programs.templates import Mode
+from pbb_probe.schema import Count, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +23,14 @@ ROLES = ("name", "input", "answer")
 ANSWERED = "output"
 
 
+@checks_arguments
 def make_prompts(
     corpus: Corpus,
     model: "TransformerBridge",
     group: Group | None = None,
     mode: Mode = "direct",
-    n: int | None = None,
-    seed: int = 0,
+    n: Count | None = None,
+    seed: Seed = 0,
     unseen: bool = False,
     answered: bool = False,
 ) -> Prompts:

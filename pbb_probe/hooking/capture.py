@@ -6,7 +6,6 @@ right tokens stand behind the prompt, and each is predicted from those before it
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
@@ -14,6 +13,7 @@ from pbb_probe.finetuning.bases import first_line
 from pbb_probe.hooking.prompts import Prompts, put_behind
 from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.shards import open_capture, write_shards
+from pbb_probe.schema import AnyPlace, BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,14 +139,15 @@ def check_roles(prompts: Prompts, roles: Sequence[str] | None) -> list[str]:
     return chosen
 
 
+@checks_arguments
 def capture(
     model: "TransformerBridge",
     prompts: Prompts,
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    roles: Sequence[str] | None = None,
-    batch_size: int = 256,
-    out: str | Path | None = None,
+    sites: NameList = ("resid_post",),
+    layers: LayerList | None = None,
+    roles: NameList | None = None,
+    batch_size: BatchSize = 256,
+    out: AnyPlace | None = None,
 ) -> "xr.Dataset":
     """The activations of each site at the last token of each role.
 
@@ -245,7 +246,8 @@ def refuse_nan(site: str, values: "np.ndarray", layers: list[int], prompts: Sequ
         )
 
 
-def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int = 256) -> "torch.Tensor":
+@checks_arguments
+def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> "torch.Tensor":
     """The logits [prompt, d_vocab] of the token that follows each prompt's `answer` position, on the CPU."""
     import torch
 
@@ -259,8 +261,9 @@ def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: int 
     return torch.cat(rows)
 
 
+@checks_arguments
 def answer_log_probs(
-    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int = 256
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
 ) -> "torch.Tensor":
     """The log-probability [prompt] of each answer after its prompt, summed over its tokens, on the CPU.
 
@@ -278,8 +281,9 @@ def answer_log_probs(
     return torch.cat([log_probs(*step).sum(1).cpu() for step in _answer_steps(model, prompts, ids, batch_size)])
 
 
+@checks_arguments
 def gives_answers(
-    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int = 256
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
 ) -> "torch.Tensor":
     """Does the model, decoding greedily, give each prompt's answer? [prompt], on the CPU.
 
@@ -339,8 +343,10 @@ def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
     """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
 
     Raises:
-        PbbError: prompts that `check_readable` refuses.
+        PbbError: no prompts, or such that `check_readable` refuses.
     """
+    if not len(prompts):
+        raise PbbError("There are no prompts to run: give at least one.")
     moved = prompts.right_padded()
     check_readable(model, moved.tokens, moved.attention_mask.sum(1))
     return moved

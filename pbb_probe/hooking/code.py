@@ -19,6 +19,7 @@ from pbb_probe.programs.documents import source_document
 from pbb_probe.programs.program import Program, call_arguments, trace_programs
 from pbb_probe.programs.syntax import line_starts, node_types, parsed, same_statements, statement_lines
 from pbb_probe.programs.targets import LINE_TARGETS, line_rows, line_table
+from pbb_probe.schema import Count, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +29,13 @@ CARRIED = ("program", "group", "input", "output")
 """Labels of the prompts that their tokens have as well."""
 
 
+@checks_arguments
 def code_prompts(
     corpus: Corpus,
     model: "TransformerBridge",
     group: Group | None = None,
-    n: int | None = None,
-    seed: int = 0,
+    n: Count | None = None,
+    seed: Seed = 0,
     unseen: bool = False,
     call_first: bool = False,
 ) -> Prompts:

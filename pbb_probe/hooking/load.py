@@ -16,6 +16,7 @@ from pbb_probe.finetuning.parity import (
     refuse_noncausal,
     some_prompts,
 )
+from pbb_probe.schema import AnyPlace, Seed, checks_arguments, shown
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@checks_arguments
 def load_model(
     model: "str | Path | PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase | None" = None,
-    adapter: str | Path | None = None,
+    adapter: AnyPlace | None = None,
     device: str | None = None,
     dtype: "torch.dtype | str | None" = None,
 ) -> "TransformerBridge":
@@ -60,6 +62,8 @@ def load_model(
         tokenizer = _tokenizer_beside(adapter)
     if isinstance(model, (str, Path)):
         hf_model, tokenizer = load_base(model, tokenizer=tokenizer)
+    elif not hasattr(model, "eval") or not hasattr(model, "config"):
+        raise PbbError(f"model must be a name, a directory or a Hugging Face model, not {shown(model)}.")
     else:
         hf_model = model.eval()
         if tokenizer is None and hf_model.config.name_or_path:
@@ -82,7 +86,8 @@ def load_model(
     return bridge
 
 
-def untrained_model(model: "TransformerBridge", seed: int = 0) -> "TransformerBridge":
+@checks_arguments
+def untrained_model(model: "TransformerBridge", seed: Seed = 0) -> "TransformerBridge":
     """The same architecture as it is initialised before any training: a control for whatever is found in a model.
 
     TransformerLens's `random_init_bridge` does this for a model of the hub; here for any opened one.

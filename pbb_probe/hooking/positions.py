@@ -1,11 +1,11 @@
 """Activations at any tokens of prompts, such as those of code: a row a token, ready for `fit_probes`."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, as_read, check_layers, check_sites, refuse_nan, run_to
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.schema import BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
 
+@checks_arguments
 def capture_tokens(
     model: "TransformerBridge",
     prompts: Prompts,
     tokens: "pd.DataFrame",
-    sites: Sequence[str] = ("resid_post",),
-    layers: Sequence[int] | None = None,
-    batch_size: int = 256,
+    sites: NameList = ("resid_post",),
+    layers: LayerList | None = None,
+    batch_size: BatchSize = 256,
 ) -> "xr.Dataset":
     """The activations of each site at the tokens asked for; prompts without any are not run.
 

@@ -8,13 +8,14 @@ token that distinguishes them is predicted.
 """
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.tokens import encoded, padded, shared_starts, side_by_side
-from pbb_probe.schema import shown
+from pbb_probe.schema import Name, Text, checked, checks_arguments, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +55,14 @@ class Prompts:
         return len(self.texts)
 
     def select(self, rows: Sequence[int]) -> "Prompts":
-        """Some of the prompts, in the order given; the padding stays."""
+        """Some of the prompts, in the order given; the padding stays.
+
+        Raises:
+            PbbError: a row that is not there.
+        """
         index = list(rows)
+        if odd := [row for row in index if row not in range(-len(self), len(self))]:
+            raise PbbError(f"There is no prompt {odd[0]!r}: there are {len(self)}, counted from 0.")
         return replace(
             self,
             tokens=self.tokens[index],
@@ -78,6 +85,7 @@ class Prompts:
         return replace(self, tokens=tokens[:, :width], attention_mask=mask[:, :width], spans=moved)
 
     @classmethod
+    @checks_arguments
     def from_texts(
         cls,
         model: "TransformerBridge",
@@ -85,7 +93,7 @@ class Prompts:
         roles: Mapping[str, Sequence[Span]] | None = None,
         labels: "pd.DataFrame | None" = None,
         padding_side: Literal["left", "right"] = "right",
-        gap: str = " ",
+        gap: Text = " ",
         special_tokens: bool = True,
         answers: Sequence[Any] | None = None,
     ) -> "Prompts":
@@ -119,7 +127,8 @@ class Prompts:
         import torch
 
         tokenizer = tokenizer_of(model)
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        texts = _listed("texts", texts)
+        if not all(isinstance(text, str) for text in texts):
             raise PbbError("texts must be a list of texts, one a prompt.")
         for text in texts:
             if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
@@ -130,11 +139,15 @@ class Prompts:
             raise PbbError("There are no prompts: give at least one text.")
         if padding_side not in ("left", "right"):
             raise PbbError(f"padding_side is left or right, not {padding_side!r}.")
+        if not isinstance(labels, (pd.DataFrame, dict, NoneType)):
+            raise PbbError(f"labels must be a DataFrame with a row a text, not {shown(labels)}.")
         labels = pd.DataFrame(labels, index=range(len(texts)) if labels is None else None).reset_index(drop=True)
         if len(labels) != len(texts):
             raise PbbError(f"There are {len(texts)} texts and {len(labels)} rows of labels: give a row a text.")
         _refuse_collections(labels)
-        roles = dict(roles or {})
+        if not isinstance(roles or {}, Mapping):
+            raise PbbError("roles must be a mapping of names to the characters (start, end) in each text.")
+        roles = {checked("a role", role, Name): _listed(f"role {role!r}", at) for role, at in (roles or {}).items()}
         if answers is not None and "answer" in roles:
             raise PbbError("Give either the role 'answer' or answers, which say where it is.")
         batch = encoded(tokenizer, texts, special_tokens, offsets=bool(roles))
@@ -160,10 +173,20 @@ class Prompts:
         return prompts if answers is None else up_to_answers(tokenizer, prompts, answers)
 
 
+def _listed(name: str, values: Any) -> list[Any]:
+    """What is given one a prompt, in a list, tuple, column or array."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise PbbError(f"{name} must be a list, with an entry a prompt, not {shown(values)}.")
+    return list(values)
+
+
 def up_to_answers(tokenizer: Any, prompts: Prompts, answers: Sequence[Any]) -> Prompts:
     """The prompts with the tokens behind them that all possible answers begin with."""
     import torch
 
+    answers = _listed("answers", answers)
+    if any(answer is None for answer in answers):
+        raise PbbError("A possible answer is missing: leave it out.")
     if not answers:
         raise PbbError("There are no possible answers: give at least one, or none at all (answers=None).")
     behind = [prompts.gap + answer for answer in dict.fromkeys(map(str, answers))]

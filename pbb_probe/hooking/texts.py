@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.hooking.capture import answer_logits
+from pbb_probe.schema import Count, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,8 @@ def token_texts(model: "TransformerBridge", prompts: "Prompts", row: int = 0) ->
     return [model.tokenizer.decode([token]) for token in tokens.tolist()]
 
 
-def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: int = 12) -> "pd.DataFrame":
+@checks_arguments
+def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: Count = 12) -> "pd.DataFrame":
     """The likeliest next tokens behind the role `answer` of each prompt.
 
     Returns:

@@ -11,9 +11,9 @@ in early layers, and where attention is saturated (Kramar et al. 2403.00745). A 
 is unused, and what a screening leaves out was not measured.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
@@ -22,6 +22,7 @@ from pbb_probe.hooking.tail import row_bytes
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.runs import Runs, line_up
 from pbb_probe.patching.sweep import patch_sweep
+from pbb_probe.schema import Gibibytes, LayerList, NameList, PositionList, checks_arguments, whole
 
 if TYPE_CHECKING:
     import torch
@@ -33,19 +34,20 @@ if TYPE_CHECKING:
     from pbb_probe.patching.metrics import Metric
 
 
+@checks_arguments
 def attribution_scores(
     model: "TransformerBridge",
     *,
     clean: "torch.Tensor | Prompts",
     corrupted: "torch.Tensor | Prompts",
     metric: "Metric",
-    sites: Sequence[str] = ("resid_pre",),
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | Sequence[str] | None = None,
+    sites: NameList = ("resid_pre",),
+    layers: LayerList | None = None,
+    positions: NameList | PositionList | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     whole_spans: bool = True,
-    memory_gib: float = 2.0,
+    memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
     """Estimate how much patching each cell would change the metric, with a value a pair.
 
@@ -95,20 +97,21 @@ def attribution_scores(
     return xr.Dataset(scores, coords={"layer": layers, runs.place: runs.labels})
 
 
+@checks_arguments
 def screen_patches(
     model: "TransformerBridge",
     *,
     clean: "torch.Tensor | Prompts",
     corrupted: "torch.Tensor | Prompts",
     metric: "Metric",
-    top: int,
-    sites: Sequence[str] = ("resid_pre",),
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | Sequence[str] | None = None,
+    top: Annotated[int, whole(2, 10**7)],
+    sites: NameList = ("resid_pre",),
+    layers: LayerList | None = None,
+    positions: NameList | PositionList | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     whole_spans: bool = True,
-    memory_gib: float = 2.0,
+    memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
     """Estimate every cell and patch only those that promise most.
 
@@ -132,8 +135,6 @@ def screen_patches(
     import numpy as np
     from scipy.stats import spearmanr
 
-    if top < 2:
-        raise PbbError(f"top must be at least 2, so that estimates and effects can be ranked; it is {top}.")
     where: dict[str, Any] = {
         "clean": clean,
         "corrupted": corrupted,

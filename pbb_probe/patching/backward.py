@@ -24,6 +24,7 @@ from pbb_probe.hooking.tail import Window
 from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.metrics import check_values
 from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.schema import Gibibytes, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,17 +39,18 @@ Cell = tuple[int, int]
 """Target and source layer."""
 
 
+@checks_arguments
 def back_patch(
     model: "TransformerBridge",
     prompts: "Prompts | torch.Tensor",
     *,
     metric: "Metric",
-    roles: Sequence[str] = ("answer",),
-    source_layers: Sequence[int] | None = None,
-    target_layers: Sequence[int] | None = None,
+    roles: NameList = ("answer",),
+    source_layers: LayerList | None = None,
+    target_layers: LayerList | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
-    memory_gib: float = 2.0,
+    memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
     """Put the residual stream of each later layer into each earlier one, keeping a value a prompt.
 

@@ -11,8 +11,9 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.programs.corpus import Corpus, Entry, Group
+from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
 from pbb_probe.programs.program import try_programs
+from pbb_probe.schema import Count, Seed, checks_arguments, refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,13 +51,14 @@ class Pairs:
         return clean, corrupted
 
 
+@checks_arguments
 def make_pairs(
     corpus: Corpus,
     model: "TransformerBridge",
     swap: Swap,
     group: Group,
-    n: int = 300,
-    seed: int = 0,
+    n: Count = 300,
+    seed: Seed = 0,
     unseen: bool = False,
 ) -> Pairs:
     """Calls of one group, each beside a call that differs in one thing and has another answer.
@@ -79,6 +81,7 @@ def make_pairs(
 
     if swap not in SWAPS:
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
+    refuse_unknown("group", [group], GROUPS)
     n_tokens = token_counter(model)
     calls = corpus.calls("direct", group, n, seed, unseen)
     every = corpus.calls("direct", group, unseen=unseen)

@@ -65,8 +65,13 @@ def line_up(
     """
     import torch
 
-    if not isinstance(clean, Prompts) and (clean.ndim != 2 or not clean.numel()):
-        raise PbbError(f"clean and corrupted must be token ids [pair, position]; these are {tuple(clean.shape)}.")
+    for side in (clean, corrupted):
+        if isinstance(side, Prompts):
+            if not len(side):
+                raise PbbError("There are no pairs: give at least one.")
+        elif not isinstance(side, torch.Tensor) or side.ndim != 2 or not side.numel():
+            said = tuple(side.shape) if isinstance(side, torch.Tensor) else type(side).__name__
+            raise PbbError(f"clean and corrupted must be Prompts or token ids [pair, position]; these are {said}.")
     spans, place, labels = _places(clean, positions, whole_spans)
     if isinstance(clean, Prompts) and isinstance(corrupted, Prompts):
         _check_aligned(clean, corrupted, labels if place == "role" else [])

@@ -11,7 +11,7 @@ A high recovery says that this place is sufficient to restore the clean answer i
 that the model stores the fact there, nor that no other place would do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.resume import measure_by_layer
 from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.schema import AnyPlace, Gibibytes, LayerList, NameList, PositionList, Seed, checks_arguments, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +39,16 @@ if TYPE_CHECKING:
     from pbb_probe.patching.metrics import Metric
 
 
+@checks_arguments
 def patch_sweep(
     model: "TransformerBridge",
     *,
     clean: "torch.Tensor | Prompts",
     corrupted: "torch.Tensor | Prompts",
     metric: "Metric | AnswerMetric | LogProbDifference | Mapping[str, Metric | AnswerMetric | LogProbDifference]",
-    sites: Sequence[str] = ("resid_pre",),
-    layers: Sequence[int] | None = None,
-    positions: Sequence[int] | Sequence[str] | None = None,
+    sites: NameList = ("resid_pre",),
+    layers: LayerList | None = None,
+    positions: NameList | PositionList | None = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     noising: bool = False,
@@ -55,9 +57,9 @@ def patch_sweep(
     whole_spans: bool = True,
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
     only: "xr.Dataset | None" = None,
-    seed: int = 0,
-    memory_gib: float = 2.0,
-    resume: str | Path | None = None,
+    seed: Seed = 0,
+    memory_gib: Gibibytes = 2.0,
+    resume: AnyPlace | None = None,
 ) -> "xr.Dataset":
     """Patch every pair at every site, layer and place, keeping a value a pair.
 
@@ -117,6 +119,9 @@ def patch_sweep(
     by_name = metric if isinstance(metric, Mapping) else {"": metric}
     if not by_name:
         raise PbbError("There is no metric: give at least one.")
+    for kind in by_name.values():
+        if not callable(kind) and not isinstance(kind, (AnswerMetric, LogProbDifference)):
+            raise PbbError(f"A metric must be a function of logits or one of whole answers, not {shown(kind)}.")
     settings = {
         "sites": tuple(sites),
         "layers": layers,

@@ -10,7 +10,7 @@ elsewhere: a swap of one place shows what that place alone decides.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids, covering
@@ -22,6 +22,7 @@ from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.programs.program import Program
+from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,17 +40,18 @@ SETTINGS = ("whole_spans", "only", "memory_gib", "resume")
 """Of `patch_sweep`, those that leave the meaning of the map as it is."""
 
 
+@checks_arguments
 def transfer_map(
     model: "TransformerBridge",
     base: Prompts,
     source: Prompts,
-    sites: Sequence[str] = ("resid_pre", "attn_out", "mlp_out"),
-    roles: Sequence[str] | None = None,
-    layers: Sequence[int] | None = None,
+    sites: NameList = ("resid_pre", "attn_out", "mlp_out"),
+    roles: NameList | None = None,
+    layers: LayerList | None = None,
     library: Sequence[Program] = (),
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
-    controls: Sequence[Control] = (),
-    seed: int = 0,
+    controls: Annotated[Sequence[Control], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = (),
+    seed: Seed = 0,
     **settings: Any,
 ) -> "xr.Dataset":
     """Which hypothesis the answer follows once one activation of the source run stands in the base run.

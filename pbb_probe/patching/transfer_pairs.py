@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.hypotheses import STEPS, WHOLE, call_arguments, cuts, hypotheses, told_apart
 from pbb_probe.patching.pairs import Pairs, aligned_pairs, token_counter
-from pbb_probe.programs.corpus import Corpus, Group
+from pbb_probe.programs.corpus import GROUPS, Corpus, Group
 from pbb_probe.programs.program import Program
+from pbb_probe.schema import PairCount, Seed, checks_arguments, refuse_unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +21,13 @@ ROUNDS = 5
 SPARE = 3  # times as many pairs as wanted are looked for, to choose from
 
 
+@checks_arguments
 def make_transfer_pairs(
     corpus: Corpus,
     model: "TransformerBridge",
     group: Group,
-    n: int = 500,
-    seed: int = 0,
+    n: PairCount = 500,
+    seed: Seed = 0,
     unseen: bool = False,
     source_group: Group | None = None,
 ) -> Pairs:
@@ -53,6 +55,7 @@ def make_transfer_pairs(
     import numpy as np
     import pandas as pd
 
+    refuse_unknown("group", [group, source_group or group], GROUPS)
     rng = np.random.default_rng(seed)
     base, source = (
         _with_kinds(corpus.calls("direct", name, seed=seed, unseen=unseen), model)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
+from pbb_probe.schema import NameList, Seed, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,8 @@ def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed:
     return pd.DataFrame(dealt, index=range(len(targets)))
 
 
-def shuffled_values(targets: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":
+@checks_arguments
+def shuffled_values(targets: "pd.DataFrame", seed: Seed = 0) -> "pd.DataFrame":
     """Each target's values dealt out anew to the prompts that have one: a control for whatever is scored against them.
 
     Columns that have values in the same prompts are dealt out alike, in whatever table they stand.
@@ -88,7 +90,8 @@ def shuffled_values(targets: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":
     return pd.DataFrame(dealt)
 
 
-def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int = 0) -> "pd.DataFrame":
+@checks_arguments
+def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: Seed = 0) -> "pd.DataFrame":
     """Trace variables of each call under another meaning of its program's operators (`programs.relabel`).
 
     Args:
@@ -129,7 +132,8 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: int
     return table
 
 
-def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: Sequence[str]) -> "xr.Dataset":
+@checks_arguments
+def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: NameList) -> "xr.Dataset":
     """The input embeddings of the roles' last tokens side by side, as activations of one place `all`: `embed`.
 
     What a linear reader has of them it has without any layer. Positions are in them where a model adds those to its

@@ -13,6 +13,7 @@ from pbb_probe.probing.linear import check_kinds, fit_probes
 from pbb_probe.probing.places import deal_folds, place_batches, places_at_once
 from pbb_probe.probing.probe import Kind, unit_directions
 from pbb_probe.probing.readers import fit_together
+from pbb_probe.schema import Gibibytes, Seed, Strength, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,16 +58,17 @@ def probe_groups(
     return joined.assign_coords(group=("prompt", np.asarray(labels).astype(str)))
 
 
+@checks_arguments
 def direction_cosines(
     acts: "xr.Dataset",
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     group: Sequence[Hashable],
-    C: float = 1.0,  # noqa: N803
+    C: Strength = 1.0,  # noqa: N803
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
-    seed: int = 0,
-    memory_gib: float = 2.0,
+    seed: Seed = 0,
+    memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
     """The cosine between probe directions that were fitted on two halves of a group, and between those of two groups.
 
@@ -95,6 +97,10 @@ def direction_cosines(
     n = acts.sizes["prompt"]
     labels, names = _groups(group, n)
     names = names[:2]
+    if not len(targets) == len(clusters) == n:
+        raise PbbError(
+            f"There are {n} prompts, {len(targets)} rows of targets and {len(clusters)} clusters: these must be equal."
+        )
     kinds = check_kinds(kinds or {}, targets)
     codes = np.unique([str(cluster) for cluster in clusters], return_inverse=True)[1]
     half = np.full(n, -1)

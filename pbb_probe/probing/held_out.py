@@ -8,10 +8,12 @@ folds' probes, whose probabilities are averaged.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pbb_probe.errors import PbbError
+from pbb_probe.probing.linear import read_train
 from pbb_probe.probing.readers import Readers, fit_together
+from pbb_probe.schema import Seed, Strength, checks_arguments, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,14 +66,15 @@ class HeldOutProbes:
         return pd.concat(tables, ignore_index=True)
 
 
+@checks_arguments
 def fit_held_out(
     acts: "xr.Dataset",
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     train: "np.ndarray | None" = None,
-    C: float = 1.0,  # noqa: N803 (scikit-learn's name)
-    folds: int = 2,
-    seed: int = 0,
+    C: Strength = 1.0,  # noqa: N803 (scikit-learn's name)
+    folds: Annotated[int, whole(1, 100_000)] = 2,
+    seed: Seed = 0,
 ) -> HeldOutProbes:
     """Fit a probe for each target at each place and fold, and keep it.
 
@@ -90,7 +93,7 @@ def fit_held_out(
     import numpy as np
 
     n = acts.sizes["prompt"]
-    rows = np.ones(n, bool) if train is None else np.asarray(train, bool)
+    rows = read_train(train, n)
     if not len(targets) == len(clusters) == len(rows) == n:
         raise PbbError(f"There are {n} prompts: give targets, clusters and train a row each.")
     names = list(dict.fromkeys(np.asarray(clusters, object)[rows].tolist()))

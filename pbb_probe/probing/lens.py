@@ -21,6 +21,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture, check_eval, check_layers, check_roles, hook_name
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.schema import BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,17 +35,18 @@ DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 MEASURES = ("log_prob", "rank", "probability", "correct")
 
 
+@checks_arguments
 def lens(
     model: "TransformerBridge",
     prompts: Prompts,
     variables: "pd.DataFrame",
     values: Sequence[Hashable] | None = None,
-    roles: Sequence[str] = ("answer",),
-    layers: Sequence[int] | None = None,
+    roles: NameList = ("answer",),
+    layers: LayerList | None = None,
     decode: Decoding = "logit",
     target: str | None = None,
     subtract: bool = False,
-    batch_size: int = 256,
+    batch_size: BatchSize = 256,
 ) -> "xr.Dataset":
     """The trajectory of each variable's value over the layers of the residual stream (resid_post, as in `capture`).
 

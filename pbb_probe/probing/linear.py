@@ -7,12 +7,23 @@ could know; it does not say that the model uses it.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.controls import CONTROLS, Control, control_task, permuted_within, shuffled_values
 from pbb_probe.probing.places import Key, Plan, Read, Task, deal_folds, guessed, read_everywhere
 from pbb_probe.probing.probe import KINDS, Kind
+from pbb_probe.schema import (
+    FoldList,
+    Folds,
+    Gibibytes,
+    Seed,
+    Strength,
+    StrengthList,
+    checks_arguments,
+    listed,
+    refuse_unknown,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,21 +31,22 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@checks_arguments
 def fit_probes(
     acts: "xr.Dataset",
     targets: "pd.DataFrame",
     clusters: Sequence[Hashable],
     train: "np.ndarray | None" = None,
-    C: float | Sequence[float] = 1.0,  # noqa: N803 (scikit-learn's name)
-    folds: int | Sequence[int] = 5,
-    controls: Sequence[Control] = (),
+    C: Strength | StrengthList = 1.0,  # noqa: N803 (scikit-learn's name)
+    folds: Folds | FoldList = 5,
+    controls: Annotated[Sequence[Control], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = (),
     types: Sequence[Hashable] | None = None,
     relabelled: "pd.DataFrame | None" = None,
     elsewhere: "Mapping[str, xr.Dataset] | None" = None,
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
-    seed: int = 0,
-    memory_gib: float = 2.0,
+    seed: Seed = 0,
+    memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
     """Fit a probe for each target at each site, layer and role.
 
@@ -77,7 +89,9 @@ def fit_probes(
     import pandas as pd
 
     n = acts.sizes["prompt"]
-    train = np.ones(n, bool) if train is None else np.asarray(train, bool)
+    if not len(targets.columns) or not n:
+        raise PbbError(f"There are {n} prompts and {len(targets.columns)} targets: give at least one of each.")
+    train = read_train(train, n)
     codes = pd.factorize(pd.Series(list(clusters)))[0]
     types = codes if types is None else list(types)
     given = {"targets": targets, "clusters": codes, "train": train, "types": types, "relabelled": relabelled}
@@ -85,12 +99,8 @@ def fit_probes(
     lengths |= {name: other.sizes["prompt"] for name, other in (elsewhere or {}).items()}
     if wrong := {name: length for name, length in lengths.items() if length != n}:
         raise PbbError(f"There are {n} prompts, and these lengths must be equal to it: {wrong}.")
-    if unknown := set(controls) - set(CONTROLS):
-        raise PbbError(f"Unknown control {min(unknown)!r}: choose from {', '.join(CONTROLS)}.")
     if taken := set(elsewhere or {}) & {*CONTROLS, "relabelled"}:
         raise PbbError(f"{min(taken)!r} is a control already: name the activations in `elsewhere` otherwise.")
-    if not np.size(C) or min(np.atleast_1d(C)) <= 0:
-        raise PbbError(f"C must be above 0, one number or several: it is {C}.")
     chosen = check_kinds(kinds or {}, targets)
     fold = np.where(train, _folds(codes, folds, train, seed), -1)
 
@@ -199,10 +209,23 @@ def _labelled(
     return xr.Dataset(made, coords=coords | ({"control": controls} if controls else {}))
 
 
+def read_train(train: "np.ndarray | None", n: int) -> "np.ndarray":
+    """Which rows may be fitted on [row], all when None.
+
+    Raises:
+        PbbError: what is given is not true or false for each of the `n` rows.
+    """
+    import numpy as np
+
+    rows = np.ones(n, bool) if train is None else np.asarray(train)
+    if rows.dtype != bool or rows.ndim != 1:
+        raise PbbError(f"train must be true or false for each prompt; it is {rows.dtype} of shape {rows.shape}.")
+    return rows
+
+
 def check_kinds(kinds: Mapping[str, Kind], targets: "pd.DataFrame") -> dict[str, Kind]:
     """The kind of each target's probe."""
     if unknown := set(kinds) - set(targets.columns):
         raise PbbError(f"kinds names {min(unknown)!r}, which is no target: {', '.join(map(str, targets.columns))}.")
-    if strange := set(kinds.values()) - set(KINDS):
-        raise PbbError(f"Unknown kind {min(strange)!r}: choose from {', '.join(KINDS)}.")
+    refuse_unknown("kind", kinds.values(), KINDS)
     return {name: kinds.get(name, "logistic") for name in targets.columns}

@@ -74,7 +74,12 @@ class Task:
                     f"The target {column.name!r} is read by ridge, and not all its values are finite numbers."
                 )
         else:
-            values, classes = pd.factorize(column, sort=True)
+            try:
+                values, classes = pd.factorize(column, sort=True)
+            except TypeError as error:
+                raise PbbError(
+                    f"The target {column.name!r} has values that cannot be told apart ({error}): give texts or numbers."
+                ) from error
             right = pd.Index(classes).get_indexer(pd.Index(judge))
         return cls(control, str(column.name), kind, known, values, right)
 

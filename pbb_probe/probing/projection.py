@@ -6,9 +6,10 @@ neighbour can be trusted. `fit_probes` is what measures.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.schema import Seed, checks_arguments, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +19,16 @@ Method = Literal["pca", "lda", "umap"]
 _NARROW = 1000  # features up to which decomposing their whole covariance is quickest
 
 
+@checks_arguments
 def project(
     acts: "xr.Dataset",
     site: str = "resid_post",
     role: str = "answer",
     method: Method = "pca",
-    axes: int = 2,
+    axes: Annotated[int, whole(2, 3)] = 2,
     target: Sequence[Hashable] | None = None,
     fit: "np.ndarray | None" = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> "xr.DataArray":
     """The activations of one site and role in two or three dimensions.
 
@@ -61,8 +63,6 @@ def project(
     n = values.sizes["prompt"]
     if method not in get_args(Method):
         raise PbbError(f"Unknown method {method!r}: choose from {', '.join(get_args(Method))}.")
-    if axes not in (2, 3):
-        raise PbbError(f"axes must be 2 or 3, not {axes}.")
     rows = np.ones(n, bool) if fit is None else np.asarray(fit)
     if rows.shape != (n,) or rows.dtype != bool:
         raise PbbError(f"fit must be true or false for each of the {n} prompts; it is {rows.shape} of {rows.dtype}.")

@@ -6,33 +6,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import available_device
 from pbb_probe.probing.probe import KINDS, Kind, LinearProbe
+from pbb_probe.schema import Strength, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+@checks_arguments
 def fit_probe(
     features: "np.ndarray",
     values: Sequence[Any],
     kind: Kind = "logistic",
-    C: float = 1.0,  # noqa: N803 (scikit-learn's name)
+    C: Strength = 1.0,  # noqa: N803 (scikit-learn's name)
 ) -> LinearProbe:
     """One probe on all rows of activations [row, ...], as `fit_probes` fits it, to be used on others.
 
     Raises:
-        PbbError: lengths that differ, NaN or infinite activations, one class, or an unknown kind.
+        PbbError: lengths that differ, NaN or infinite activations, a missing value, one class, values of a ridge probe
+            that are no numbers, or an unknown kind.
     """
     import numpy as np
+    import pandas as pd
 
     if kind not in KINDS:
         raise PbbError(f"Unknown kind {kind!r}: choose from {', '.join(KINDS)}.")
-    flat = np.asarray(features, dtype=float)
+    flat, column = np.asarray(features, dtype=float), np.asarray(values)
+    if flat.ndim < 2 or not flat.size:
+        raise PbbError(f"features must be activations [row, ...], and not of the shape {flat.shape}.")
     flat = flat.reshape(len(flat), -1)
-    column = np.asarray(values)
     if len(column) != len(flat):
         raise PbbError(f"There are {len(flat)} activations and {len(column)} values: give one a row.")
     if not np.isfinite(flat).all():
         raise PbbError(f"The activation of row {np.argwhere(~np.isfinite(flat))[0][0]} is NaN or infinite.")
+    if pd.isna(column).any():
+        raise PbbError(f"The value of row {np.flatnonzero(pd.isna(column))[0]} is missing: leave such rows out.")
+    if kind == "ridge" and column.dtype.kind not in "iufb":
+        raise PbbError("A ridge probe reads numbers, and not all values are.")
     if kind != "ridge" and len(set(column.tolist())) < 2:
         raise PbbError("All rows have the same value: a probe needs at least two classes.")
     (readers,) = fit_together(flat[None], [column], [kind], C)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.places import place_batches
 from pbb_probe.probing.readers import fit_together
+from pbb_probe.schema import Strength, checks_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def probe_subspaces(acts: "xr.Dataset", values: "pd.Series", C: float = 1.0) -> "dict[str, torch.Tensor]":  # noqa: N803
+@checks_arguments
+def probe_subspaces(acts: "xr.Dataset", values: "pd.Series", C: Strength = 1.0) -> "dict[str, torch.Tensor]":  # noqa: N803
     """What a logistic probe of `values` reads at each place, as orthonormal bases.
 
     Args:

@@ -279,7 +279,7 @@ def test_a_difference_in_other_dimensions_is_that_of_each():
     ("setting", "message"),
     [
         ({"edge": "middle"}, "middle"),
-        ({"margin": 0.0}, "above zero"),
+        ({"margin": 0.0}, "above 0"),
         ({"group": list("aaaa")}, "Two groups"),
         ({"clusters": list("pqqr")}, "both groups"),
         ({"models": list("xyz")}, "3 models"),

@@ -341,7 +341,7 @@ def test_a_resample_at_the_margin_or_without_a_difference_is_beyond_it_on_either
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"), [({"margin": 0.0}, "above zero"), ({"margin": NAN}, "above"), ({"adjust": "none"}, "none")]
+    ("setting", "message"), [({"margin": 0.0}, "above 0"), ({"margin": NAN}, "finite"), ({"adjust": "none"}, "none")]
 )
 def test_margins_and_adjustments_that_say_nothing_are_refused(setting, message: str):
     with pytest.raises(PbbError, match=message):

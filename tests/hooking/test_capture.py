@@ -177,7 +177,7 @@ def test_what_the_model_does_not_have_is_refused(bridge):
     with pytest.raises(PbbError, match="Unknown site 'residual'"):
         capture(model, prompts, sites=("residual",))
     for layers in ([3], [-1], [0, 99], []):
-        with pytest.raises(PbbError, match="layers must be between 0 and 2"):
+        with pytest.raises(PbbError, match="layers must be"):
             capture(model, prompts, layers=layers)
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
         capture(model, prompts, roles=["answer", "subject"])

@@ -322,7 +322,7 @@ def test_a_role_that_is_not_in_its_text_is_refused(span, bridge):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"texts": "run it"}, "a list of texts"),
+        ({"texts": "run it"}, "texts must be a list"),
         ({"texts": ["run it", None]}, "a list of texts"),
         ({"roles": {"word": [None]}}, "Role 'word' has the span None"),
         ({"roles": {"word": [(0,)]}}, "Role 'word' has the span"),

@@ -229,8 +229,8 @@ def test_shuffled_values_are_scored_and_not_fitted():
         ({"targets": pd.DataFrame({"output": CLUSTER == 3})}, "fewer than two classes"),  # but in one fold
         ({"folds": CLUSTERS + 1}, "there are 20"),
         ({"train": CLUSTER < 4}, "there are 4"),
-        ({"folds": 1}, "at least 2 folds"),
-        ({"controls": ("relabelled",)}, "Unknown control 'relabelled'"),
+        ({"folds": 1}, "folds must be a whole number from 2"),
+        ({"controls": ("relabelled",)}, "controls must be a list of different controls out of"),
         ({"controls": ("selectivity",), "types": CLUSTER[:-1]}, "types"),
     ],
 )
@@ -356,7 +356,7 @@ def test_balanced_classes_count_alike():
 
 @pytest.mark.parametrize("strength", [0, -1.0, [1.0, 0.0], []])
 def test_strengths_that_are_none_are_refused(strength):
-    with pytest.raises(PbbError, match="C must be above 0"):
+    with pytest.raises(PbbError, match="C must be a number above 0"):
         fit(dataset(), labels(), C=strength)
 
 

@@ -165,7 +165,7 @@ def test_without_umap_it_says_what_to_install(monkeypatch):
         ({"site": "z"}, "no site 'z'.*resid_post"),
         ({"role": "name"}, "no role 'name'.*answer, other"),
         ({"method": "tsne"}, "Unknown method 'tsne'"),
-        ({"axes": 4}, "axes must be 2 or 3"),
+        ({"axes": 4}, "axes must be at most 3"),
         ({"fit": np.ones(3, bool)}, "fit must be true or false for each of the 240"),
         ({"fit": np.arange(N)}, "fit must be true or false"),
         ({"fit": np.arange(N) < 3}, "3 rows to fit on are too few"),
