@@ -77,8 +77,10 @@ def patch(config: PatchConfig) -> None:
     """Put one run's activations into another's: what does each place restore, and what does it carry?"""
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.finetuning.bases import available_device
+    from pbb_probe.hooking.capture import check_layers, check_roles, check_sites
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.files import read_pairs
+    from pbb_probe.patching.hypotheses import hypotheses
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.views import figures
     from pbb_probe.views.images import save_pngs
@@ -86,6 +88,11 @@ def patch(config: PatchConfig) -> None:
     device = available_device()
     model = load_model(config.model, device=device)
     pairs = read_pairs(config.prompts, model, config.gap, config.special_tokens)
+    layers = check_layers(model, config.layers)  # before anything is written
+    check_sites(model, config.sites, layers)
+    check_roles(pairs.clean, config.roles)
+    if config.transfer:
+        hypotheses(pairs.corrupted.labels, pairs.clean.labels)
     run = Run(config.out)
     out = run.path
     with run.writing():

@@ -10,6 +10,7 @@ from pbb_probe.disk import file_name, write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES
 from pbb_probe.probing.controls import CONTROLS, Control
+from pbb_probe.probing.linear import check_folds
 from pbb_probe.probing.probe import Kind
 from pbb_probe.schema import (
     BatchSize,
@@ -101,7 +102,7 @@ def probe(config: ProbeConfig) -> None:
     """Fit linear probes to labels of prompts: what can be read at each place, beside its controls?"""
     from pbb_probe.comparison.probes import PROBE, probe_table
     from pbb_probe.finetuning.bases import available_device
-    from pbb_probe.hooking.capture import capture
+    from pbb_probe.hooking.capture import capture, check_layers, check_roles, check_sites
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.probing.controls import embeddings
@@ -113,6 +114,8 @@ def probe(config: ProbeConfig) -> None:
     model = load_model(config.model, device=device)
     prompts = read_prompts(config.prompts, model, config.special_tokens)
     targets, clusters, train = _asked(config, prompts)
+    check_sites(model, config.sites, check_layers(model, config.layers))  # before anything is written
+    check_roles(prompts, config.roles)
     groups = {config.group: prompts.labels[config.group].tolist()} if config.group in prompts.labels else {}
     roles = list(config.roles or prompts.roles)
     run = Run(config.out)
@@ -187,6 +190,10 @@ def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list
             raise PbbError(
                 f"{field_name}: the prompts have no label {unknown[0]!r}, but {', '.join(labels) or 'none'}."
             )
+    for name in others & set(labels):
+        if labels[name].isna().any():
+            at = int(labels[name].isna().argmax())
+            raise PbbError(f"Prompt {at} has no {name!r}: give it to every prompt, or name another label.")
     if not names:
         raise PbbError("There is nothing to read: give the prompts a label, or name one in targets.")
     clusters: Sequence = labels[config.cluster].tolist() if config.cluster in labels else range(len(prompts))
@@ -198,6 +205,7 @@ def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list
         if absent := sorted(set(config.train) - set(groups)):
             raise PbbError(f"There is no group {absent[0]!r}: the prompts have {', '.join(sorted(set(groups)))}.")
         train = groups.isin(config.train).to_numpy()
+    check_folds(config.folds, len({name for i, name in enumerate(clusters) if train is None or train[i]}))
     return labels[names], list(clusters), train
 
 

@@ -340,6 +340,7 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error.splitlines()[-1]
         assert "Traceback" not in error
+        assert not (tmp_path / "out" / "effects.nc").exists()
     assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={pairs}"]) == 2
     assert "cannot be made" in capsys.readouterr().err
 
@@ -394,7 +395,7 @@ def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsy
         (["--kinds={colour: ridge}"], "kinds: the prompts have no label 'colour'"),
         (["--train=[c]"], "There is no group 'c': the prompts have a, b."),
         (["--train=[a]", "--group=none"], "train names groups, and the prompts have no label 'none'"),
-        (["--folds=30"], "30 folds need at least 2 folds and as many clusters to train on; there are 18."),
+        (["--folds=30"], "30 folds need as many clusters to train on, and there are 18"),
         (["--roles=[colour]"], "Unknown role 'colour'"),
         (["--sites=[colour]"], "Unknown site 'colour'"),
         (["--prompts=none.jsonl"], "cannot be read"),
@@ -404,6 +405,7 @@ def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsy
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
+        assert not (tmp_path / "out").exists()
 
 
 def test_explore_refuses_what_it_cannot_serve(planted_run, tmp_path, capsys):

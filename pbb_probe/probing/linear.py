@@ -138,10 +138,7 @@ def _folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarra
 
     n_clusters = len(set(clusters[train]))
     if isinstance(folds, int):
-        if n_clusters < folds or folds < 2:
-            raise PbbError(
-                f"{folds} folds need at least 2 folds and as many clusters to train on; there are {n_clusters}."
-            )
+        check_folds(folds, n_clusters)
         dealt = np.full(len(clusters), -1)
         dealt[train] = deal_folds(clusters[train], folds, seed)
         return dealt
@@ -207,6 +204,18 @@ def _labelled(
             made[f"control_{variable}"] = (("control", *dims), np.stack(everything[1:]))
     coords = {"target": names, "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     return xr.Dataset(made, coords=coords | ({"control": controls} if controls else {}))
+
+
+def check_folds(folds: int, n_clusters: int) -> None:
+    """Refuse more folds than there are clusters to train on.
+
+    Raises:
+        PbbError: there are.
+    """
+    if n_clusters < folds:
+        raise PbbError(
+            f"{folds} folds need as many clusters to train on, and there are {n_clusters}: give fewer folds."
+        )
 
 
 def read_train(train: "np.ndarray | None", n: int) -> "np.ndarray":
