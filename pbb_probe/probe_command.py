@@ -190,10 +190,12 @@ def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list
             raise PbbError(
                 f"{field_name}: the prompts have no label {unknown[0]!r}, but {', '.join(labels) or 'none'}."
             )
-    for name in others & set(labels):
+    for name in sorted((others | {str(config.types)}) & set(labels)):
         if labels[name].isna().any():
             at = int(labels[name].isna().argmax())
             raise PbbError(f"Prompt {at} has no {name!r}: give it to every prompt, or name another label.")
+        if len({isinstance(value, str) for value in labels[name]}) > 1:
+            raise PbbError(f"The label {name!r} is a text in some prompts and a number in others: write texts in all.")
     if not names:
         raise PbbError("There is nothing to read: give the prompts a label, or name one in targets.")
     clusters: Sequence = labels[config.cluster].tolist() if config.cluster in labels else range(len(prompts))

@@ -408,6 +408,24 @@ def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsy
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "options", "said"),
+    [
+        ({"z": None}, [], "The target 'z' has no value"),
+        ({"program": None}, [], "has no 'program'"),
+        ({"group": None}, [], "has no 'group'"),
+        ({"t": None}, ["--types=t"], "has no 't'"),
+        ({"score": 1}, ["--group=score"], "'score' has a name that tables use"),
+    ],
+)
+def test_labels_that_say_nothing_are_one_sentence(labels, options, said, labelled, tmp_path, capsys):
+    lines = [json.loads(line) | labels for line in labelled.read_text().splitlines()]
+    labelled.write_text("\n".join(map(json.dumps, lines)))
+    given = ["--untrained=false", "--layers=[0]", "--draws=20", f"--out={tmp_path / 'out'}", *options]
+    assert cli.main(["probe", "--model=nano", f"--prompts={labelled}", *given]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_explore_refuses_what_it_cannot_serve(planted_run, tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -14,7 +14,10 @@ from pbb_probe.schema import Name, Place, checked, is_printable, shown
 if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
-TAKEN = {"prompt", "pair", "layer", "role", "site", "target", "fold", "control", "run", "head", "kv_head", "position"}
+TAKEN = {
+    "prompt", "pair", "layer", "role", "site", "target", "fold", "control", "run", "head", "kv_head", "position",
+    "score", "measure", "lower", "upper", "n", "clusters",
+}  # fmt: skip
 """Names that columns and dimensions have already."""
 MOST_LABELS = 1000
 

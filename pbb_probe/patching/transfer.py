@@ -22,7 +22,7 @@ from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.programs.program import Program
-from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed
+from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed, refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +91,7 @@ def transfer_map(
     import numpy as np
     import xarray as xr
 
-    for kind, given, known in (("control", controls, CONTROLS), ("setting", settings, SETTINGS)):
-        if unknown := set(given) - set(known):
-            raise PbbError(f"Unknown {kind} {min(unknown)!r}: choose from {', '.join(known)}.")
+    refuse_unknown("setting", settings, SETTINGS)
     roles = check_roles(base, roles)
     predicted = hypotheses(base.labels, source.labels, library)
     n_given, rows = len(base), np.flatnonzero(told_apart(predicted))

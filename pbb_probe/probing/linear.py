@@ -91,6 +91,8 @@ def fit_probes(
     n = acts.sizes["prompt"]
     if not len(targets.columns) or not n:
         raise PbbError(f"There are {n} prompts and {len(targets.columns)} targets: give at least one of each.")
+    if empty := [name for name in targets if not targets[name].notna().any()]:
+        raise PbbError(f"The target {empty[0]!r} has no value, fewer than two classes to learn: leave it out.")
     train = read_train(train, n)
     codes = pd.factorize(pd.Series(list(clusters)))[0]
     types = codes if types is None else list(types)

@@ -355,7 +355,7 @@ def test_what_makes_no_map_is_refused(bridge, corpus):
     base, source = pairs.corrupted, pairs.clean
     with pytest.raises(PbbError, match="two hypotheses predict the same"):
         transfer_map(model, base, base)
-    with pytest.raises(PbbError, match="Unknown control 'shuffled'"):
+    with pytest.raises(PbbError, match="controls out of self, random"):
         transfer_map(model, base, source, controls=["shuffled"])
     with pytest.raises(PbbError, match="Unknown setting 'noising'"):
         transfer_map(model, base, source, noising=True)
