@@ -150,6 +150,8 @@ def _is_of_disk(error: BaseException, out: Path) -> bool:
     """Is it the disk? Libraries report a full one in ways of their own, so its free space is asked as well."""
     if isinstance(error, OSError) and error.errno in _DISK:
         return True
+    if any(os.strerror(number) in str(error) for number in _DISK):  # which safetensors says in an error of its own
+        return True
     with contextlib.suppress(OSError, ValueError):
         return shutil.disk_usage(out).free < 1 << 20
     return False

@@ -4,7 +4,7 @@ Each function draws its prompts from the corpus, opens the model, and writes lab
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +225,19 @@ def check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
     known = labels.columns.drop(TEXTS, errors="ignore")
     if unknown := set(targets) - set(known):
         raise PbbError(f"Unknown probe target {min(unknown)!r}: these programs have {', '.join(known)}.")
+
+
+def check_base(base: str, sites: Iterable[str]) -> None:
+    """Refuse a base model that cannot be opened, or that lacks one of these sites in one of its layers.
+
+    Raises:
+        PbbError: says which, and why.
+    """
+    from pbb_probe.hooking.capture import check_sites
+    from pbb_probe.hooking.load import load_model
+
+    model = load_model(base, device=available_device())
+    check_sites(model, sorted(sites), range(model.cfg.n_layers))
 
 
 def is_answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":

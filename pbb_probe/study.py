@@ -155,11 +155,11 @@ class Study:
     # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
 
     def _make_corpus(self, out: Path) -> None:
+        """The programs; what cannot be measured of them or of the base is refused before anything is trained."""
         corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
-        probing = self.config.probing
-        measures.check_targets(
-            (*probing.targets, *probing.interchange, *probing.lens), corpus.calls()
-        )  # before anything is trained
+        probing, patching, transfer = self.config.probing, self.config.patching, self.config.transfer
+        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
+        measures.check_base(self.config.base, {*probing.sites, *patching.sites, *transfer.sites})
         corpus.save(out)
 
     def _train(self, run: OpenedRun, base: str, stage: Stage, out: Path) -> None:

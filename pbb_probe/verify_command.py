@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pbb_probe.errors import PbbError
+from pbb_probe.schema import Place, check_fields
 from pbb_probe.store import Run
 
 
@@ -10,8 +11,11 @@ from pbb_probe.store import Run
 class VerifyConfig:
     """Which run is verified."""
 
-    run: str
+    run: Place
     """Directory of a run, finished or not."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def verify(config: VerifyConfig) -> None:

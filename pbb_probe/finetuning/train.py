@@ -19,6 +19,7 @@ from pbb_probe.finetuning.examples import write_examples
 from pbb_probe.finetuning.tokens import stop_ids
 from pbb_probe.outputs import Checker, record_outputs
 from pbb_probe.programs.corpus import Corpus
+from pbb_probe.schema import AnyPlace, Seed, checks_arguments
 from pbb_probe.writers import only_writer
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 SETTINGS = "training.json"  # beside the weights: what they were trained on and how
 
 
+@checks_arguments
 def finetune(
-    base: str | Path,
+    base: AnyPlace,
     corpus: Corpus,
     curriculum: str = "proactive",
     *,
-    out: str | Path,
-    seed: int = 0,
+    out: AnyPlace,
+    seed: Seed = 0,
     config: TrainConfig | None = None,
 ) -> Path:
     """Teach a base model the programs of a corpus, stage after stage.
@@ -64,8 +66,9 @@ def finetune(
     return Path(model)
 
 
+@checks_arguments
 def train_stage(
-    base: str | Path, corpus: Corpus, stage: Stage, out: str | Path, seed: int = 0, config: TrainConfig | None = None
+    base: AnyPlace, corpus: Corpus, stage: Stage, out: AnyPlace, seed: Seed = 0, config: TrainConfig | None = None
 ) -> Path:
     """Train one stage from `base` and return `out`, the directory of the resulting model.
 
