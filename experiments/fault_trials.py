@@ -3,12 +3,13 @@
     python experiments/fault_trials.py --out /tmp/faults --results results/faults
 
 A tiny study is run once, undisturbed. Then it is run again and killed, in each of its steps, at moments that the seed
-draws; its finished files are damaged, one kind at a time, read, and run again; and commands are given odd values and
-files. Everything runs in processes forked from this one, which has imported all that takes long.
+draws; it is run where no file can grow beyond a size, until there is room; its finished files are damaged, one kind at
+a time, read, and run again; and commands are given odd values and files. Everything runs in processes forked from this
+one, which has imported all that takes long.
 
-A kill has survived if the same command ends with the same results. Damage has, if nothing wrong is read, and running
-again ends with the same results or is refused in a sentence. An odd input has, if it is done or refused in a sentence
-with exit code 2. Nowhere may there be a traceback.
+A run has survived a kill or a full disk if the same command ends with the same results, byte for byte; damage, if
+nothing wrong is read, and running again ends with the same results or is refused in a sentence; an odd input, if it is
+done, or refused in one sentence with exit code 2 before anything is trained. Nowhere may there be a traceback.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from damage import DAMAGE
+from forked import Child, sentences, start
 from odd_inputs import odd_inputs
 from tqdm import tqdm
 
@@ -49,63 +50,7 @@ TINY: dict[str, Any] = {
     "draws": 50,
 }
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-PATIENCE = 120  # seconds for one command
 KILLS_A_RUN = 6
-
-
-@dataclass
-class Child:
-    """A command in a process of its own, and the file that it writes to."""
-
-    pid: int
-    log: Path
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def ended(self, within: float = PATIENCE) -> int | None:
-        """Its exit code, the negative number of the signal that ended it, or None if it had to be ended here."""
-        until = time.monotonic() + within
-        while time.monotonic() < until:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        return None
-
-
-def start(arguments: list[str], log: Path, folder: Path | None = None) -> Child:
-    """`pbb-probe` with these arguments in a forked process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return Child(pid, log)
-    code = 1
-    try:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.chdir(folder or ".")
-        code = cli.main(arguments)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def sentences(log: str) -> list[str]:
-    """What the command said to its user."""
-    return [line for line in log.splitlines() if line.startswith("pbb-probe:") or "error:" in line]
 
 
 def contents(run: Path) -> dict[str, str | None]:
@@ -168,6 +113,26 @@ def _runs(child: Child) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+# Disks
+
+
+def disks(reference: Path, out: Path, n: int, rng: random.Random, config: Path) -> pd.DataFrame:
+    """A row a disk on which no file can be written beyond some size, and then there is room again."""
+    sizes = [path.stat().st_size for path in reference.rglob("*") if path.is_file()]
+    rows = []
+    for k in tqdm(range(n), desc="disks", unit="disk"):
+        run, largest = out / f"full_{k}", rng.choice(sizes) - 1
+        child = start(["run", "--config", str(config), "--out", str(run)], out / "log", largest=largest)
+        code, said = child.ended(), child.said()
+        fault = "" if code == 2 and "make room" in said and "Traceback" not in said else f"exit code {code}"
+        code = start(["run", "--config", str(config), "--out", str(run)], out / "log").ended()
+        fault = fault or (whole(run, reference) if code == 0 else f"exit code {code} with room again")
+        rows.append({"bytes": largest, "fault": fault})
+        if not fault:
+            shutil.rmtree(run)
+    return pd.DataFrame(rows)
 
 
 # Damage
@@ -283,6 +248,7 @@ def summary(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A row a kind of trial."""
     tried = {
         "kills at random moments": tables["kills"].groupby("step", sort=False),
+        "disks that fill up": tables["disks"].groupby(lambda _: "at a file of some size"),
         "kinds of damage to files": tables["damage"].groupby("again", sort=False),
         "odd inputs": tables["inputs"].groupby("kind", sort=False),
     }
@@ -298,6 +264,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="Folder for the runs.")
     parser.add_argument("--results", type=Path, default=Path("results/faults"), help="Folder for the tables.")
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--disks", type=int, default=6)
     parser.add_argument("--damage", type=int, default=len(DAMAGE))
     parser.add_argument("--inputs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -316,6 +283,7 @@ def main() -> int:
         return 1
     tables = {
         "kills": kills(reference, out, options.kills, random.Random(f"kills {options.seed}"), config),
+        "disks": disks(reference, out, options.disks, random.Random(f"disks {options.seed}"), config),
         "damage": damages(
             reference, out, random.Random(f"damage {options.seed}").sample(list(DAMAGE), options.damage), config
         ),

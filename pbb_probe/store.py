@@ -143,13 +143,23 @@ class Run:
         Raises:
             PbbError: it is not finished, a file was changed since, or another one is among them.
         """
-        record = self._current(name)
-        if record is None:
+        if self._current(name) is None:
             raise self._lacks(name)
+        self.check(name)
+        return self.path / name
+
+    def check(self, name: str) -> None:
+        """Refuse a step whose files are not as it wrote them, whatever it was made for.
+
+        Raises:
+            PbbError: says which file, or that the step's record cannot be read.
+        """
+        record = self._record(name)
+        if record is None:
+            raise self._damaged(f"{name}/{RECORD} (no record)", name)
         self._refuse_foreign(name, record)
         if faults := self._faults(name, record):
             raise self._damaged(faults[0], name)
-        return self.path / name
 
     def holds(self, name: str) -> bool:
         """Has a finished step this file, such as `probing/lens.nc`?"""
@@ -323,6 +333,19 @@ class Run:
         for path in self.path.glob(f".{name}.*"):
             if re.fullmatch(r"[0-9a-f]{16}|old", path.name.removeprefix(f".{name}.")):
                 _remove(path)
+
+
+def refuse_damaged(path: Path) -> None:
+    """Refuse what lies in the folder of a step, or is one, unless the step's files are as it wrote them.
+
+    Whatever is in no run is left alone, and so is a step of version 0.7.
+
+    Raises:
+        PbbError: a file was changed since, or the step's record cannot be read.
+    """
+    for folder in (path, path.parent):
+        if (folder / RECORD).is_file() and not _without_hashes(folder / RECORD):
+            Run(folder.parent).check(folder.name)
 
 
 def _shown(name: str, file: str) -> str:

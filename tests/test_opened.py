@@ -101,3 +101,28 @@ def test_a_run_that_is_not_finished_says_what_is_missing(planted_run, tmp_path):
 def test_no_run_is_one_sentence(tmp_path):
     with pytest.raises(pbb.PbbError, match="There is no run in"):
         pbb.open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "load"),
+    [
+        ("stage2/model/model.safetensors", lambda run: pbb.load_model(run / "stage2" / "model")),
+        ("stage1/model/tokenizer.json", lambda run: pbb.load_model(str(run / "stage1" / "model"))),
+        ("corpus/corpus.jsonl", lambda run: pbb.Corpus.load(run / "corpus")),
+        ("corpus/step.json", lambda run: pbb.Corpus.load(run / "corpus")),
+    ],
+)
+def test_what_is_loaded_by_its_path_is_what_the_run_wrote(planted_run, tmp_path, file, load):
+    copy = shutil.copytree(planted_run, tmp_path / "run")
+    load(copy)
+    data = bytearray((copy / file).read_bytes())
+    data[-20] ^= 1
+    (copy / file).write_bytes(data)
+    with pytest.raises(pbb.PbbError, match=f"not as its step wrote it: {file}"):
+        load(copy)
+
+
+def test_what_lies_in_no_run_is_the_users_own(planted_run, tmp_path):
+    corpus = shutil.copytree(planted_run / "corpus", tmp_path / "corpus", ignore=lambda *_: ["step.json"])
+    (corpus / "notes.txt").write_text("mine")
+    assert pbb.Corpus.load(corpus) == pbb.Corpus.load(planted_run / "corpus")

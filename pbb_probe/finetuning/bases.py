@@ -11,6 +11,7 @@ from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.checkpoints import check_built, check_checkpoint
 from pbb_probe.schema import Place, checked
+from pbb_probe.store import refuse_damaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -91,6 +92,7 @@ def load_base(
     where = resolve_base(base)
     try:
         if Path(where).is_dir():
+            refuse_damaged(Path(where))
             check_checkpoint(Path(where))
             check_built(Path(where), AutoConfig.from_pretrained(where, trust_remote_code=False))
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -24,6 +24,7 @@ from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import MODES, Mode, templates
 from pbb_probe.programs.values import brief, path_text
+from pbb_probe.store import refuse_damaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,8 +176,9 @@ class Corpus:
         """Read the folder that `save` wrote.
 
         Raises:
-            PbbError: a file is missing or is not a corpus.
+            PbbError: a file is missing or is not a corpus, or was changed since the step of a run wrote it.
         """
+        refuse_damaged(Path(path))
         try:
             lines = (Path(path) / "corpus.jsonl").read_text(encoding="utf-8").removesuffix("\n").split("\n")
             entries = tuple(Entry(*read_row(json.loads(line))) for line in lines)
