@@ -140,7 +140,7 @@ def by_kind_of_call(run: Path) -> pd.DataFrame:
     """Direct answers of a finetuned model to code-only two-step calls, by what else gives the right answer."""
     from pbb_probe.finetuning.behaviour import evaluate
 
-    corpus = pbb.open_run(run).corpus
+    corpus = Corpus.load(run / "corpus")
     answered = evaluate(model_of(run), corpus, modes=("direct",)).to_dataframe()
     calls = answered[(answered["group"] == "without_io") & (answered["steps"] == 2)]
     lucky = {
@@ -182,7 +182,7 @@ def by_folds(run: Path) -> pd.DataFrame:
 
     Intervals resample what the folds keep apart.
     """
-    corpus, model = pbb.open_run(run).corpus, pbb.load_model(str(model_of(run)))
+    corpus, model = Corpus.load(run / "corpus"), pbb.load_model(str(model_of(run)))
     prompts = pbb.make_prompts(corpus, model, "with_io", n=PROMPTS, unseen=True)
     prompts = prompts.select([i for i, steps in enumerate(prompts.labels["steps"]) if steps == 1])
     labels, acts = prompts.labels, pbb.capture(model, prompts, roles=["name", "answer"])

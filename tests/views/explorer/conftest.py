@@ -22,10 +22,9 @@ def runs(planted_run, tmp_path_factory):
     config = json.loads((folder / "hostile" / "config.json").read_text())
     (folder / "hostile" / "config.json").write_text(json.dumps(config | {"seed": 7, "base": HOSTILE}))
     lines = (folder / "hostile" / "corpus" / "corpus.jsonl").read_text().splitlines()
-    first, second = map(json.loads, lines[:2])
+    first = json.loads(lines[0])
     first["program"]["source"] += f"    # {HOSTILE}"
-    second["program"]["name"] = HOSTILE
-    whole = "\n".join([json.dumps(first), json.dumps(second), *lines[2:]])
+    whole = "\n".join([json.dumps(first), *lines[1:]])
     (folder / "hostile" / "corpus" / "corpus.jsonl").write_text(whole)
     prompts = pd.read_csv(folder / "hostile" / "probing" / "prompts.csv")
     prompts.loc[prompts["op_1"] == prompts["op_1"].iloc[0], "op_1"] = HOSTILE
