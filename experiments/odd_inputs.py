@@ -150,7 +150,7 @@ PROMPTS: dict[str, Any] = {
     "a role of truth values": {"text": TEXT, "roles": {"r": [True, False]}},
     "roles are a list": {"text": TEXT, "roles": [1]},
     "a label called layer": {"text": TEXT, "layer": 1},
-    "a label that climbs": {"text": TEXT, "../../../x": 1},
+    "a label that climbs": {"text": TEXT, "../../../x": "VARIES"},
     "a label of one value": {"text": TEXT, "x": 1},
     "a huge number": {"text": TEXT, "x": 10**400},
     "NaN": {"text": TEXT, "x": float("nan")},
@@ -194,14 +194,15 @@ def odd_inputs(folder: Path, config: Path) -> Iterator[tuple[str, str, list[str]
     for what, content in CONFIGS.items():
         path = folder / f"config {what}.yaml"
         path.write_bytes(content)
-        yield "configuration files", what, ["run", "--config", str(path), "--config", str(config), "--out", "out"]
+        yield "configuration files", what, ["run", "--config", str(config), "--config", str(path), "--out", "out"]
     for what, text in PROGRAMS.items():
         path = folder / f"programs {what}.jsonl"
         path.write_text(text)
-        yield "programs", what, [*run, f"--corpus.programs={path}"]
+        yield "programs", what, [*run, f"--corpus.programs={path}", "--corpus.shown_inputs=1"]
     for what, row in PROMPTS.items():
         path = folder / f"prompts {what}.jsonl"
-        path.write_text("\n".join([json.dumps(row)] * 12))
+        lines = [dict(row, label=i % 2) if isinstance(row, dict) else row for i in range(12)]
+        path.write_text("\n".join(map(json.dumps, lines)).replace('"VARIES"', "0", 6).replace('"VARIES"', "1"))
         probe = ["probe", "--model=nano", f"--prompts={path}", "--save_probes=true", "--draws=50", "--out=out"]
         yield "prompts", what, probe
     for what, damage in MODELS.items():
