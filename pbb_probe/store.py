@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pbb_probe.disk import digest, files_in, read_sealed, sync, write_sealed
 from pbb_probe.errors import PbbError
-from pbb_probe.outputs import ALWAYS, Checker, content, record_outputs, size
+from pbb_probe.outputs import ALWAYS, Checker, Outputs, content, record_outputs, size
 from pbb_probe.writers import only_writer
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class Run:
         done, unfinished, old = self.path / name, self.path / f".{name}.{key}", self.path / f".{name}.old"
         with self.writing():
             record = self._record(name)
+            if record:
+                self._refuse_foreign(name, record["outputs"])
             if record and record["key"] == key:
-                self._refuse_foreign(name, record)
                 if not (faults := self._faults(name, record)):
                     self._clean(name)
                     return content(record["outputs"])
@@ -115,6 +116,8 @@ class Run:
             make(unfinished)
             _remove(unfinished / RECORD)  # of a kill right before the renaming
             outputs = record_outputs(unfinished, also)
+            if not record and done.is_dir():  # whose files they are is not known, only which are made again
+                self._refuse_foreign(name, outputs)
             seconds = round(time.monotonic() - started, 1)
             record = {"key": key, "inputs": dict(inputs), "outputs": outputs, "seconds": seconds}
             write_sealed(unfinished / RECORD, record)
@@ -157,7 +160,7 @@ class Run:
         record = self._record(name)
         if record is None:
             raise self._damaged(f"{name}/{RECORD} (no record)", name)
-        self._refuse_foreign(name, record)
+        self._refuse_foreign(name, record["outputs"])
         if faults := self._faults(name, record):
             raise self._damaged(faults[0], name)
 
@@ -211,7 +214,7 @@ class Run:
             if record is None:
                 found[name] = [f"{name}/{RECORD} cannot be read"]
             else:
-                foreign = [f"{path} is none of its outputs" for path in self._foreign(name, record)]
+                foreign = [f"{path} is none of its outputs" for path in self._foreign(name, record["outputs"])]
                 found[name] = self._faults(name, record, every=True) + foreign
         return found
 
@@ -285,13 +288,13 @@ class Run:
         """The names of all steps with a record."""
         return sorted(path.parent.name for path in self.path.glob(f"[!.]*/{RECORD}"))
 
-    def _foreign(self, name: str, record: Mapping[str, Any]) -> list[Path]:
+    def _foreign(self, name: str, outputs: Outputs) -> list[Path]:
         """Files among a step's outputs that it has not written: a model directory with another file is another."""
-        known = {self.path / name / file for file in (*record["outputs"], RECORD)}
+        known = {self.path / name / file for file in (*outputs, RECORD)}
         return [path for path in files_in(self.path / name) if path not in known]
 
-    def _refuse_foreign(self, name: str, record: Mapping[str, Any]) -> None:
-        if foreign := self._foreign(name, record):
+    def _refuse_foreign(self, name: str, outputs: Outputs) -> None:
+        if foreign := self._foreign(name, outputs):
             raise PbbError(f"{foreign[0]} is none of the files that the step {name} wrote: move it elsewhere.")
 
     def _refuse_unknown(self, name: str) -> None:

@@ -463,9 +463,15 @@ def test_files_that_the_step_has_not_written_are_never_deleted(measured):
         with pytest.raises(PbbError, match=r"notes\.txt is none of the files that the step probing wrote: move it"):
             use()
     assert Run.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} is none of its outputs"]
-    assert (path / "probing" / "notes.txt").read_text() == "mine"
+    for record in (None, "{"):  # settings that changed, and a record that says nothing of whose files they are
+        if record:
+            (path / "probing" / "step.json").write_text(record)
+        with pytest.raises(PbbError, match=r"is none of the files that the step probing wrote: move it"):
+            Run(path).step("probing", {"seed": 1}, Maker())
+        assert (path / "probing" / "notes.txt").read_text() == "mine"
+    seal(path)
     (path / "probing" / "notes.txt").unlink()
-    assert again(measured)[1] == []
+    assert len(again(measured)[1]) == 1
 
 
 def test_a_folder_that_no_step_wrote_is_never_replaced(tmp_path):
