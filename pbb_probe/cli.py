@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ POSITIONAL = ("explore", "verify")
 """Commands that take what they must be given without a flag."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command: Ctrl+C, what schedulers send before they kill, and a terminal that is closed."""
+PATIENCE = 5.0
+"""Seconds in which further signals change nothing, as the command is ending."""
 _DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -53,23 +56,32 @@ def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, do what it says, and return the exit code."""
     with _Signals() as signals:
-        out = Path(".")
-        warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
-        try:
-            command, config = _parsed(arguments)
-            out = Path(getattr(config, "out", out))
-            signals.ready()
-            command(config)
-            return 0
-        except (Exception, KeyboardInterrupt) as error:
-            if signals.received or isinstance(error, KeyboardInterrupt):  # a library may make another error of it
-                print(signals.sentence(), file=sys.stderr)
-                return signals.code()
-            said = _sentence(error, out)
-            if said is None:
-                raise
-            print(f"pbb-probe: {said}", file=sys.stderr)
-            return 2
+        return _code(arguments, signals)
+
+
+def program() -> int:
+    """The same as a process of its own, which further signals do not disturb while it ends."""
+    return _code(None, _Signals().__enter__())
+
+
+def _code(arguments: list[str] | None, signals: "_Signals") -> int:
+    out = Path(".")
+    warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
+    try:
+        command, config = _parsed(arguments)
+        out = Path(getattr(config, "out", out))
+        signals.ready()
+        command(config)
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if signals.received or isinstance(error, KeyboardInterrupt):  # a library may make another error of it
+            print(signals.sentence(), file=sys.stderr)
+            return signals.code()
+        said = _sentence(error, out)
+        if said is None:
+            raise
+        print(f"pbb-probe: {said}", file=sys.stderr)
+        return 2
 
 
 def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
@@ -90,6 +102,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self._since = 0.0
         self._importing = True
         self._before: dict[int, Any] = {}
 
@@ -98,11 +111,13 @@ class _Signals:
             for number in ENDING:
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not under nohup
                     self._before[number] = signal.signal(number, self._end)
+            sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = sys.__unraisablehook__
 
     def ready(self) -> None:
         """All is imported, and work begins."""
@@ -120,8 +135,16 @@ class _Signals:
     def _first(self) -> int:
         return self.received[0] if self.received else signal.SIGINT
 
+    def _unraisable(self, unraisable: Any) -> None:
+        """An interruption in the middle of something that cannot be interrupted is none that need be shown."""
+        if not self.received:
+            sys.__unraisablehook__(unraisable)
+
     def _end(self, number: int, _frame: object) -> None:
         self.received.append(number)
+        if len(self.received) > 1 and time.monotonic() - self._since < PATIENCE:
+            return  # it is ending
+        self._since = time.monotonic()
         if self._importing:  # nothing is begun, and an import that is interrupted can fail in any way
             os.write(2, f"{self.sentence()}\n".encode())
             os._exit(self.code())
@@ -158,4 +181,4 @@ def _is_of_disk(error: BaseException, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

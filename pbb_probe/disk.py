@@ -20,9 +20,15 @@ _SEAL = "seal"
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-    """Write a file whole or not at all, also where the machine fails the moment after."""
+    """Write a file whole or not at all, also where the machine fails the moment after.
+
+    Raises:
+        PbbError: there is a folder in its place.
+    """
     data = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.partial")
+    if folder := next((each for each in (path, partial) if each.is_dir()), None):
+        raise PbbError(f"{folder} is a folder in the place of a file: move it elsewhere.")
     partial.write_bytes(data)
     sync(partial)
     partial.replace(path)
@@ -58,6 +64,8 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What `write_sealed` wrote; None where it is not there, cannot be read, or was changed since."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        return None
     try:
         values = json.loads(path.read_bytes())
         seal = values.pop(_SEAL)

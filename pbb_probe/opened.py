@@ -1,17 +1,17 @@
 """A study's run, opened: its corpus, models and prompts, beside the arrays and tables of its steps."""
 
 import json
-from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import read_sealed
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import available_device
 from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.program import call_arguments, trace_programs
 from pbb_probe.programs.templates import templates
+from pbb_probe.records import MANIFEST
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comp
 class OpenedRun(Run):
     """A run to read from. `array` and `table` give what its steps measured; nothing is ever written."""
 
-    @cached_property
+    def __init__(self, path: str | Path):
+        super().__init__(path)
+        self._corpus: tuple[str | None, Corpus] | None = None
+
+    @property
     def config(self) -> dict[str, Any]:
         """The study's settings, as `StudyConfig` has them.
 
@@ -37,7 +41,7 @@ class OpenedRun(Run):
         """
         path = self.path / "config.json"
         try:
-            found = json.loads(path.read_bytes())
+            found = json.loads(path.read_bytes() if path.is_file() else "")
         except (OSError, ValueError, RecursionError) as error:
             raise PbbError(f"{path} cannot be read ({error}): run the study again, it keeps what is done.") from error
         if found != self.manifest.get("config"):
@@ -53,9 +57,11 @@ class OpenedRun(Run):
         Raises:
             PbbError: it cannot be read.
         """
-        path = self.path / "manifest.json"
-        if (found := read_sealed(path)) is None:
-            raise PbbError(f"{path} is missing, damaged or was changed: run the study again, it keeps what is done.")
+        if not (found := self.manifest_read()):
+            raise PbbError(
+                f"{self.path / MANIFEST} is missing, damaged or was changed: run the study again, which keeps what is "
+                "done."
+            )
         return found
 
     @property
@@ -71,16 +77,19 @@ class OpenedRun(Run):
             PbbError: it is not done yet; the message says how to do it.
         """
         if self.key(step) is None:
-            raise self._not_done(step)
+            raise self._lacks(step)
 
-    @cached_property
+    @property
     def corpus(self) -> Corpus:
-        """The programs.
+        """The programs, as they are now.
 
         Raises:
             PbbError: they are not there yet, or were changed since.
         """
-        return Corpus.load(self.folder("corpus"))
+        content = self.content("corpus")
+        if self._corpus is None or self._corpus[0] != content:
+            self._corpus = (content, Corpus.load(self.folder("corpus")))
+        return self._corpus[1]
 
     @property
     def models(self) -> dict[str, str]:
@@ -246,15 +255,16 @@ class OpenedRun(Run):
 
     def _lacks(self, name: str, suffix: str = "") -> PbbError:
         step = name.split("/")[0]
-        if step in self.steps and not self.steps[step]:
+        if step in self.steps and not self.record(step):
             return self._not_done(step)  # which says how to get it
         return super()._lacks(name, suffix)
 
     def _not_done(self, step: str) -> PbbError:
         begun = "not finished" if any(self.path.glob(f".{step}.*")) else "not done"
+        config, out = quote(str(self.path / "config.json")), quote(str(self.path))
         return PbbError(
             f"The run {self.path} has {begun} its step {step} yet: "
-            f"pbb-probe run --config {self.path / 'config.json'} --out {self.path} goes on where it stopped."
+            f"pbb-probe run --config {config} --out {out} goes on where it stopped."
         )
 
 

@@ -110,7 +110,7 @@ def patch(config: PatchConfig) -> None:
             whole_spans=config.whole_spans,
             seed=config.seed,
             memory_gib=config.memory_gib,
-            resume=out / "layers",
+            resume=out / ".layers",
         )
         write_array(effects, out / "effects.nc")
         labels = pairs.clean.labels
@@ -128,7 +128,7 @@ def patch(config: PatchConfig) -> None:
         if config.transfer:
             drawn["transfer"], more = _transfer(config, model, pairs, out)
             words += more
-        shutil.rmtree(out / "layers")  # all of it is in effects.nc and carried.nc
+        shutil.rmtree(out / ".layers")  # all of it is in effects.nc and carried.nc
         for name, figure in drawn.items():
             figure.write_html(out / f"{name}.html")
         save_pngs(drawn, out)
@@ -168,7 +168,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
         seed=config.seed,
         memory_gib=config.memory_gib,
         whole_spans=config.whole_spans,
-        resume=out / "layers",
+        resume=out / ".layers",
     )
     write_array(carried, out / "carried.nc")
     table = carried_table(carried, draws=config.draws, seed=config.seed).assign(group="all pairs")

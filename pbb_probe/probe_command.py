@@ -122,7 +122,7 @@ def probe(config: ProbeConfig) -> None:
     out = run.path
 
     def captured(opened, name: str) -> "xr.Dataset":
-        folder = out / "activations" / name if config.on_disk else None
+        folder = out / ".activations" / name if config.on_disk else None
         return capture(opened, prompts, config.sites, config.layers, roles, config.batch_size, folder)
 
     with run.writing():
@@ -154,7 +154,7 @@ def probe(config: ProbeConfig) -> None:
         table.to_csv(out / "accuracy.csv", index=False)
         if config.save_probes:
             _save_probes(config, acts, targets, train, out / "probes")
-        shutil.rmtree(out / "activations", ignore_errors=True)
+        shutil.rmtree(out / ".activations", ignore_errors=True)
         drawn = {
             f"probes_{site}": figures.probe_curves(cells, f"What a linear probe reads at {site}")
             for site, cells in table.groupby("site", sort=False)

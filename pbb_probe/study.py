@@ -5,19 +5,23 @@ corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pbb_probe import measures
 from pbb_probe.config import StudyConfig
 from pbb_probe.disk import digest, file_digest, write, write_array
+from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.opened import OpenedRun
-from pbb_probe.programs.corpus import make_corpus
+from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.records import MANIFEST, without_after
 from pbb_probe.views.report import REPORTS
 
 VERSIONS = {
@@ -45,6 +49,7 @@ class Step:
     inputs: dict[str, Any]
     """Settings and hashes of files; the contents of the steps before it come to them when these are done."""
     also: Sequence[Path] = ()
+    resumes: bool = False
 
 
 class Study:
@@ -57,21 +62,49 @@ class Study:
         """Do what is left to do and return the run, with `report.html` and `report.md` in its directory.
 
         Raises:
-            PbbError: bad configuration, another process that writes into the run, or a model on which a step is
-                impossible. What was done before stays.
+            PbbError: bad configuration, something of the user's in the way, another process that writes into the run,
+                or a model on which a step is impossible. What was done before stays.
         """
         run = OpenedRun(self.config.out)
+        steps = self._steps(run)
+        self._refuse_what_is_in_the_way(run, steps)
+        if not all(
+            (record := run.current(step.name)) and without_after(record["inputs"]) == step.inputs for step in steps
+        ):
+            self._refuse_what_would_fail()
         with run.writing():
-            steps = self._steps(run)
             facts = {"config": asdict(self.config), "asked": {step.name: digest(step.inputs) for step in steps}}
             run.write_manifest(**facts)
             write(run.path / "config.json", json.dumps(asdict(self.config), indent=1))
             contents: dict[str, str] = {}
             for step in steps:
                 inputs = step.inputs | {"after": {earlier: contents[earlier] for earlier in step.after}}
-                contents[step.name] = run.step(step.name, inputs, step.make, step.also)
+                contents[step.name] = run.step(step.name, inputs, step.make, step.also, step.resumes)
                 run.write_manifest(**facts)
         return run
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
+
+    def _refuse_what_is_in_the_way(self, run: OpenedRun, steps: Sequence[Step]) -> None:
+        """Before anything is made: files and folders that the study would replace, and that it has not written."""
+        for step in steps:
+            run.refuse_unknown(step.name)
+        if run.manifest_read() or ((run.path / "config.json").exists() and run.done()):
+            return
+        names = ("config.json", MANIFEST, *REPORTS, *run.done())
+        if there := [name for name in names if os.path.lexists(run.path / name)]:
+            raise PbbError(
+                f"{run.path / there[0]} is in the way, which no study wrote: give another directory or move it "
+                "elsewhere."
+            )
+
+    def _refuse_what_would_fail(self) -> None:
+        """Before anything is trained: what cannot be measured of these programs or of the base."""
+        probing, patching, transfer = self.config.probing, self.config.patching, self.config.transfer
+        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), self._corpus.calls())
+        measures.check_base(self.config.base, {*probing.sites, *patching.sites, *transfer.sites})
 
     def _steps(self, run: OpenedRun) -> list[Step]:
         """The steps in order."""
@@ -82,7 +115,8 @@ class Study:
         def step(name: str, make: Callable[[Path], None], after: Sequence[str], kind: str = "", **inputs: Any) -> None:
             also = [run.path / report for report in REPORTS] if name == "report" else []
             inputs |= {"seed": config.seed, "version": VERSIONS[kind or name]}
-            steps.append(Step(name, make, after, inputs, also))
+            plain = json.loads(json.dumps(inputs))  # as a record has them
+            steps.append(Step(name, make, after, plain, also, resumes=kind == "stage"))
 
         def train(stage: Stage, previous: str, after: Sequence[str]) -> None:
             """A stage, begun from the base or from the stage before it."""
@@ -155,12 +189,7 @@ class Study:
     # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
 
     def _make_corpus(self, out: Path) -> None:
-        """The programs; what cannot be measured of them or of the base is refused before anything is trained."""
-        corpus = make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
-        probing, patching, transfer = self.config.probing, self.config.patching, self.config.transfer
-        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
-        measures.check_base(self.config.base, {*probing.sites, *patching.sites, *transfer.sites})
-        corpus.save(out)
+        self._corpus.save(out)
 
     def _train(self, run: OpenedRun, base: str, stage: Stage, out: Path) -> None:
         train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)

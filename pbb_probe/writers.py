@@ -16,7 +16,7 @@ from pbb_probe.errors import PbbError
 _LOCK = ".lock"
 _UNKNOWN_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # network file systems mounted without locks
 _guard = threading.Lock()
-_held: dict[Path, tuple[int, int]] = {}  # the thread that holds a folder, and how many times
+_held: dict[Path, tuple[tuple[int, int], int]] = {}  # the process and thread that hold a folder, and how many times
 
 
 @contextlib.contextmanager
@@ -26,19 +26,19 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         PbbError: another process or thread is writing into it; the message says which.
     """
-    folder, thread = folder.resolve(), threading.get_ident()
+    folder, own = folder.resolve(), (os.getpid(), threading.get_ident())
     with _guard:
-        holder, times = _held.get(folder, (thread, 0))
-        if holder != thread:
-            raise PbbError(f"Another thread of this process is writing into {folder}: wait for it.")
-        _held[folder] = (thread, times + 1)
+        holder, times = _held.get(folder, (own, 0))
+        if holder != own:  # also in a process that was forked meanwhile
+            raise PbbError(f"Another thread, or process {holder[0]}, is writing into {folder}: wait for it.")
+        _held[folder] = (own, times + 1)
     try:
         with contextlib.nullcontext() if times else _locked(folder):
             yield
     finally:
         with _guard:
             if times:
-                _held[folder] = (thread, times)
+                _held[folder] = (own, times)
             else:
                 del _held[folder]
 

@@ -5,14 +5,21 @@ from pathlib import Path
 
 from pbb_probe.disk import write_sealed
 from pbb_probe.outputs import record_outputs
-from pbb_probe.store import RECORD, Run
+from pbb_probe.records import RECORD
+from pbb_probe.store import Run
 
 
 def seal(path: Path, seconds: float = 1.0) -> Path:
     """Record every folder of a run as a finished step, and its config.json, if there is one, in the manifest."""
     for folder in sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")):
         (folder / RECORD).unlink(missing_ok=True)
-        record = {"key": "by hand", "inputs": {}, "outputs": record_outputs(folder), "seconds": seconds}
+        record = {
+            "step": folder.name,
+            "key": "by hand",
+            "inputs": {},
+            "outputs": record_outputs(folder),
+            "seconds": seconds,
+        }
         write_sealed(folder / RECORD, record)
     config = path / "config.json"
     Run(path).write_manifest(config=json.loads(config.read_text()) if config.exists() else {})

@@ -126,3 +126,14 @@ def test_what_lies_in_no_run_is_the_users_own(planted_run, tmp_path):
     corpus = shutil.copytree(planted_run / "corpus", tmp_path / "corpus", ignore=lambda *_: ["step.json"])
     (corpus / "notes.txt").write_text("mine")
     assert pbb.Corpus.load(corpus) == pbb.Corpus.load(planted_run / "corpus")
+
+
+def test_an_opened_run_follows_what_is_written_meanwhile(planted_run, tmp_path):
+    copy = shutil.copytree(planted_run, tmp_path / "run")
+    run = pbb.open_run(copy)
+    assert run.config["seed"] == 0
+    before = run.corpus
+    other = pbb.make_corpus(with_io=4, without_io=4, seed=9)
+    run.step("corpus", {"seed": 9}, other.save)
+    run.write_manifest(config=run.config)
+    assert run.corpus.digest == other.digest != before.digest

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from sealed import seal
 
-from pbb_probe import outputs, store
+from pbb_probe import outputs, records
 from pbb_probe.disk import digest, file_hash, file_name, write, write_array
 from pbb_probe.errors import PbbError
 from pbb_probe.store import Run
@@ -75,8 +75,10 @@ def test_a_killed_step_finds_its_unfinished_work(tmp_path):
         Run(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
     assert not (tmp_path / "train").exists()
     assert Run(tmp_path).key("train") is None
+    with pytest.raises(KeyboardInterrupt):  # unless it resumes, a step begins with nothing
+        Run(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
     make = Maker("whole")
-    Run(tmp_path).step("train", {"seed": 0}, make)
+    Run(tmp_path).step("train", {"seed": 0}, make, resumes=True)
     assert make.found == [{"first.txt": "half"}]
     assert (tmp_path / "train" / "first.txt").read_text() == "whole"
 
@@ -439,11 +441,11 @@ def test_what_was_checked_and_is_not_touched_is_not_hashed_again(measured, monke
 
 def test_of_a_large_run_size_and_time_are_compared_and_verify_hashes_all(measured, monkeypatch):
     path, _, table = measured
-    monkeypatch.setattr(store, "ALWAYS", 10)
+    monkeypatch.setattr(records, "ALWAYS", 10)
     monkeypatch.setattr(outputs, "file_hash", lambda path: pytest.fail("hashed"))
     pd.testing.assert_frame_equal(Run.existing(path).table("probing/located"), table)
     monkeypatch.undo()
-    monkeypatch.setattr(store, "ALWAYS", 10)
+    monkeypatch.setattr(records, "ALWAYS", 10)
     flip(path / "probing" / "probes.nc")
     run = Run.existing(path)
     run.folder("probing")
@@ -460,13 +462,15 @@ def test_files_that_the_step_has_not_written_are_never_deleted(measured):
     (path / "probing" / "notes.txt").write_text("mine")
     (path / "probing" / ".hidden").write_text("of a file manager")
     for use in (lambda: again(measured), lambda: Run.existing(path).folder("probing")):
-        with pytest.raises(PbbError, match=r"notes\.txt is none of the files that the step probing wrote: move it"):
+        with pytest.raises(
+            PbbError, match=r"notes\.txt is none of the files that the step probing wrote, 1 in all: move"
+        ):
             use()
-    assert Run.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} is none of its outputs"]
+    assert Run.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} (none of its outputs)"]
     for record in (None, "{"):  # settings that changed, and a record that says nothing of whose files they are
         if record:
             (path / "probing" / "step.json").write_text(record)
-        with pytest.raises(PbbError, match=r"is none of the files that the step probing wrote: move it"):
+        with pytest.raises(PbbError, match=r"is none of the files that the step probing wrote, \d in all: move"):
             Run(path).step("probing", {"seed": 1}, Maker())
         assert (path / "probing" / "notes.txt").read_text() == "mine"
     seal(path)
@@ -505,7 +509,7 @@ def test_what_is_made_of_an_earlier_result_is_not_read(tmp_path):
     chain("b", "train")
     for name in ("probing", "comparison"):
         assert run.key(name) is None
-        with pytest.raises(PbbError, match=f"has no {name}"):
+        with pytest.raises(PbbError, match=f"The step {name} in .* made of an earlier step that is another now"):
             run.folder(name)
     chain("b", "train", "probing")
     assert run.key("probing")
@@ -567,3 +571,57 @@ def test_a_second_writer_is_refused_and_readers_are_not(measured):
     assert reader.stdout == writer.stdout == f"{array.sizes['prompt']}\n"
     assert f"is being written by process {os.getpid()}" in writer.stderr
     assert not (path / "other").exists()
+
+
+def test_a_step_under_another_name_is_none(measured):
+    path, _, _ = measured
+    Run(path).step("stage2", {}, Maker())
+    Run(path).write_manifest()
+    shutil.copytree(path / "probing", path / "probing_backup")
+    shutil.rmtree(path / "stage2")
+    shutil.copytree(path / "probing", path / "stage2")
+    run = Run.existing(path)
+    assert run.done() == ["probing"]
+    assert [name for name, faults in run.verify().items() if faults] == ["stage2"]
+    with pytest.raises(PbbError, match=r"stage2/step\.json \(no record of this step\)"):
+        records.refuse_damaged(path / "stage2" / "probes.nc")
+    records.refuse_damaged(path / "probing_backup" / "probes.nc")  # a copy under a name of the user's
+
+
+@pytest.mark.parametrize("way", ["absolute", "relative", "inside", "link"])
+def test_damage_is_seen_whatever_the_way_to_it(measured, monkeypatch, way):
+    path, _, _ = measured
+    (path.parent / "link").symlink_to(path / "probing")
+    monkeypatch.chdir(path / "probing" if way == "inside" else path.parent)
+    where = {"absolute": path / "probing", "relative": Path("run/probing"), "inside": Path("."), "link": Path("link")}[
+        way
+    ]
+    records.refuse_damaged(where / "op_1")
+    flip(path / "probing" / "op_1" / "with_io.nc")
+    with pytest.raises(PbbError, match=r"probing/op_1/with_io\.nc \(other content\)"):
+        records.refuse_damaged(where / "op_1")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "probing/step.json"])
+def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(measured, name):
+    path, _, _ = measured
+    pipe_instead(path / name)
+    run = Run.existing(path)
+    assert run.key("probing") is None or run.manifest_read() == {}
+    (path / name).unlink()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(PbbError, match=r"manifest\.json is a folder in the place of a file: move it elsewhere"):
+        Run(tmp_path).write_manifest()
+
+
+def test_hidden_files_come_along(tmp_path):
+    run = Run(tmp_path)
+    run.step("train", {"seed": 0}, Maker("old"))
+    (tmp_path / "train" / ".notes").mkdir()
+    (tmp_path / "train" / ".notes" / "draft.md").write_text("mine")
+    run.step("train", {"seed": 1}, Maker("new"))
+    assert (tmp_path / "train" / ".notes" / "draft.md").read_text() == "mine"
+    assert (tmp_path / "train" / "first.txt").read_text() == "new"

@@ -209,12 +209,45 @@ def test_another_spelling_of_a_path_or_another_release_redoes_nothing(config, ru
     copy = shutil.copytree(run.path, tmp_path / "run")
     before = made(copy)
     monkeypatch.setattr(Study, "_report", lambda self, run, out: [(run.path / name).write_text("") for name in REPORTS])
-    monkeypatch.setattr("pbb_probe.store.version", lambda package: "9.9.9")
+    monkeypatch.setattr("pbb_probe.records.version", lambda package: "9.9.9")
     monkeypatch.chdir(tmp_path)
     Study(replace(config, out="run")).run()
     assert made(copy) == before
     Study(replace(config, base=resolve_base("nano"), out="../" + tmp_path.name + "/./run")).run()
     assert {step for step in STEPS if made(copy)[step] != before[step]} == {"report"}  # it names the base
+
+
+def test_what_would_fail_is_refused_before_a_finished_run_is_touched(config, run, tmp_path, monkeypatch):
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    before = {path: path.read_bytes() for path in copy.rglob("*.json")}
+    for wrong, said in (
+        (replace(config, probing=replace(config.probing, targets=("inputt",))), "Unknown probe target 'inputt'"),
+        (replace(config, base="./nowhere"), "no model directory"),
+    ):
+        with pytest.raises(PbbError, match=said):
+            Study(replace(wrong, out=str(copy))).run()
+        assert {path: path.read_bytes() for path in copy.rglob("*.json")} == before
+        with pytest.raises(PbbError, match=said):
+            Study(replace(wrong, out=str(tmp_path / "new"))).run()
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "report.md", "stage2/notes.txt", "corpus/a"])
+def test_what_no_study_wrote_is_never_replaced(config, tmp_path, name):
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(PbbError, match="in the way"):
+        Study(replace(config, out=str(tmp_path / "run"))).run()
+    assert [path.read_text() for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_no_other_command_writes_into_a_step(run):
+    for name in ("behaviour", "interchange"):
+        with pytest.raises(PbbError, match=f"{name} is the folder of a step of the run {run.path}"):
+            Run(run.path / name).writing().__enter__()
+    Run(run.path / "notes").writing().__enter__()
+    shutil.rmtree(run.path / "notes")
 
 
 def test_what_is_taught_is_what_its_version_says():

@@ -87,3 +87,15 @@ def test_a_folder_in_the_place_of_the_lock_is_said(tmp_path):
     (tmp_path / ".lock").mkdir()
     with pytest.raises(PbbError, match="cannot be written"):
         only_writer(tmp_path).__enter__()
+
+
+def test_a_forked_process_does_not_share_the_lock(tmp_path):
+    with only_writer(tmp_path):
+        pid = os.fork()
+        if not pid:
+            try:
+                only_writer(tmp_path).__enter__()
+            except PbbError:
+                os._exit(3)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.checkpoints import check_built, check_checkpoint
+from pbb_probe.records import refuse_damaged
 from pbb_probe.schema import Place, checked
-from pbb_probe.store import refuse_damaged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
