@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.bases import first_line
+from pbb_probe.finetuning.checkpoints import ADAPTER, ADAPTER_WEIGHTS, check_adapter
 from pbb_probe.finetuning.parity import PARITY, forward_of, logits_alone, some_prompts, spread_between
 
 if TYPE_CHECKING:
@@ -26,13 +27,16 @@ def load_adapter(hf_model: "PreTrainedModel", adapter: str | Path) -> Any:
     from peft import PeftModel
 
     directory = Path(adapter).expanduser()
-    if not (directory / "adapter_config.json").is_file() or not (directory / "adapter_model.safetensors").is_file():
-        raise PbbError(f"{adapter} is no PEFT adapter: it needs adapter_config.json and adapter_model.safetensors.")
+    if not (directory / ADAPTER).is_file() or not (directory / ADAPTER_WEIGHTS).is_file():
+        raise PbbError(f"{adapter} is no PEFT adapter: it needs {ADAPTER} and {ADAPTER_WEIGHTS}.")
     _refuse_other_vocabulary(hf_model, directory)
     try:
+        check_adapter(directory)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")  # else merged as if it were whole
             return PeftModel.from_pretrained(hf_model, str(directory)).eval()
+    except PbbError:
+        raise
     except Exception as error:  # peft, safetensors and torch each have their own kinds
         raise PbbError(f"The adapter {adapter} does not fit this model ({first_line(error)}).") from error
 
@@ -98,7 +102,7 @@ def _refuse_other_vocabulary(hf_model: "PreTrainedModel", directory: Path) -> No
 
     rows = next(hf_model.get_input_embeddings().parameters()).shape[0]
     try:
-        with safe_open(directory / "adapter_model.safetensors", framework="pt") as file:
+        with safe_open(directory / ADAPTER_WEIGHTS, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except Exception:  # damaged: peft says how
         return

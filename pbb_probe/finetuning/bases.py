@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.checkpoints import check_built, check_checkpoint
+from pbb_probe.finetuning.checkpoints import ADAPTER, check_adapter, check_built, check_checkpoint
 from pbb_probe.records import refuse_damaged
 from pbb_probe.schema import Place, checked
 
@@ -94,6 +94,8 @@ def load_base(
         if Path(where).is_dir():
             refuse_damaged(Path(where))
             check_checkpoint(Path(where))
+            if (Path(where) / ADAPTER).is_file():
+                check_adapter(Path(where))  # transformers puts it on the model
             check_built(Path(where), AutoConfig.from_pretrained(where, trust_remote_code=False))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False

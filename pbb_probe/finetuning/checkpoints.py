@@ -22,6 +22,9 @@ SIZES = (
     "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
 )  # fmt: skip
 INDEX = "model.safetensors.index.json"
+MOST_LAYERS = 9999
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_SIZES = ("r", "init_r", "num_virtual_tokens", "n_frequency")
 PACKED = 16
 """Weights that one number in a file may stand for, where they are quantised."""
 
@@ -73,6 +76,40 @@ def check_built(directory: Path, config: "PretrainedConfig") -> None:
         )
 
 
+def check_adapter(directory: Path) -> None:
+    """Refuse a PEFT adapter whose config says a rank, or another first size, that its weights do not have.
+
+    Files that cannot be read are left to PEFT, which says what is wrong with them.
+
+    Raises:
+        PbbError: it does, or it repeats layers more often than there can be any.
+    """
+    from safetensors import SafetensorError
+
+    path = directory / ADAPTER
+    try:
+        config, shapes = _json_object(path), dict(_shapes(directory, ADAPTER_WEIGHTS))
+    except (PbbError, SafetensorError, OSError):
+        return
+    low_rank = [shape for name, shape in shapes.items() if "lora_A" in name or "lora_embedding_A" in name]
+    most = max((shape[0] for shape in low_rank or shapes.values() if shape), default=0)
+    patterns = config.get("rank_pattern")
+    sizes = [(name, config.get(name)) for name in ADAPTER_SIZES]
+    sizes += [("rank_pattern", rank) for rank in (patterns.values() if isinstance(patterns, dict) else ())]
+    for name, size in sizes:
+        if isinstance(size, int) and size > most:
+            raise PbbError(
+                f"{path} says {name} {size} and the weights beside it have {most} at most: give the config and the "
+                "weights of one adapter."
+            )
+    try:
+        layers = sum(end - start for start, end in config.get("layer_replication") or ())
+    except (TypeError, ValueError):
+        return
+    if layers > MOST_LAYERS:
+        raise PbbError(f"{path} repeats layers until there are {layers}: give at most {MOST_LAYERS}.")
+
+
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +122,7 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 def _check_sizes(path: Path, config: dict[str, Any]) -> None:
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-        for names, most in ((LAYERS, 9999), (SIZES, 2**31 - 1)):
+        for names, most in ((LAYERS, MOST_LAYERS), (SIZES, 2**31 - 1)):
             for name in names:
                 if part.get(name) is not None:
                     checked(f"{name} in {path}", part[name], Annotated[int, whole(1, most)])
@@ -100,11 +137,11 @@ def _check_shards(path: Path, index: dict[str, Any]) -> None:
             raise PbbError(f"{path} names the shard {shown(shard)}: shards are files beside it.")
 
 
-def _shapes(directory: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(directory: Path, pattern: str = "model*.safetensors") -> Iterator[tuple[str, tuple[int, ...]]]:
     """The name and shape of each tensor in the safetensors files of a directory."""
     from safetensors import safe_open
 
-    for path in sorted(directory.glob("model*.safetensors")):
+    for path in sorted(directory.glob(pattern)):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 yield name, tuple(file.get_slice(name).get_shape())

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.adapters import load_adapter
 from pbb_probe.finetuning.bases import load_base, load_tokenizer, resolve_base
 from pbb_probe.programs.names import nonsense_words
 
@@ -223,3 +225,26 @@ def test_a_tokenizer_of_another_shape_is_refused(content, copy):
 def test_what_is_no_name_of_a_model_is_refused(base):
     for load in (resolve_base, load_tokenizer, load_base):
         refusal(load, base)
+
+
+ODD_RANKS = {
+    "a huge rank": {"r": 10**9},
+    "a rank one above": {"r": 5},
+    "a rank of 400 digits": {"r": 10**400},
+    "a huge rank of one module": {"rank_pattern": {"q_proj": 10**9}},
+    "layers without end": {"layer_replication": [[0, 10**9]]},
+    "layers from far below": {"layer_replication": [[0, 2], [-(10**9), 2]]},
+}
+
+
+@pytest.mark.parametrize("name", ODD_RANKS)
+def test_an_adapter_that_its_weights_do_not_bear_out_is_refused_unbuilt(name, copy):
+    """Given as an adapter, and where transformers finds it: in the directory of a base."""
+    adapted = get_peft_model(load_base(copy)[0], LoraConfig(r=4, target_modules=["q_proj"]))
+    adapted.save_pretrained(copy)
+    path = copy / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | ODD_RANKS[name]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert str(path) in refusal(load_base, copy)
+    assert str(path) in refusal(load_adapter, load_base("nano")[0], copy)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
