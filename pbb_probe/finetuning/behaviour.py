@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.bases import available_device, load_base
 from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
@@ -51,6 +52,9 @@ def evaluate(
         every answer is one token)? A model that answers with something else altogether is wrong, and its forced choice
         is at chance if it knows nothing. With the coordinates program, family, group, mode, steps, seen, place (of the
         input in its natural order), input and output.
+
+    Raises:
+        PbbError: an unknown or damaged model, or one whose logits are NaN or infinite.
     """
     import pandas as pd
     import xarray as xr
@@ -118,6 +122,7 @@ def complete(
                 attention_mask=mask.to(model.device),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                logits_processor=[_held_finite],
                 eos_token_id=stops or None,
                 pad_token_id=pad,
             )
@@ -173,10 +178,13 @@ def answer_log_probs(
 
     Returns:
         [prompt], the sum over the answer's tokens; or [prompt, d_vocab] where answers is None.
+
+    Raises:
+        PbbError: the model's logits are NaN or infinite.
     """
     import torch
 
-    rows = []
+    rows: list[torch.Tensor] = []
     for start in range(0, len(asked), batch_size):
         prompts = asked[start : start + batch_size]
         given = answers[start : start + batch_size] if answers is not None else [[] for _ in prompts]
@@ -190,7 +198,28 @@ def answer_log_probs(
         log_probs = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
         for row, prompt, answer in zip(log_probs, prompts, given, strict=True):
             rows.append(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum().cpu()[None])
-    return torch.cat(rows)
+    log_probs = torch.cat(rows)
+    if log_probs.isnan().any():  # as of any row of logits with NaN or infinity in it
+        raise _no_numbers()
+    return log_probs
+
+
+def _held_finite(_: Any, logits: "torch.Tensor") -> "torch.Tensor":
+    """The logits [prompt, d_vocab] of next tokens, as they are; minus infinity is for those that are never given.
+
+    Raises:
+        PbbError: there is no finite one that is the highest.
+    """
+    if not logits.amax(-1).isfinite().all():  # NaN counts as the highest
+        raise _no_numbers()
+    return logits
+
+
+def _no_numbers() -> PbbError:
+    return PbbError(
+        "The model gives logits that are NaN or infinite: its training diverged or its weights are damaged; train it "
+        "with a lower train.learning_rate, or give another."
+    )
 
 
 def _choices(

@@ -171,3 +171,39 @@ def test_texts_that_were_learned_are_answered(small_model, tmp_path):
     assert after[after["seen"]]["forced"].mean() > 0.9
     assert after[after["seen"]]["answer"].str.fullmatch("'.*'").all()
     assert load_tokenizer(path).eos_token == "<eos>"
+
+
+@pytest.mark.parametrize("mode", ["direct", "trace"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_whose_logits_are_no_numbers_is_refused(value, mode, corpus, small_model, tmp_path):
+    model, tokenizer = load_base(small_model("llama3"))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(value)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(pbb.PbbError, match="logits that are NaN or infinite") as caught:
+        pbb.evaluate(tmp_path, corpus, modes=(mode,), n=2)
+    assert "\n" not in str(caught.value)
+
+
+class Constant:
+    """A model that gives the same logits whatever it is asked."""
+
+    device = "cpu"
+
+    def __init__(self, logits: torch.Tensor):
+        self.logits = logits
+
+    def __call__(self, tokens, attention_mask):
+        return SimpleNamespace(logits=self.logits)
+
+
+def test_likelihoods_that_are_no_numbers_are_refused(tokenizer):
+    asked, answers = [[1, 2], [1, 2, 3]], [[5], [6]]
+    even = torch.zeros(2, 4, len(tokenizer))
+    never_given = even.index_fill(2, torch.tensor([7]), -torch.inf)
+    assert answer_log_probs(Constant(never_given), tokenizer, asked, answers).isfinite().all()
+    for value in (torch.nan, torch.inf):
+        for given in (answers, None):
+            with pytest.raises(pbb.PbbError, match="NaN or infinite"):
+                answer_log_probs(Constant(even.index_fill(0, torch.tensor([1]), value)), tokenizer, asked, given)
