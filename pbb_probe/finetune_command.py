@@ -1,11 +1,13 @@
 """The command `finetune`: a base model taught a corpus, on one process or many."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from pbb_probe.config import CorpusConfig, check_stages
 from pbb_probe.disk import digest
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.schema import Name, Place, Seed, check_fields
 from pbb_probe.store import Run
@@ -37,9 +39,12 @@ def finetune(config: FinetuneConfig) -> None:
     """Teach a base model programs, stage after stage. Goes on where it stopped; `accelerate launch` takes it too."""
     from accelerate import PartialState
 
+    from pbb_probe.finetuning.prepare import check_training
     from pbb_probe.finetuning.train import finetune
 
     corpus = make_corpus(**asdict(config.corpus), seed=config.seed)
+    if not (Path(config.out).expanduser() / "corpus").exists():
+        check_training(config.base, corpus, get_curriculum(config.curriculum), config.train)
     state = PartialState()
     if state.is_main_process:
         _keep(corpus, Run(config.out))

@@ -256,10 +256,32 @@ def test_evaluating_nothing_is_one_sentence(finetuned, tmp_path, capsys):
         assert "Traceback" not in error
 
 
-def test_programs_that_a_tokenizer_cannot_read_are_one_sentence(tmp_path, capsys):
-    given = ["--corpus.family=ciphers", "--corpus.with_io=4", "--corpus.without_io=2", f"--out={tmp_path}"]
-    assert cli.main(["finetune", *given]) == 2
-    assert "lacks a word" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--corpus.family=ciphers"], "lacks a word"),
+        (["--base=./nowhere"], "There is no model directory nowhere"),
+        (["--train.replay=nowhere.txt"], "nowhere.txt cannot be read"),
+        (["--train.chat=true"], "no chat template"),
+        (["--train.lora.target_modules=nope"], "train.lora.target_modules"),
+    ],
+)
+def test_what_cannot_be_finetuned_is_one_sentence_with_nothing_written(given, said, tmp_path, capsys):
+    assert cli.main(["finetune", *TINY, *given, f"--out={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error.splitlines()[-1]
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finetuned_model_that_was_changed_is_not_evaluated(finetuned, tmp_path, capsys):
+    model = shutil.copytree(finetuned / "execute", tmp_path / "execute")
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    given = [f"--model={model}", f"--corpus={finetuned / 'corpus'}", f"--out={tmp_path / 'out'}"]
+    assert cli.main(["evaluate", *given]) == 2
+    assert "model.safetensors is not as training wrote it" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

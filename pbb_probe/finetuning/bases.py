@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.disk import digest, file_hash
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.checkpoints import ADAPTER, check_adapter, check_built, check_checkpoint
+from pbb_probe.finetuning.trained import SETTINGS, refuse_changed
 from pbb_probe.records import refuse_damaged
 from pbb_probe.schema import Place, checked
 
@@ -49,7 +50,7 @@ def base_digest(base: str | Path) -> str:
     where = Path(resolve_base(base))
     if not where.is_dir():
         return str(base)
-    loaded = [path for path in sorted(where.iterdir()) if path.suffix in LOADED and path.name != "training.json"]
+    loaded = [path for path in sorted(where.iterdir()) if path.suffix in LOADED and path.name != SETTINGS]
     try:
         return digest({path.name: file_hash(path) for path in loaded if path.is_file()})
     except OSError as error:
@@ -85,7 +86,8 @@ def load_base(
     """A causal language model in eval mode and its tokenizer, or the one given.
 
     Raises:
-        PbbError: unknown model, a checkpoint with missing or damaged weights, or no usable tokenizer.
+        PbbError: unknown model, a checkpoint with missing or damaged weights, one that was changed since it was trained
+            here, or no usable tokenizer.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -93,6 +95,7 @@ def load_base(
     try:
         if Path(where).is_dir():
             refuse_damaged(Path(where))
+            refuse_changed(Path(where), LOADED)
             check_checkpoint(Path(where))
             if (Path(where) / ADAPTER).is_file():
                 check_adapter(Path(where))  # transformers puts it on the model

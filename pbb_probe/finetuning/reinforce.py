@@ -31,16 +31,7 @@ def grpo_trainer(
 
     from pbb_probe.finetuning.train import training_arguments
 
-    if config.batch_size % config.generations:
-        raise PbbError(
-            f"batch_size ({config.batch_size}) must be a multiple of generations ({config.generations}): the answers "
-            "of a step are drawn to whole prompts."
-        )
-    if any(name.endswith(("wpe.weight", "embed_positions.weight")) for name, _ in model.named_parameters()):
-        raise PbbError(
-            "This base has learned positions, which GRPO's left padding shifts: take one with rotary positions, or a "
-            "curriculum without reinforcement."
-        )
+    refuse_unfit(model, config)
     documents = []
     for phase in stage_documents(stage, corpus, seed):
         made = list(phase)
@@ -79,3 +70,21 @@ def grpo_trainer(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
+
+
+def refuse_unfit(model: Any, config: TrainConfig) -> None:
+    """Refuse a model or settings that reinforcement is impossible with.
+
+    Raises:
+        PbbError: as `grpo_trainer`.
+    """
+    if config.batch_size % config.generations:
+        raise PbbError(
+            f"batch_size ({config.batch_size}) must be a multiple of generations ({config.generations}): the answers "
+            "of a step are drawn to whole prompts."
+        )
+    if any(name.endswith(("wpe.weight", "embed_positions.weight")) for name, _ in model.named_parameters()):
+        raise PbbError(
+            "This base has learned positions, which GRPO's left padding shifts: take one with rotary positions, or a "
+            "curriculum without reinforcement."
+        )

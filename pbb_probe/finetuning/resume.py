@@ -1,4 +1,7 @@
-"""Checkpoints that are known to be whole: each is recorded with hashes once all processes have written it."""
+"""Callbacks of a trainer, and checkpoints that are known to be whole and its own.
+
+Each is recorded once all processes have written it: with hashes, its step, and a digest of the training's settings.
+"""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from pbb_probe.disk import read_sealed, write_sealed
+from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
 from pbb_probe.outputs import Checker, record_outputs
 
 KEPT = 2
@@ -18,33 +22,69 @@ class RecordCheckpoints(TrainerCallback):
     """Records each checkpoint when it is saved.
 
     Args:
+        settings: digest of the training's settings.
         together: waits for the other processes and says whether this one is the first.
     """
 
-    def __init__(self, together: Callable[[], bool]):
-        self.together = together
+    def __init__(self, settings: str, together: Callable[[], bool]):
+        self.settings, self.together = settings, together
 
     def on_save(self, args, state, control, **_) -> None:
         """Called after a checkpoint was written."""
         if self.together():
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / _RECORD).unlink(missing_ok=True)
-            write_sealed(folder / _RECORD, {"outputs": record_outputs(folder)})
+            whose = {"settings": self.settings, "step": state.global_step}
+            write_sealed(folder / _RECORD, whose | {"outputs": record_outputs(folder)})
 
 
-def last_whole_checkpoint(checkpoints: Path) -> str | None:
-    """The newest checkpoint that is as it was written, or None. Of each that is not, a line says so."""
+class RefuseDivergence(TrainerCallback):
+    """Ends training at the first loss that is logged and no finite number.
+
+    Args:
+        samples: the model is sampled from while it is trained, which fails in a way of its own where weights are not
+            finite: they are looked at after each step.
+    """
+
+    def __init__(self, samples: bool):
+        self.samples = samples
+
+    def on_step_end(self, args, state, control, model=None, **_) -> None:
+        """Called after each step."""
+        if self.samples:
+            refuse_weights(model)
+
+    def on_log(self, args, state, control, logs=None, **_) -> None:
+        """Called ten times in a stage."""
+        refuse_loss((logs or {}).get("loss", 0.0))
+
+
+def last_whole_checkpoint(checkpoints: Path, settings: str) -> str | None:
+    """The newest checkpoint of a training, by the digest of its settings, that is as it was written; None without one.
+
+    Of each that is passed over, a line says why.
+    """
     found = [path for path in checkpoints.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for checkpoint in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
-        record = read_sealed(checkpoint / _RECORD)
-        if record is None:
-            fault = "is not whole"
-        else:
-            checker = Checker()
-            faults = ((name, checker.fault(checkpoint, name, at)) for name, at in record["outputs"].items())
-            fault = next((f"has a damaged {name} ({damage})" for name, damage in faults if damage), "")
-        if not fault:
-            print(f"training goes on from {checkpoint.name}", file=sys.stderr)
-            return str(checkpoint)
-        print(f"{checkpoint} {fault}: passed over", file=sys.stderr)
+    for checkpoint in sorted(found, key=_step, reverse=True):
+        if fault := _fault(checkpoint, settings):
+            print(f"{checkpoint} {fault}: passed over", file=sys.stderr)
+            continue
+        print(f"training goes on from {checkpoint.name}", file=sys.stderr)
+        return str(checkpoint)
     return None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _fault(checkpoint: Path, settings: str) -> str | None:
+    """Why training cannot go on from a checkpoint, in a few words; None where it can."""
+    record = read_sealed(checkpoint / _RECORD)
+    if record is None:
+        return "is not whole"
+    if (record.get("settings"), record.get("step")) != (settings, _step(checkpoint)):
+        return "is of other training or of another step"
+    checker = Checker()
+    faults = ((name, checker.fault(checkpoint, name, written)) for name, written in record["outputs"].items())
+    return next((f"has a damaged {name} ({damage})" for name, damage in faults if damage), None)

@@ -1,32 +1,27 @@
 """Finetuning: one stage of a curriculum is one run of transformers' Trainer, resumed where it was interrupted."""
 
 import copy
-import json
-import shutil
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import file_digest, read_sealed, sync, write_sealed
+from pbb_probe.disk import digest, file_digest
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.adapters import merged
-from pbb_probe.finetuning.bases import base_digest, load_base
+from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
+from pbb_probe.finetuning.diverged import DivergedError, refuse_loss, refuse_weights
 from pbb_probe.finetuning.examples import write_examples
-from pbb_probe.finetuning.tokens import stop_ids
-from pbb_probe.outputs import Checker, record_outputs
+from pbb_probe.finetuning.prepare import batch_on_each, check_stage, check_training, prepared, processes
+from pbb_probe.finetuning.trained import CHECKPOINTS, begin, begun, clean, finish, is_trained, record_trained, remove
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.schema import AnyPlace, Seed, checks_arguments
+from pbb_probe.schema import AnyPlace, Seed, checks_arguments, shown
 from pbb_probe.writers import only_writer
 
 if TYPE_CHECKING:
-    from accelerate import PartialState
     from transformers import Trainer
-
-SETTINGS = "training.json"  # beside the weights: what they were trained on and how
 
 
 @checks_arguments
@@ -54,13 +49,16 @@ def finetune(
         The directory of the last stage's model, loadable with `AutoModelForCausalLM`.
 
     Raises:
-        PbbError: unknown base or curriculum, a group the curriculum reads is empty, `out` holds a model that was
-            trained with other settings, or another process is writing into it.
+        PbbError: unknown base or curriculum, a group the curriculum reads is empty, settings that do not fit the base,
+            training that diverges, `out` holds a model that was trained with other settings or files of others, or
+            another process is writing into it.
     """
     model, folder = base, Path(out).expanduser()
-    stages = get_curriculum(curriculum)
+    config, stages = _train_config(config), get_curriculum(curriculum)
+    if not folder.exists():
+        check_training(base, corpus, stages, config)
     folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder) if _processes().is_main_process else nullcontext():
+    with only_writer(folder) if processes().is_main_process else nullcontext():
         for stage in stages:
             model = train_stage(model, corpus, stage, folder / stage.name, seed, config)
     return Path(model)
@@ -78,9 +76,7 @@ def train_stage(
     """
     from transformers import set_seed
 
-    from pbb_probe.finetuning.resume import RecordCheckpoints, last_whole_checkpoint
-
-    config, out, state = config or TrainConfig(), Path(out), _processes()
+    config, out, state = _train_config(config), Path(out), processes()
     stage = scaled(stage, config.exposures)
     settings = {
         "base": base_digest(base),
@@ -90,69 +86,71 @@ def train_stage(
         "config": asdict(config) | {"replay": file_digest(config.replay, "replay texts")},
     }
     unfinished = out.with_name(f".{out.name}.unfinished")
-    checkpoints, examples = unfinished / ".checkpoints", unfinished / f".examples-{state.process_index}"
-    if (found := _progress(out, settings)) == "trained":
+    examples = out.with_name(f".{out.name}.examples-{state.process_index}")
+    if is_trained(out, settings):
+        if state.is_main_process:
+            clean(out)
         return out
-    if found is None and out.exists():
-        raise PbbError(
-            f"{out} holds no model that this version has trained: give another directory or move it elsewhere."
-        )
-    begun = _progress(unfinished, settings)
+    trained = begun(unfinished, settings) == "trained"  # a kill right before the renaming
     state.wait_for_everyone()
-    if begun == "trained":  # a kill right before the renaming
-        return _finish(unfinished, out)
-    if state.is_main_process:
-        if begun is None:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True, exist_ok=True)
-        write_sealed(unfinished / SETTINGS, settings)
+    if not trained:
+        set_seed(seed)
+        model, tokenizer = prepared(base, config)
+        check_stage(stage, corpus, model, tokenizer, config)
+        try:
+            _train(model, tokenizer, corpus, stage, config, seed, settings, unfinished, examples)
+        except DivergedError:
+            if _first_of_all():
+                remove(unfinished)  # its checkpoints would diverge again
+            raise
+        finally:
+            remove(examples)
+    if _first_of_all():
+        finish(unfinished, out)
     state.wait_for_everyone()
-    set_seed(seed)
-    model, tokenizer = load_base(base, config.dtype)
-    if config.chat and not tokenizer.chat_template:
-        raise PbbError(f"The tokenizer of {str(base)!r} has no chat template: train without chat.")
-    if not config.chat:
-        tokenizer.chat_template = None  # what is asked without a template is answered without one, here and later
-    if config.chat:
-        model.generation_config.eos_token_id = stop_ids(model, tokenizer)  # a base model may know no end of a turn
-    model.train()
-    if config.lora:
-        model = _with_adapter(model, config)
-    if stage.method == "grpo":
+    return out
+
+
+def _train(
+    model: Any,
+    tokenizer: Any,
+    corpus: Corpus,
+    stage: Stage,
+    config: TrainConfig,
+    seed: int,
+    settings: dict[str, Any],
+    unfinished: Path,
+    examples: Path,
+) -> None:
+    """Train a model that is prepared, write it into its unfinished directory and record it there."""
+    from pbb_probe.finetuning.resume import RecordCheckpoints, RefuseDivergence, last_whole_checkpoint
+
+    checkpoints, dataset = unfinished / CHECKPOINTS, None
+    if stage.method != "grpo":
+        remove(examples)
+        dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
+    if _first_of_all():
+        begin(unfinished, settings)
+    processes().wait_for_everyone()
+    if dataset is None:
         from pbb_probe.finetuning.reinforce import grpo_trainer
 
         trainer: Trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
     else:
-        shutil.rmtree(examples, ignore_errors=True)
-        dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
         trainer = _sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
-    trainer.add_callback(RecordCheckpoints(_first_of_all))
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
-    state.wait_for_everyone()
-    if state.is_main_process:
+    trainer.add_callback(RecordCheckpoints(digest(settings), _first_of_all))
+    trainer.add_callback(RefuseDivergence(samples=stage.method == "grpo"))
+    ended = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints, digest(settings)))
+    refuse_loss(ended.training_loss)
+    refuse_weights(trainer.model)
+    if _first_of_all():
         trained: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # nor autocast
         if config.lora:
             trained.save_pretrained(unfinished / "adapter")
             trained = merged(trained)
         trained.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        outputs = record_outputs(unfinished)
-        del outputs[SETTINGS]
-        for written in outputs.values():
-            del written["modified"]  # equal models have equal records
-        write_sealed(unfinished / SETTINGS, settings | {"outputs": outputs})
-    return _finish(unfinished, out)
-
-
-def _finish(unfinished: Path, out: Path) -> Path:
-    """Give a trained model its name, once every process is done with its directory."""
-    if _first_of_all():
-        for path in (out, *unfinished.glob(".*")):  # a damaged model, and what was for training only
-            shutil.rmtree(path, ignore_errors=True)
-        unfinished.rename(out)
-        sync(out.parent)
-    _processes().wait_for_everyone()
-    return out
+        record_trained(unfinished, settings)
 
 
 def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int, checkpoints: Path) -> dict[str, Any]:
@@ -165,16 +163,13 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
 
     from pbb_probe.finetuning.resume import KEPT
 
-    parts = _processes().num_processes * config.gradient_accumulation
-    if config.batch_size % parts:
-        raise PbbError(f"batch_size must be a multiple of {parts}, processes times gradient_accumulation.")
     less_memory: dict[str, Any] = {
         "gradient_checkpointing": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
     }
     return {
         "output_dir": str(checkpoints),
-        "per_device_train_batch_size": config.batch_size // parts,
+        "per_device_train_batch_size": batch_on_each(config),
         "gradient_accumulation_steps": config.gradient_accumulation,
         **(less_memory if config.gradient_checkpointing else {}),
         "num_train_epochs": 1,
@@ -185,23 +180,15 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
         "weight_decay": config.weight_decay,
         "adam_beta2": 0.98,
         "bf16": config.bf16,
-        "use_cpu": _processes().device.type == "cpu",
+        "use_cpu": processes().device.type == "cpu",
         "save_steps": config.checkpoint_every,
         "save_total_limit": KEPT,
         "logging_steps": max(1, steps // 10),
+        "logging_nan_inf_filter": False,  # else training that diverges would look sound
         "report_to": [],
         "dataloader_pin_memory": torch.cuda.is_available(),
         "seed": seed,
     }
-
-
-def _processes() -> "PartialState":
-    """All processes of this training. Without an accelerator they find each other only if that is said."""
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def _sft_trainer(model, tokenizer, examples, stage: Stage, config: TrainConfig, seed: int, out: Path) -> "Trainer":
@@ -219,52 +206,21 @@ def _sft_trainer(model, tokenizer, examples, stage: Stage, config: TrainConfig, 
     )
 
 
-def _with_adapter(model: Any, config: TrainConfig) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    settings = config.lora
-    assert settings is not None
-    if config.gradient_checkpointing:
-        model.enable_input_require_grads()  # else nothing below the first adapter would be recomputed with gradients
-    try:
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=settings.rank,
-                lora_alpha=settings.alpha,
-                lora_dropout=settings.dropout,
-                target_modules=settings.target_modules,
-                task_type="CAUSAL_LM",
-            ),
-        )
-    except ValueError as error:
-        raise PbbError(f"LoRA does not fit this model ({error}): change lora.target_modules.") from error
-
-
 def _first_of_all() -> bool:
     """Once all processes are here: is this the first?"""
-    state = _processes()
+    state = processes()
     state.wait_for_everyone()
     return state.is_main_process
 
 
-def _progress(directory: Path, settings: dict[str, Any]) -> Literal["begun", "damaged", "trained"] | None:
-    """How far a directory is with what these settings say; None where it has no settings that can be read.
+def _train_config(config: Any) -> TrainConfig:
+    """How a stage is trained, as a caller gave it.
 
     Raises:
-        PbbError: it has other settings.
+        PbbError: he gave something else.
     """
-    record = read_sealed(directory / SETTINGS)
-    if record is None:
-        return None
-    outputs = record.pop("outputs", None)
-    if record != json.loads(json.dumps(settings)):
-        raise PbbError(f"{directory} holds a model trained with other settings: give another directory or remove it.")
-    if outputs is None:
-        return "begun"
-    checker = Checker()
-    for name, written in outputs.items():
-        if fault := checker.fault(directory, name, written):
-            print(f"{directory}: trained again, as {name} is not as it was written ({fault})", file=sys.stderr)
-            return "damaged"
-    return "trained"
+    if config is None:
+        return TrainConfig()
+    if not isinstance(config, TrainConfig):
+        raise PbbError(f"config must be a TrainConfig, not {shown(config)}: give TrainConfig(learning_rate=1e-4).")
+    return config

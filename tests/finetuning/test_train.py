@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning import train
+from pbb_probe.finetuning import prepare, train
 from pbb_probe.finetuning.bases import load_base, load_tokenizer, resolve_base
 from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
@@ -155,7 +155,7 @@ def test_a_kill_before_the_renaming_trains_nothing_anew(corpus, tmp_path, monkey
     def killed(*_):
         raise Killed
 
-    monkeypatch.setattr(train, "_finish", killed)
+    monkeypatch.setattr(train, "finish", killed)
     with pytest.raises(Killed):
         train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
     monkeypatch.undo()
@@ -207,12 +207,15 @@ def test_other_replay_texts_are_other_settings(few, tmp_path):
         train_stage("nano", few, TINY, tmp_path / "stage", config=config)
 
 
-def test_unfinished_work_with_other_settings_is_not_continued(corpus, tmp_path, monkeypatch):
-    killed_at(6, monkeypatch)
+def test_unfinished_work_with_other_settings_is_begun_anew(corpus, tmp_path, monkeypatch, capsys):
+    whole = train_stage("nano", corpus, STAGE, tmp_path / "whole", seed=2, config=CONFIG)
+    steps = killed_at(6, monkeypatch)
     with pytest.raises(Killed):
         train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
-    with pytest.raises(pbb.PbbError, match="other settings"):
-        train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=2, config=CONFIG)
+    other = train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=2, config=CONFIG)
+    assert len(steps) == 6 + 9
+    assert distance(whole, other) == 0
+    assert ".stage.unfinished: begun anew, as the work in it has other settings" in capsys.readouterr().err
 
 
 def test_finetune_learns_what_it_reads(corpus, tmp_path):
@@ -279,11 +282,38 @@ def test_the_merged_directory_computes_what_the_adapter_on_its_base_does(archite
     assert (merged - before).abs().max() > 0.1
 
 
-def test_an_adapter_that_fits_nothing_is_refused(few, small_model, tmp_path):
-    config = replace(STEADY, lora=LoraSettings(target_modules=["no_such_module"]))
-    with pytest.raises(pbb.PbbError, match="target_modules") as caught:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lora": LoraSettings(target_modules=["no_such_module"])}, "lora.target_modules"),
+        ({"lora": LoraSettings(target_modules="(")}, "lora.target_modules"),
+        ({"lora": LoraSettings(target_modules=["norm"])}, "lora.target_modules"),
+        ({"chat": True}, "no chat template"),
+        ({"replay": "nowhere.txt"}, r"nowhere\.txt"),
+    ],
+)
+def test_what_does_not_fit_the_base_is_refused_with_nothing_written(change, said, few, small_model, tmp_path):
+    config = replace(STEADY, **change)
+    with pytest.raises(pbb.PbbError, match=said) as caught:
         train_stage(small_model("llama3"), few, TINY, tmp_path / "s", config=config)
     assert "\n" not in str(caught.value)
+    with pytest.raises(pbb.PbbError, match=said):
+        pbb.finetune(small_model("llama3"), few, "stage1_only", out=tmp_path / "out", config=config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("config", [5, {"learning_rate": 1}, "fast", TrainConfig, False])
+def test_what_is_no_configuration_is_refused_with_nothing_written(config, few, tmp_path):
+    with pytest.raises(pbb.PbbError, match="config must be a TrainConfig") as caught:
+        pbb.finetune("nano", few, out=tmp_path / "out", config=config)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_base_that_cannot_be_reinforced_is_refused_before_its_first_stage(few, small_model, tmp_path):
+    with pytest.raises(pbb.PbbError, match="learned positions"):
+        pbb.finetune(small_model("gpt2"), few, "retroactive_grpo", out=tmp_path / "out", config=STEADY)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -423,7 +453,7 @@ def test_a_step_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path
     class Three:
         num_processes = 3
 
-    monkeypatch.setattr(train, "_processes", Three)
+    monkeypatch.setattr(prepare, "processes", Three)
     with pytest.raises(pbb.PbbError, match="multiple of 3"):
         train.training_arguments(TINY, STEADY, 0, 10, tmp_path)
 

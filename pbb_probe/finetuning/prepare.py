@@ -1,0 +1,111 @@
+"""Before training: the model is made ready, and what does not fit it or its stages is refused, with nothing written."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import first_line, load_base
+from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.finetuning.curricula import Stage, stage_documents
+from pbb_probe.finetuning.diverged import has_finite_weights
+from pbb_probe.finetuning.examples import read_texts
+from pbb_probe.finetuning.reinforce import refuse_unfit
+from pbb_probe.finetuning.tokens import encode, stop_ids
+from pbb_probe.programs.corpus import Corpus
+from pbb_probe.schema import AnyPlace
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def check_training(base: AnyPlace, corpus: Corpus, stages: Sequence[Stage], config: TrainConfig) -> None:
+    """Refuse what `train_stage` would refuse in any of the stages, before a directory is made.
+
+    Raises:
+        PbbError: no replay texts, an unknown or damaged base, or settings or programs that do not fit it.
+    """
+    read_texts(config.replay)
+    model, tokenizer = prepared(base, config)
+    for stage in stages:
+        check_stage(stage, corpus, model, tokenizer, config)
+
+
+def prepared(base: AnyPlace, config: TrainConfig) -> tuple[Any, Any]:
+    """A base in training mode, with an adapter where one is asked for, and its tokenizer as it is to ask.
+
+    Raises:
+        PbbError: an unknown or damaged base, no chat template where one is needed, or an adapter that does not fit.
+    """
+    model, tokenizer = load_base(base, config.dtype)
+    if not has_finite_weights(model):
+        raise PbbError(f"The model {str(base)!r} has weights that are NaN or infinite: give another base.")
+    if config.chat and not tokenizer.chat_template:
+        raise PbbError(f"The tokenizer of {str(base)!r} has no chat template: train without chat.")
+    if not config.chat:
+        tokenizer.chat_template = None  # what is asked without a template is answered without one, here and later
+    if config.chat:
+        model.generation_config.eos_token_id = stop_ids(model, tokenizer)  # a base model may know no end of a turn
+    model.train()
+    return (_with_adapter(model, config) if config.lora else model), tokenizer
+
+
+def check_stage(stage: Stage, corpus: Corpus, model: Any, tokenizer: Any, config: TrainConfig) -> None:
+    """Refuse a stage that cannot be trained; of its documents one of each kind is read a program.
+
+    Raises:
+        PbbError: a batch that cannot be divided, a model that cannot be reinforced, a group without programs, or a word
+            that the tokenizer lacks.
+    """
+    batch_on_each(config)
+    if stage.method == "grpo":
+        refuse_unfit(model, config)
+    once = replace(stage, phases=tuple(tuple(replace(portion, times=1) for portion in phase) for phase in stage.phases))
+    for phase in stage_documents(once, corpus):
+        for _ in encode(phase, tokenizer):
+            pass
+
+
+def batch_on_each(config: TrainConfig) -> int:
+    """Documents that each process reads at once.
+
+    Raises:
+        PbbError: the documents of a step cannot be divided among the processes.
+    """
+    parts = processes().num_processes * config.gradient_accumulation
+    if config.batch_size % parts:
+        raise PbbError(f"batch_size must be a multiple of {parts}, processes times gradient_accumulation.")
+    return config.batch_size // parts
+
+
+def processes() -> "PartialState":
+    """All processes of this training. Without an accelerator they find each other only if that is said."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+
+
+def _with_adapter(model: Any, config: TrainConfig) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    settings = config.lora
+    assert settings is not None
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()  # else nothing below the first adapter would be recomputed with gradients
+    try:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                lora_dropout=settings.dropout,
+                target_modules=settings.target_modules,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except Exception as error:  # a text is taken for a pattern, which may be none
+        raise PbbError(
+            f"LoRA does not fit this model ({first_line(error)}): change train.lora.target_modules."
+        ) from error
