@@ -99,7 +99,7 @@ def check_adapter(directory: Path) -> None:
     for name, size in sizes:
         if isinstance(size, int) and size > most:
             raise PbbError(
-                f"{path} says {name} {size} and the weights beside it have {most} at most: give the config and the "
+                f"{path} says {name} {shown(size)} and the weights beside it have {most} at most: give the config and the "
                 "weights of one adapter."
             )
     try:
