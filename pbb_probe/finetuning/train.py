@@ -15,9 +15,19 @@ from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
 from pbb_probe.finetuning.diverged import DivergedError, refuse_loss, refuse_weights
 from pbb_probe.finetuning.examples import write_examples
 from pbb_probe.finetuning.prepare import batch_on_each, check_stage, check_training, prepared, processes
-from pbb_probe.finetuning.trained import CHECKPOINTS, begin, begun, clean, finish, is_trained, record_trained, remove
+from pbb_probe.finetuning.trained import (
+    CHECKPOINTS,
+    begin,
+    begun,
+    clean,
+    empty,
+    finish,
+    is_trained,
+    record_trained,
+    remove,
+)
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.schema import AnyPlace, Seed, checks_arguments, shown
+from pbb_probe.schema import AnyPlace, Name, Seed, checks_arguments, shown
 from pbb_probe.writers import only_writer
 
 if TYPE_CHECKING:
@@ -28,7 +38,7 @@ if TYPE_CHECKING:
 def finetune(
     base: AnyPlace,
     corpus: Corpus,
-    curriculum: str = "proactive",
+    curriculum: Name = "proactive",
     *,
     out: AnyPlace,
     seed: Seed = 0,
@@ -144,6 +154,7 @@ def _train(
     refuse_loss(ended.training_loss)
     refuse_weights(trainer.model)
     if _first_of_all():
+        empty(unfinished)
         trained: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # nor autocast
         if config.lora:
             trained.save_pretrained(unfinished / "adapter")

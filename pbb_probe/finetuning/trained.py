@@ -63,6 +63,13 @@ def begin(unfinished: Path, settings: Mapping[str, Any]) -> None:
     write_sealed(unfinished / SETTINGS, settings)
 
 
+def empty(unfinished: Path) -> None:
+    """Make room for the finished model: what lies there is half a model, or nothing of training's."""
+    for path in unfinished.iterdir():
+        if not path.name.startswith(".") and path.name != SETTINGS:
+            remove(path)
+
+
 def record_trained(unfinished: Path, settings: Mapping[str, Any]) -> None:
     """Record the files of a model that has just been written."""
     outputs = record_outputs(unfinished)

@@ -310,6 +310,13 @@ def test_what_is_no_configuration_is_refused_with_nothing_written(config, few, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("curriculum", [5, None, ["proactive"], "inverse"])
+def test_what_is_no_curriculum_is_refused_with_nothing_written(curriculum, few, tmp_path):
+    with pytest.raises(pbb.PbbError, match="curriculum"):
+        pbb.finetune("nano", few, curriculum, out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_base_that_cannot_be_reinforced_is_refused_before_its_first_stage(few, small_model, tmp_path):
     with pytest.raises(pbb.PbbError, match="learned positions"):
         pbb.finetune(small_model("gpt2"), few, "retroactive_grpo", out=tmp_path / "out", config=STEADY)

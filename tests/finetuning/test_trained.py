@@ -166,6 +166,15 @@ def test_a_kill_between_the_renamings_trains_nothing_anew(stage, finished, few, 
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
+def test_what_lies_among_unfinished_work_does_not_become_a_part_of_the_model(few, finished, tmp_path, monkeypatch):
+    unfinished = killed_before_finishing("nano", few, tmp_path / "stage", 0, CONFIG, monkeypatch).parent
+    (unfinished / "adapter_config.json").write_text("{}")
+    (unfinished / "model-00001-of-00002.safetensors").write_bytes(b"half")
+    stage = train_stage("nano", few, STAGE, tmp_path / "stage", config=CONFIG)
+    assert {path.name for path in stage.iterdir()} == {path.name for path in finished.iterdir()}
+    assert same_weights(stage, finished)
+
+
 class Killed(BaseException):
     pass
 
