@@ -51,6 +51,7 @@ TINY: dict[str, Any] = {
 }
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLS_A_RUN = 6
+LOG = 20_000  # bytes that a command may say, which a full disk has no part in
 
 
 def contents(run: Path) -> dict[str, str | None]:
@@ -120,7 +121,7 @@ def _runs(child: Child) -> bool:
 
 def disks(reference: Path, out: Path, n: int, rng: random.Random, config: Path) -> pd.DataFrame:
     """A row a disk on which no file can be written beyond some size, and then there is room again."""
-    sizes = [path.stat().st_size for path in reference.rglob("*") if path.is_file()]
+    sizes = [size for path in reference.rglob("*") if path.is_file() and (size := path.stat().st_size) > LOG]
     rows = []
     for k in tqdm(range(n), desc="disks", unit="disk"):
         run, largest = out / f"full_{k}", rng.choice(sizes) - 1

@@ -99,8 +99,8 @@ def check_adapter(directory: Path) -> None:
     for name, size in sizes:
         if isinstance(size, int) and size > most:
             raise PbbError(
-                f"{path} says {name} {shown(size)} and the weights beside it have {most} at most: give the config and the "
-                "weights of one adapter."
+                f"{path} says {name} {shown(size)} and the weights beside it have {most} at most: give the config and "
+                "the weights of one adapter."
             )
     try:
         layers = sum(end - start for start, end in config.get("layer_replication") or ())
