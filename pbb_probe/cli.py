@@ -61,7 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def program() -> int:
     """The same as a process of its own, which further signals do not disturb while it ends."""
-    return _code(None, _Signals().__enter__())
+    signals = _Signals().__enter__()
+    code = _code(None, signals)
+    if signals.received:
+        signals.ignore()
+    return code
 
 
 def _code(arguments: list[str] | None, signals: "_Signals") -> int:
@@ -118,6 +122,11 @@ class _Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         sys.unraisablehook = sys.__unraisablehook__
+
+    def ignore(self) -> None:
+        """Let further signals do nothing, also where Python has taken its handlers down."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
 
     def ready(self) -> None:
         """All is imported, and work begins."""
