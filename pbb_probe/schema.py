@@ -115,9 +115,10 @@ Finite = Annotated[float, number(1e12, least=-1e12)]
 Margin = Annotated[float, number(1e12, above=0)]
 """The smallest difference that would matter."""
 PositiveShare = Annotated[float, number(1, above=0)]
-Strength = Annotated[float, number(1e12, above=0)]
-"""Inverse regularisation strength of a probe."""
-Strengths = Annotated[tuple[Strength, ...], listed("numbers above 0", most=100)]
+Strength = Annotated[float, number(1e5, least=1e-6)]
+"""Inverse regularisation strength of a probe. Below, coefficients are lost in the fit's tolerance; above, in rounding.
+"""
+Strengths = Annotated[tuple[Strength, ...], listed("numbers from 1e-06 to 100000", most=100)]
 Gibibytes = Annotated[float, number(1e6, above=0)]
 Name = Annotated[str, text("a name of 1 to 200 printable characters", 200)]
 Text = Annotated[str, text("a text of at most 1000 printable characters", 1000, blank=True)]

@@ -176,6 +176,18 @@ class Curvature:
 
 
 def _inverse(matrices: "torch.Tensor") -> "torch.Tensor":
+    """Inverses [..., n, n] of matrices that are positive definite but for rounding, and positive definite themselves.
+
+    Where C is large, rounding of a Gram matrix outweighs the penalty. Steps then are Newton's in fewer directions.
+    """
     import torch
 
-    return torch.cholesky_inverse(torch.linalg.cholesky(matrices))
+    factors, failed = torch.linalg.cholesky_ex(matrices)
+    odd = failed > 0
+    factors[odd] = torch.eye(matrices.shape[-1]).to(matrices)
+    inverses = torch.cholesky_inverse(factors)
+    if odd.any():
+        values, vectors = torch.linalg.eigh(matrices[odd].double())
+        values = values.clamp(min=torch.finfo(matrices.dtype).eps * values[..., -1:])
+        inverses[odd] = ((vectors / values[..., None, :]) @ vectors.mT).to(matrices.dtype)
+    return inverses

@@ -14,6 +14,7 @@ from pbb_probe.probing.readers import fit_together
 from pbb_probe.schema import Strength, checks_arguments
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
     import xarray as xr
@@ -33,11 +34,11 @@ def probe_subspaces(acts: "xr.Dataset", values: "pd.Series", C: Strength = 1.0) 
         are classes: what `patch_sweep(subspaces=)` and `transfer_map(subspaces=)` take, for the same layers and roles.
 
     Raises:
-        PbbError: another number of values than prompts, one class, or sites that are split into heads.
+        PbbError: another number of values than prompts, one class, sites that are split into heads, or a place where
+            activations differ in fewer directions than a probe needs, such as the embedding of one token.
     """
     import numpy as np
     import torch
-    from transformer_lens.tools.analysis.interchange import probe_basis
 
     if len(values) != acts.sizes["prompt"]:
         raise PbbError(f"There are {acts.sizes['prompt']} prompts and {len(values)} values: give one a prompt.")
@@ -54,7 +55,25 @@ def probe_subspaces(acts: "xr.Dataset", values: "pd.Series", C: Strength = 1.0) 
     bases = []
     for features in place_batches(acts, 1):
         (reader,) = fit_together(features[:, known], [column], ["logistic"], C)
-        bases.append(probe_basis(torch.from_numpy(reader.coefficients[0]).float()))
+        bases.append(_basis(reader.coefficients[0], str(values.name), n_classes - 1))
     shape = (acts.sizes["layer"], acts.sizes["role"], *bases[0].shape)
     n = shape[0] * shape[1]
     return {str(site): torch.stack(bases[i * n : (i + 1) * n]).view(shape) for i, site in enumerate(acts.data_vars)}
+
+
+def _basis(coefficients: "np.ndarray", name: str, rank: int) -> "torch.Tensor":
+    """The span [d_model, rank] of a probe's coefficients [class, d_model]."""
+    import torch
+    from transformer_lens.tools.analysis.interchange import probe_basis
+
+    refusal = (
+        f"The probes of {name!r} have no subspace of {rank} dimensions everywhere: leave out places where activations "
+        "hardly differ, such as the embedding of one token."
+    )
+    try:
+        basis = probe_basis(torch.from_numpy(coefficients).float())
+    except (ValueError, RuntimeError) as error:  # of rank 0, or with no singular values to be had
+        raise PbbError(refusal) from error
+    if basis.shape[1] < rank:
+        raise PbbError(refusal)
+    return basis

@@ -148,3 +148,12 @@ def test_parts_that_cores_work_on_apart_are_each_alone(monkeypatch):
     for one, other in zip(at_once, apart, strict=True):
         assert torch.allclose(one.objectives, other.objectives, rtol=1e-6)
         assert torch.allclose(one.coefficients, other.coefficients, atol=5e-3)
+
+
+def test_a_gram_matrix_that_rounding_makes_indefinite_still_leads_to_the_optimum():
+    """At C = 1e5 float32 cannot tell the penalty from rounding; the objective is as low as scikit-learn's."""
+    features = ill_conditioned(200, 60, decay=14)
+    column = classes_of(features, 4)
+    (fitted,) = ours(features, [column], [1e5])
+    reached = objective(features, column, 1e5, fitted.coefficients.numpy(), fitted.intercepts.numpy())
+    assert reached <= objective(features, column, 1e5, *sklearns(features, column, 1e5)) * (1 + 1e-4)

@@ -91,3 +91,34 @@ def test_what_cannot_be_a_subspace_is_refused():
     ):
         with pytest.raises(PbbError, match=said):
             probe_subspaces(given, values)
+
+
+def one_place(values):
+    return xr.Dataset(
+        {"resid_post": (("layer", "role", "prompt", "d_model"), values[None, None])},
+        coords={"layer": [0], "role": ["answer"]},
+    )
+
+
+CLASSES = np.arange(60) % 3
+
+
+@pytest.mark.parametrize("strength", [1e-6, 1e5])
+@pytest.mark.parametrize(
+    "values",
+    [
+        RNG.normal(size=(60, 12)) * np.logspace(-4, 4, 12),
+        np.tile(RNG.normal(size=(60, 6)), 2),
+        np.eye(12)[CLASSES] + 1e-3 * RNG.normal(size=(60, 12)),
+    ],
+    ids=["of all scales", "twice", "separable"],
+)
+def test_every_strength_that_is_taken_gives_a_basis(strength, values):
+    basis = probe_subspaces(one_place(values), pd.Series(CLASSES, name="state_1"), C=strength)["resid_post"][0, 0]
+    assert torch.allclose(basis.T @ basis, torch.eye(2), atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [np.ones((60, 12)), np.outer(CLASSES, np.ones(12))], ids=["one point", "a line"])
+def test_activations_of_too_few_directions_are_refused(values):
+    with pytest.raises(PbbError, match="'state_1' have no subspace of 2 dimensions"):
+        probe_subspaces(one_place(values), pd.Series(CLASSES, name="state_1"))
