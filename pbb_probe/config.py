@@ -1,5 +1,6 @@
 """The fields of a configuration file, each with what it means: one run of the study."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
@@ -34,6 +35,8 @@ ProbingControl = Literal[
     "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"
 ]
 PROBING_CONTROLS: tuple[ProbingControl, ...] = get_args(ProbingControl)
+PATCHED_SITES = tuple(site for site, axes in SITES.items() if axes == ("d_model",))
+"""Those that a study patches: its tables have no rows for heads."""
 MOST_PROGRAMS = 100_000
 """Of one corpus; there are 700,000 nonsense words to name them by."""
 Programs = Annotated[int, whole(0, MOST_PROGRAMS)]
@@ -128,13 +131,13 @@ class PatchingConfig:
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
     sites: Names = ("resid_pre", "attn_out", "mlp_out")
-    """TransformerLens sites."""
+    """TransformerLens sites of width d_model; the command `patch` takes those of heads too."""
     roles: Names = ("name", "input", "answer")
     """Places in the prompt: name, input, answer."""
 
     def __post_init__(self) -> None:
         check_fields(self, "patching.")
-        refuse_unknown("site", self.sites, SITES, "patching.sites")
+        _refuse_heads(self.sites, "patching.sites")
         refuse_unknown("role", self.roles, ROLES, "patching.roles")
 
 
@@ -147,7 +150,7 @@ class TransferConfig:
     unseen_inputs: bool = True
     """Only inputs whose answers were never shown, in either group."""
     sites: Names = ("resid_pre", "attn_out", "mlp_out")
-    """TransformerLens sites."""
+    """TransformerLens sites of width d_model; the command `patch` takes those of heads too."""
     roles: Names = ("name", "input", "answer")
     """Places in the prompt: name, input, answer."""
     controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
@@ -156,7 +159,7 @@ class TransferConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "transfer.")
-        refuse_unknown("site", self.sites, SITES, "transfer.sites")
+        _refuse_heads(self.sites, "transfer.sites")
         refuse_unknown("role", self.roles, ROLES, "transfer.roles")
 
 
@@ -213,6 +216,16 @@ class StudyConfig:
                 f"probing.folds must be at most {fewest}, the programs that the smaller group is probed on, not "
                 f"{self.probing.folds}."
             )
+
+
+def _refuse_heads(sites: Sequence[str], at: str) -> None:
+    """Refuse sites that a study cannot patch."""
+    refuse_unknown("site", sites, SITES, at)
+    if split := [site for site in sites if site not in PATCHED_SITES]:
+        raise PbbError(
+            f"{at} names {split[0]!r}, which is split into heads, and a study patches {', '.join(PATCHED_SITES)}: "
+            "choose from these, or patch heads with the command patch."
+        )
 
 
 def check_stages(curriculum: str, corpus: CorpusConfig, train: TrainConfig) -> None:

@@ -190,9 +190,14 @@ def interchange(
     acts = run.array("probing/activations").isel(prompt=(labels["group"] == "with_io").to_numpy())
     whole = [str(site) for site, array in acts.data_vars.items() if array.dims[3:] == ("d_model",)]
     roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
+    if not (whole and roles and probing.interchange):
+        print(
+            "No interchange: no site of width d_model, place before the answer or variable was probed.", file=sys.stderr
+        )
+        return
     acts = acts[whole].sel(role=roles)
     subspaces = {}
-    for variable in probing.interchange if whole and roles else ():
+    for variable in probing.interchange:
         try:
             subspaces[variable] = probe_subspaces(acts, labels[variable][labels["group"] == "with_io"], probing.C)
         except PbbError as reason:  # more values than the model is wide, say
