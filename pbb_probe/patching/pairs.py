@@ -83,20 +83,16 @@ def make_pairs(
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
     refuse_unknown("group", [group], GROUPS)
     n_tokens = token_counter(model)
-    calls = corpus.calls("direct", group, n, seed, unseen)
-    every = corpus.calls("direct", group, unseen=unseen)
+    calls, every = _drawn(corpus, group, n, seed, unseen)
     rng = random.Random(f"pairs {swap} {group} {seed}")
-    same, other = ("program", "input") if swap == "input" else ("input", "program")
+    same, other = _roles(swap)
     if swap == "program":
-        alone = every.groupby(["input", "steps"])["program"].transform("nunique") == 1
-        lonely = calls.merge(every.loc[alone, ["program", "place"]])
-        every = pd.concat([every, _on_inputs_of_others(corpus, lonely, seed)], ignore_index=True)
+        every = _with_inputs_of_others(corpus, calls, every, seed)
     every["tokens"] = every[other].map(lambda value: n_tokens(str(value)))
     candidates = dict(iter(every.groupby([same, "steps"])))
     kept, partners = [], []
     for i, call in enumerate(calls.to_dict(orient="records")):
-        rows = candidates[call[same], call["steps"]]
-        rows = rows[(rows[other] != call[other]) & (rows["output"] != call["output"])]
+        rows = _partners(call, candidates[call[same], call["steps"]], other)
         rows = rows[rows["tokens"] == n_tokens(str(call[other]))]  # so that the two prompts can line up
         if len(rows):
             kept.append(i)
@@ -104,6 +100,47 @@ def make_pairs(
     if not kept:
         raise PbbError(f"No {group} call has a partner with another {other} and another answer: add programs.")
     return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners), corpus.outputs)
+
+
+def has_pair(corpus: Corpus, swap: Swap, group: Group, n: int, seed: int = 0, unseen: bool = False) -> bool:
+    """Has one of the calls that `make_pairs` draws a partner, however many tokens either has?
+
+    Raises:
+        PbbError: an empty group, or one without unseen inputs.
+    """
+    calls, every = _drawn(corpus, group, n, seed, unseen)
+    same, other = _roles(swap)
+
+    def found(table: "pd.DataFrame") -> bool:
+        candidates = dict(iter(table.groupby([same, "steps"])))
+        records = calls.to_dict(orient="records")
+        return any(len(_partners(call, candidates[call[same], call["steps"]], other)) for call in records)
+
+    return found(every) or (swap == "program" and found(_with_inputs_of_others(corpus, calls, every, seed)))
+
+
+def _drawn(corpus: Corpus, group: Group, n: int, seed: int, unseen: bool) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """The calls that want a partner, and all calls of their group."""
+    return corpus.calls("direct", group, n, seed, unseen), corpus.calls("direct", group, unseen=unseen)
+
+
+def _roles(swap: Swap) -> tuple[str, str]:
+    """What the two calls of a pair share, and what they differ in."""
+    return ("program", "input") if swap == "input" else ("input", "program")
+
+
+def _partners(call: dict[str, Any], rows: "pd.DataFrame", other: str) -> "pd.DataFrame":
+    """The rows that differ from a call as a partner does."""
+    return rows[(rows[other] != call[other]) & (rows["output"] != call["output"])]
+
+
+def _with_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", every: "pd.DataFrame", seed: int) -> "pd.DataFrame":
+    """All calls of a group, and others on those inputs of `calls` that only one program has."""
+    import pandas as pd
+
+    alone = every.groupby(["input", "steps"])["program"].transform("nunique") == 1
+    lonely = calls.merge(every.loc[alone, ["program", "place"]])
+    return pd.concat([every, _on_inputs_of_others(corpus, lonely, seed)], ignore_index=True)
 
 
 def token_counter(model: "TransformerBridge") -> Callable[[str], int]:

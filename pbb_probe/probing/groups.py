@@ -102,11 +102,7 @@ def direction_cosines(
             f"There are {n} prompts, {len(targets)} rows of targets and {len(clusters)} clusters: these must be equal."
         )
     kinds = check_kinds(kinds or {}, targets)
-    codes = np.unique([str(cluster) for cluster in clusters], return_inverse=True)[1]
-    half = np.full(n, -1)
-    for name in names:
-        half[labels == name] = deal_folds(codes[labels == name], 2, seed)
-    halves = {(name, k): (labels == name) & (half == k) for name in names for k in (0, 1)}
+    halves = halves_of_groups(clusters, labels, names, seed)
     pairs = {name: [((name, 0), (name, 1))] for name in names}
     pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
     parts = []
@@ -118,6 +114,19 @@ def direction_cosines(
     coords = {"target": list(targets), "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     dims = ("pair", "target", "site", "layer", "role")
     return xr.Dataset({"cosine": (dims, values)}, coords={"pair": list(pairs), **coords})
+
+
+def halves_of_groups(
+    clusters: Sequence[Hashable], labels: "np.ndarray", names: Sequence[str], seed: int
+) -> "dict[tuple[str, int], np.ndarray]":
+    """The rows [prompt] of each half, 0 and 1, of each named group; `labels` are the groups [prompt]."""
+    import numpy as np
+
+    codes = np.unique([str(cluster) for cluster in clusters], return_inverse=True)[1]
+    half = np.full(len(codes), -1)
+    for name in names:
+        half[labels == name] = deal_folds(codes[labels == name], 2, seed)
+    return {(name, k): (labels == name) & (half == k) for name in names for k in (0, 1)}
 
 
 def _groups(group: Sequence[Hashable], n: int) -> "tuple[np.ndarray, list]":

@@ -104,7 +104,7 @@ def fit_probes(
     if taken := set(elsewhere or {}) & {*CONTROLS, "relabelled"}:
         raise PbbError(f"{min(taken)!r} is a control already: name the activations in `elsewhere` otherwise.")
     chosen = check_kinds(kinds or {}, targets)
-    fold = np.where(train, _folds(codes, folds, train, seed), -1)
+    fold = assigned_folds(codes, folds, train, seed)
 
     tables = {"": targets}
     if "selectivity" in controls:
@@ -134,8 +134,12 @@ def fit_probes(
     return _labelled(found, plan, order, acts, [str(name) for name in targets])
 
 
-def _folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarray", seed: int) -> "np.ndarray":
-    """The fold [prompt] of each prompt; of those outside `train`, anything."""
+def assigned_folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarray", seed: int) -> "np.ndarray":
+    """The fold [prompt] in which each prompt is held out, -1 outside `train`; the arguments are those of `fit_probes`.
+
+    Raises:
+        PbbError: fewer clusters than folds, or given folds that leave a gap or part a cluster.
+    """
     import numpy as np
 
     n_clusters = len(set(clusters[train]))
@@ -156,7 +160,7 @@ def _folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarra
         raise PbbError(
             "A cluster has rows in two folds, where what is fitted on is tested: give each cluster one fold."
         )
-    return given
+    return np.where(train, given, -1)
 
 
 def _elsewhere(name: str, other: "xr.Dataset", acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:

@@ -58,7 +58,7 @@ def test_designs_follow_from_the_seed_and_not_from_how_many_are_drawn(drawn):
         ({"pairs": 0}, "at least 1"),
         ({"draws": 0}, "at least 1"),
         ({"folds": 1}, "folds must be at least 2"),
-        ({"C": 0.0}, "C must be above 0"),
+        ({"C": 0.0}, "C must be at least 1e-06"),
         ({"threshold": 0.0}, "threshold must be above 0"),
         ({"margin": 1.5}, "margin must be at most 1"),
     ],

@@ -356,7 +356,7 @@ def test_balanced_classes_count_alike():
 
 @pytest.mark.parametrize("strength", [0, -1.0, [1.0, 0.0], []])
 def test_strengths_that_are_none_are_refused(strength):
-    with pytest.raises(PbbError, match="C must be a number above 0"):
+    with pytest.raises(PbbError, match="C must be a number from 1e-06 to 100000"):
         fit(dataset(), labels(), C=strength)
 
 

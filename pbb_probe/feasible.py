@@ -1,0 +1,123 @@
+"""What a study asks of a corpus, found out before anything is trained: a dry pass over what its later steps draw.
+
+No model is needed for it: groups, unseen inputs, folds, classes and partners follow from the programs and the seed.
+What a later step leaves out with a sentence, such as a transfer map without pairs, is not asked for here.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pbb_probe.config import StudyConfig
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
+from pbb_probe.patching.pairs import SWAPS, has_pair
+from pbb_probe.probing.groups import halves_of_groups
+from pbb_probe.probing.linear import assigned_folds
+from pbb_probe.probing.places import Task
+from pbb_probe.programs.corpus import GROUPS, Corpus, Group
+from pbb_probe.programs.describe import describe
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+
+def check_feasible(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuse a study whose corpus lacks what is read, probed or patched.
+
+    Raises:
+        PbbError: a group without programs or without unseen inputs, a program that a curriculum cannot put into words,
+            more folds than programs, a target without two values wherever a probe is fitted, or a swap without a pair.
+    """
+    _check_groups(config, corpus)
+    _check_descriptions(config, corpus)
+    _check_probing(config, corpus)
+    for swap in SWAPS:
+        for group in GROUPS:
+            if not has_pair(corpus, swap, group, config.patching.pairs, config.seed, config.patching.unseen_inputs):
+                raise PbbError(
+                    f"Patching swaps the {swap}, and no {group} call has a partner of as many steps with another "
+                    f"{swap} and another answer: {_more(config, group)}."
+                )
+
+
+def _check_groups(config: StudyConfig, corpus: Corpus) -> None:
+    for group in GROUPS:
+        if not (entries := corpus.of(group)):
+            raise PbbError(
+                f"The study compares with_io and without_io programs, and there are no {group} ones: "
+                f"{_more(config, group)}."
+            )
+        all_shown = all(len(entry.shown) == len(entry.traces) for entry in entries)
+        for step in ("probing", "patching"):
+            if all_shown and getattr(config, step).unseen_inputs:
+                raise PbbError(
+                    f"Every input of the {group} programs is shown, and {step}.unseen_inputs asks for others: lower "
+                    "corpus.shown_inputs, or give the programs more inputs."
+                )
+
+
+def _check_descriptions(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuse programs that the curriculum reads in words, and for which there are none."""
+    stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
+    described = {p.group for stage in stages for phase in stage.phases for p in phase if p.kind == "description"}
+    for entry in corpus.entries:
+        if entry.group in described:
+            try:
+                describe(entry.program.source)
+            except PbbError as error:
+                raise PbbError(
+                    f"The curriculum {config.curriculum} reads programs in words, and one has none "
+                    f"({entry.program.source.splitlines()[0]:.60}): write it in simpler statements, or choose another "
+                    "curriculum."
+                ) from error
+
+
+def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuse what probes, the lens or the interchange could not be fitted to in the calls that will be drawn."""
+    probing = config.probing
+    calls = corpus.calls("direct", n=probing.prompts, seed=config.seed, unseen=probing.unseen_inputs)
+    for name in ("targets", "lens", "interchange"):
+        if lacking := [one for one in getattr(probing, name) if one not in calls]:
+            raise PbbError(
+                f"probing.{name} names {lacking[0]!r}, which none of the calls that are probed has: leave it out, or "
+                "raise probing.prompts."
+            )
+    programs = calls.groupby("group")["program"].nunique()
+    for group in GROUPS:
+        if programs[group] < probing.folds:
+            raise PbbError(
+                f"probing.folds is {probing.folds}, and {programs[group]} {group} programs are probed: lower it, raise "
+                f"probing.prompts, or {_more(config, group)}."
+            )
+    for group, rows, part in _fitted_on(config, calls):
+        for name in probing.targets:
+            if calls[name][rows].nunique() < 2:
+                raise PbbError(
+                    f"probing.targets names {name!r}, which has fewer than two values in {part} of the {group} calls "
+                    f"that are probed: leave it out, raise probing.prompts, or {_more(config, group)}."
+                )
+    for name in probing.targets:
+        Task.of("", calls[name], "logistic")  # refuses values that cannot be sorted
+
+
+def _fitted_on(config: StudyConfig, calls: "pd.DataFrame") -> "Iterator[tuple[Group, np.ndarray, str]]":
+    """The rows [call] of each group on which some probe is fitted, and which part of the group they are."""
+    import pandas as pd
+
+    folds, labels = config.probing.folds, calls["group"].to_numpy()
+    codes = pd.factorize(calls["program"])[0]
+    halves = halves_of_groups(calls["program"].tolist(), labels, GROUPS, config.seed)
+    for group in GROUPS:
+        fold = assigned_folds(codes, folds, labels == group, config.seed)
+        for k in range(folds):
+            yield group, (fold >= 0) & (fold != k), f"{folds - 1} of {folds} folds"
+        for k in (0, 1):
+            yield group, halves[group, k], "half"
+
+
+def _more(config: StudyConfig, group: Group) -> str:
+    """What to do about a group that is too small or too uniform."""
+    if config.corpus.programs is None:
+        return f"raise corpus.{group}"
+    return f"give corpus.programs more and other {group} programs"
