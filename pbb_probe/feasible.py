@@ -1,36 +1,47 @@
 """What a study asks of a corpus, found out before anything is trained: a dry pass over what its later steps draw.
 
-No model is needed for it: groups, unseen inputs, folds, classes and partners follow from the programs and the seed.
-What a later step leaves out with a sentence, such as a transfer map without pairs, is not asked for here.
+No model is needed for it, only the tokenizer of the base: groups, unseen inputs, folds, classes and partners follow
+from the programs and the seed. What a later step leaves out with a sentence, such as a transfer map without pairs, is
+not asked for here.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.config import StudyConfig
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.bases import load_tokenizer
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
+from pbb_probe.finetuning.tokens import refuse_unknown
 from pbb_probe.patching.pairs import SWAPS, has_pair
 from pbb_probe.probing.groups import halves_of_groups
 from pbb_probe.probing.linear import assigned_folds
 from pbb_probe.probing.places import Task
-from pbb_probe.programs.corpus import GROUPS, Corpus, Group
-from pbb_probe.programs.describe import describe
+from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
+from pbb_probe.programs.documents import Document, call_document, program_document
+from pbb_probe.programs.program import Trace
+from pbb_probe.programs.templates import Mode, templates
+from pbb_probe.schema import shown
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+ProgramKind = Literal["code", "description"]
+PROGRAM_KINDS: tuple[ProgramKind, ...] = get_args(ProgramKind)
 
 
 def check_feasible(config: StudyConfig, corpus: Corpus) -> None:
     """Refuse a study whose corpus lacks what is read, probed or patched.
 
     Raises:
-        PbbError: a group without programs or without unseen inputs, a program that a curriculum cannot put into words,
-            more folds than programs, a target without two values wherever a probe is fitted, or a swap without a pair.
+        PbbError: a group without programs or without unseen inputs, a program without words, or with some that the
+            base's tokenizer lacks, more folds than programs, a target without two values wherever a probe is fitted, or
+            a swap without a pair.
     """
     _check_groups(config, corpus)
-    _check_descriptions(config, corpus)
+    _check_documents(config, corpus)
     _check_probing(config, corpus)
     for swap in SWAPS:
         for group in GROUPS:
@@ -57,20 +68,35 @@ def _check_groups(config: StudyConfig, corpus: Corpus) -> None:
                 )
 
 
-def _check_descriptions(config: StudyConfig, corpus: Corpus) -> None:
-    """Refuse programs that the curriculum reads in words, and for which there are none."""
+def _check_documents(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuse programs that the curriculum reads in words that they, or the base's tokenizer, do not have."""
     stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
-    described = {p.group for stage in stages for phase in stage.phases for p in phase if p.kind == "description"}
+    read = {(portion.group, portion.kind) for stage in stages for phase in stage.phases for portion in phase}
+    rng, documents = random.Random(config.seed), list[Document]()
     for entry in corpus.entries:
-        if entry.group in described:
-            try:
-                describe(entry.program.source)
-            except PbbError as error:
-                raise PbbError(
-                    f"The curriculum {config.curriculum} reads programs in words, and one has none "
-                    f"({entry.program.source.splitlines()[0]:.60}): write it in simpler statements, or choose another "
-                    "curriculum."
-                ) from error
+        for kind in PROGRAM_KINDS:
+            if (entry.group, kind) in read:
+                documents.append(_program_document(config, entry, kind, rng))
+        calls: list[tuple[Mode, Sequence[Trace]]] = [("direct", entry.traces)]  # every output is a possible answer
+        if (entry.group, "trace") in read:
+            calls.append(("trace", entry.shown_traces))
+        for mode, traces in calls:
+            template = templates(entry.program.family, mode)[0]
+            documents += [call_document(entry.program, trace, mode, template) for trace in traces]
+    tokenizer = load_tokenizer(config.base)
+    texts = [document.text for document in documents]
+    for text, ids in zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
+        refuse_unknown(tokenizer, ids, text[:80])
+
+
+def _program_document(config: StudyConfig, entry: Entry, kind: ProgramKind, rng: random.Random) -> Document:
+    try:
+        return program_document(entry.program, kind, rng)
+    except PbbError as error:
+        raise PbbError(
+            f"The curriculum {config.curriculum} reads programs in words, and there are none for "
+            f"{shown(entry.program.source)}: write it in simpler statements, or choose another curriculum."
+        ) from error
 
 
 def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
