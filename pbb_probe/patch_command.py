@@ -77,22 +77,34 @@ def patch(config: PatchConfig) -> None:
     """Put one run's activations into another's: what does each place restore, and what does it carry?"""
     from pbb_probe.comparison.recovery import recovery_table
     from pbb_probe.finetuning.bases import available_device
-    from pbb_probe.hooking.capture import check_layers, check_roles, check_sites
+    from pbb_probe.hooking.capture import check_layers, check_roles
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.files import read_pairs
-    from pbb_probe.patching.hypotheses import hypotheses
-    from pbb_probe.patching.sweep import patch_sweep
+    from pbb_probe.patching.sweep import check_sweep, patch_sweep
+    from pbb_probe.patching.transfer import check_transfer
     from pbb_probe.views import figures
     from pbb_probe.views.images import save_pngs
 
     device = available_device()
     model = load_model(config.model, device=device)
     pairs = read_pairs(config.prompts, model, config.gap, config.special_tokens)
+    source_model = None if config.source_model is None else load_model(config.source_model, device=device)
     layers = check_layers(model, config.layers)  # before anything is written
-    check_sites(model, config.sites, layers)
     check_roles(pairs.clean, config.roles)
+    positions = None if config.every_position else config.roles or list(pairs.clean.roles)
+    given: dict[str, Any] = {"sites": config.sites, "layers": layers, "whole_spans": config.whole_spans}
+    check_sweep(
+        model,
+        pairs.clean,
+        pairs.corrupted,
+        positions=positions,
+        source=config.source,
+        source_model=source_model,
+        **given,
+    )
+    metrics = _metrics(config.metrics, model, pairs)
     if config.transfer:
-        hypotheses(pairs.corrupted.labels, pairs.clean.labels)
+        check_transfer(model, pairs.corrupted, pairs.clean, roles=config.roles, controls=config.controls, **given)
     run = Run(config.out)
     out = run.path
     with run.writing():
@@ -100,13 +112,13 @@ def patch(config: PatchConfig) -> None:
             model,
             clean=pairs.clean,
             corrupted=pairs.corrupted,
-            metric=_metrics(config.metrics, model, pairs),
+            metric=metrics,
             sites=config.sites,
             layers=config.layers,
-            positions=None if config.every_position else config.roles or list(pairs.clean.roles),
+            positions=positions,
             noising=config.noising,
             source=config.source,
-            source_model=None if config.source_model is None else load_model(config.source_model, device=device),
+            source_model=source_model,
             whole_spans=config.whole_spans,
             seed=config.seed,
             memory_gib=config.memory_gib,

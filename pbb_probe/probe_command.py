@@ -116,6 +116,9 @@ def probe(config: ProbeConfig) -> None:
     targets, clusters, train = _asked(config, prompts)
     check_sites(model, config.sites, check_layers(model, config.layers))  # before anything is written
     check_roles(prompts, config.roles)
+    base = load_model(config.base, device=device) if config.base else None
+    if base is not None:
+        check_sites(base, config.sites, check_layers(base, config.layers))
     groups = {config.group: prompts.labels[config.group].tolist()} if config.group in prompts.labels else {}
     roles = list(config.roles or prompts.roles)
     run = Run(config.out)
@@ -130,8 +133,8 @@ def probe(config: ProbeConfig) -> None:
         elsewhere = (
             {"untrained": captured(untrained_model(model, config.seed), "untrained")} if config.untrained else {}
         )
-        if config.base:
-            elsewhere["base"] = captured(load_model(config.base, device=device), "base")
+        if base is not None:
+            elsewhere["base"] = captured(base, "base")
         if config.embedding:
             elsewhere["embedding"] = embeddings(model, prompts, roles)
         probes = fit_probes(

@@ -361,12 +361,18 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         ([f"--prompts={pairs}", "--sites=[]"], "sites must be a list of one or more"),
         ([f"--prompts={pairs}", "--layers=[9]"], "layer"),
         ([f"--prompts={unlabelled}", "--transfer=true"], "lack 'source'"),
+        ([f"--prompts={pairs}", "--transfer=true", "--sites=[k]"], "k is patched with its position embedding"),
+        ([f"--prompts={pairs}", "--transfer=true", "--every_position=true"], "needs spans of equal lengths"),
+        ([f"--prompts={pairs}", "--source=mean"], "needs spans of equal lengths"),
+        ([f"--prompts={pairs}", "--source=mean", "--sites=[q]"], "q is patched with its position embedding"),
+        ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks a word"),
+        ([f"--prompts={pairs}", f"--source_model={tmp_path / 'none'}"], "none"),
     ):
         assert cli.main(["patch", "--model=nano", f"--out={tmp_path / 'out'}", "--draws=50", *options]) == 2
         error = capsys.readouterr().err
         assert said in error.splitlines()[-1]
         assert "Traceback" not in error
-        assert not (tmp_path / "out" / "effects.nc").exists()
+        assert not (tmp_path / "out").exists()
     assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={pairs}"]) == 2
     assert "cannot be made" in capsys.readouterr().err
 
@@ -425,11 +431,13 @@ def test_labels_that_cannot_be_probed_are_one_sentence(labelled, tmp_path, capsy
         (["--roles=[colour]"], "Unknown role 'colour'"),
         (["--sites=[colour]"], "Unknown site 'colour'"),
         (["--prompts=none.jsonl"], "cannot be read"),
+        ([f"--base={tmp_path / 'none'}"], "none"),
     ):
         given = ["probe", "--model=nano", f"--prompts={labelled}", f"--out={tmp_path / 'out'}", "--draws=50", *options]
         assert cli.main(given) == 2
         error = capsys.readouterr().err
         assert said in error
+        assert not (tmp_path / "out").exists()
         assert "Traceback" not in error
         assert not (tmp_path / "out").exists()
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pbb_probe.errors import PbbError
 from pbb_probe.hooking.tail import States, Window
 
 if TYPE_CHECKING:
@@ -175,13 +174,8 @@ class _Measurement:
         for i, rows in enumerate(chunks):
             base, other = self._kept.get(i) or self._record(rows)
             for place, spans in enumerate(grid.spans):
-                widths = spans[:, 1] - spans[:, 0]
-                if bool((widths != widths[0]).any()):
-                    raise PbbError(
-                        f"The source {grid.source} takes a mean over pairs, which needs spans of equal lengths: leave "
-                        "it out, or patch last tokens."
-                    )
-                at = (spans[rows, :1] + torch.arange(int(widths[0]) + 1)).to(self.device)
+                width = int(spans[0, 1] - spans[0, 0]) + 1  # of all pairs: `check_sweep`
+                at = (spans[rows, :1] + torch.arange(width)).to(self.device)
                 pair = torch.arange(len(rows), device=self.device)[:, None]
                 for site in grid.sites:
                     for layer in grid.layers:

@@ -11,7 +11,7 @@ A high recovery says that this place is sufficient to restore the clean answer i
 that the model stores the fact there, nor that no other place would do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,14 +108,20 @@ def patch_sweep(
     from tqdm import tqdm
 
     layers = check_layers(model, layers)
-    for each in (model, source_model or model):
-        check_sites(each, sites, layers)
-    if source not in SOURCES:
-        raise PbbError(f"Unknown source {source!r}: choose one of {', '.join(SOURCES)}.")
-    _check_models(model, source_model)
-    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
-    if source == "other" and source_model is None:
-        _check_differing(runs)
+    runs = check_sweep(
+        model,
+        clean,
+        corrupted,
+        sites,
+        layers,
+        positions,
+        attention_mask=attention_mask,
+        answer=answer,
+        source=source,
+        source_model=source_model,
+        whole_spans=whole_spans,
+        subspaces=subspaces,
+    )
     by_name = metric if isinstance(metric, Mapping) else {"": metric}
     if not by_name:
         raise PbbError("There is no metric: give at least one.")
@@ -126,13 +132,12 @@ def patch_sweep(
         "sites": tuple(sites),
         "layers": layers,
         "source": source,
-        "subspaces": _check_subspaces(model, subspaces or {}, sites, layers, runs),
+        "subspaces": dict(subspaces or {}),
         "only": _check_only(only, sites, layers, runs),
         "one_model": source_model is None,
         "seed": seed,
         "memory": int(memory_gib * 2**30),
     }
-    _check_rotated(settings)
 
     engines = Engines()
     passes = _passes(by_name, len(runs))
@@ -299,6 +304,40 @@ def _typical(grid: Grid) -> tuple[list[int], int]:
 # Bad input
 
 
+def check_sweep(
+    model: "TransformerBridge",
+    clean: "torch.Tensor | Prompts",
+    corrupted: "torch.Tensor | Prompts",
+    sites: Sequence[str],
+    layers: Sequence[int],
+    positions: Sequence[int] | Sequence[str] | None = None,
+    *,
+    attention_mask: "torch.Tensor | None" = None,
+    answer: "torch.Tensor | None" = None,
+    source: Source = "other",
+    source_model: "TransformerBridge | None" = None,
+    whole_spans: bool = True,
+    subspaces: "Mapping[str, torch.Tensor] | None" = None,
+) -> Runs:
+    """The runs lined up, once all that `patch_sweep` refuses of these arguments is known not to be there.
+
+    Raises:
+        PbbError: what `patch_sweep` refuses, but for metrics.
+    """
+    for each in (model, source_model or model):
+        check_sites(each, sites, layers)
+    if source not in SOURCES:
+        raise PbbError(f"Unknown source {source!r}: choose one of {', '.join(SOURCES)}.")
+    _check_models(model, source_model)
+    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
+    if source == "other" and source_model is None:
+        _check_differing(runs)
+    _check_subspaces(model, subspaces or {}, sites, layers, runs)
+    _check_rotated(sites, source, bool(subspaces))
+    _check_widths(runs, source)
+    return runs
+
+
 def _check_models(model, source_model) -> None:
     for each in (model, source_model or model):
         check_eval(each)
@@ -316,16 +355,25 @@ def _check_differing(runs: Runs) -> None:
         )
 
 
-def _check_rotated(settings: dict) -> None:
-    mixed = settings["source"] in ("mean", "mean_difference", "random") or settings["subspaces"]
-    if mixed and (odd := {"q", "k"} & set(settings["sites"])):
+def _check_rotated(sites: Sequence[str], source: Source, subspaces: bool) -> None:
+    mixed = source in ("mean", "mean_difference", "random") or subspaces
+    if mixed and (odd := {"q", "k"} & set(sites)):
         raise PbbError(
             f"{min(odd)} is patched with its position embedding, where means and random directions mean nothing: "
             "use another source, or other sites."
         )
 
 
-def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> dict:
+def _check_widths(runs: Runs, source: Source) -> None:
+    widths = runs.spans[..., 1] - runs.spans[..., 0]
+    if source in ("mean", "mean_difference") and bool((widths != widths[:, :1]).any()):
+        raise PbbError(
+            f"The source {source} takes a mean over pairs, which needs spans of equal lengths: leave it out, or patch "
+            "last tokens."
+        )
+
+
+def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> None:
     import torch
 
     for site, basis in subspaces.items():
@@ -338,7 +386,6 @@ def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> di
         gram = basis.transpose(-1, -2) @ basis
         if not bool((gram - torch.eye(basis.shape[-1])).abs().max() < 1e-4):
             raise PbbError(f"The basis of {site!r} is not orthonormal: use one of TransformerLens's *_basis functions.")
-    return dict(subspaces)
 
 
 def _check_only(only: "xr.Dataset | None", sites, layers, runs: Runs) -> "dict[str, torch.Tensor]":

@@ -10,7 +10,7 @@ elsewhere: a swap of one place shows what that place alone decides.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids, covering
@@ -20,11 +20,12 @@ from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.grid import Source
 from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
-from pbb_probe.patching.sweep import patch_sweep
+from pbb_probe.patching.sweep import check_sweep, patch_sweep
 from pbb_probe.programs.program import Program
 from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed, refuse_unknown
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
     import xarray as xr
@@ -88,20 +89,11 @@ def transfer_map(
         PbbError: no pair whose hypotheses predict different answers, an unknown control or setting, and whatever
             `hypotheses` and `patch_sweep` refuse.
     """
-    import numpy as np
     import xarray as xr
 
     refuse_unknown("setting", settings, SETTINGS)
-    roles = check_roles(base, roles)
-    predicted = hypotheses(base.labels, source.labels, library)
-    n_given, rows = len(base), np.flatnonzero(told_apart(predicted))
-    if not len(rows):
-        raise PbbError("In every pair two hypotheses predict the same answer: choose pairs with make_transfer_pairs.")
-    base, source = base.select(rows.tolist()), source.select(rows.tolist())
-    predicted = predicted.iloc[rows].dropna(axis="columns", how="all").reset_index(drop=True)
-    answers = [list(column.where(column.notna(), predicted["nothing"])) for _, column in predicted.items()]
-    base, source = (covering(model, side, answers) for side in (base, source))
-    metric, lengths = _metrics(model, base, predicted, answers)
+    n_given, prepared = len(base), _prepared(model, base, source, roles, library)
+    base, source, rows, roles = prepared.base, prepared.source, prepared.rows, prepared.roles
     runs = {}
     for run in (PATCHED, *controls):
         folder = settings.get("resume")
@@ -109,7 +101,7 @@ def transfer_map(
             untrained_model(model, seed) if run == "untrained" else model,
             clean=source,
             corrupted=base,
-            metric=metric,
+            metric=prepared.metric,
             sites=sites,
             layers=layers,
             positions=roles,
@@ -118,7 +110,7 @@ def transfer_map(
             seed=seed,
             **{**settings, "resume": folder and Path(folder) / run},
         )
-        runs[run] = effects.rename(metric="hypothesis").map(_followed, lengths=lengths)
+        runs[run] = effects.rename(metric="hypothesis").map(_followed, lengths=prepared.lengths)
     carried = xr.concat(runs.values(), dim="run").assign_coords(run=list(runs))
     unpatched = carried.sel(run=PATCHED, drop=True) == 1
     coords = {
@@ -131,6 +123,68 @@ def transfer_map(
     engine = {name: effects.attrs[name] for name in ("method", "passed_over") if name in effects.attrs}
     carried.attrs = {"given": n_given, "qualified": len(rows), **engine}
     return carried if controls else carried.isel(run=0)
+
+
+def check_transfer(
+    model: "TransformerBridge",
+    base: Prompts,
+    source: Prompts,
+    sites: Sequence[str],
+    layers: Sequence[int],
+    roles: Sequence[str] | None = None,
+    controls: Sequence[Control] = (),
+    whole_spans: bool = True,
+) -> None:
+    """Refuse what `transfer_map` would refuse of these arguments, before any run.
+
+    Raises:
+        PbbError: what `transfer_map` refuses.
+    """
+    prepared = _prepared(model, base, source, roles, ())
+    for run in (PATCHED, *controls):
+        check_sweep(
+            model,
+            prepared.source,
+            prepared.base,
+            sites,
+            layers,
+            prepared.roles,
+            source=_SOURCES.get(run, "other"),
+            whole_spans=whole_spans,
+        )
+
+
+class _Prepared(NamedTuple):
+    """The pairs that qualify, and what their answers are compared with."""
+
+    base: Prompts
+    source: Prompts
+    roles: list[str]
+    rows: "np.ndarray"
+    """Of the pairs given [pair]."""
+    metric: "dict[str, Metric | AnswerMetric]"
+    lengths: "xr.DataArray"
+
+
+def _prepared(
+    model: "TransformerBridge",
+    base: Prompts,
+    source: Prompts,
+    roles: Sequence[str] | None,
+    library: Sequence[Program],
+) -> _Prepared:
+    import numpy as np
+
+    roles = check_roles(base, roles)
+    predicted = hypotheses(base.labels, source.labels, library)
+    rows = np.flatnonzero(told_apart(predicted))
+    if not len(rows):
+        raise PbbError("In every pair two hypotheses predict the same answer: choose pairs with make_transfer_pairs.")
+    base, source = base.select(rows.tolist()), source.select(rows.tolist())
+    predicted = predicted.iloc[rows].dropna(axis="columns", how="all").reset_index(drop=True)
+    answers = [list(column.where(column.notna(), predicted["nothing"])) for _, column in predicted.items()]
+    base, source = (covering(model, side, answers) for side in (base, source))
+    return _Prepared(base, source, roles, rows, *_metrics(model, base, predicted, answers))
 
 
 _SOURCES: dict[str, Source] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
