@@ -67,7 +67,8 @@ def given(bridge, corpus) -> dict[str, dict[str, Any]]:
 ODD: dict[str, dict[str, list[Any]]] = {
     "capture": {
         "layers": LAYERS, "roles": [*NAMES, ["name", "name"], ["subject"]], "batch_size": COUNTS,
-        "sites": [*NAMES, ["resid_post"] * 2, ["resid"]], "out": ["", "a\0b", 3], "prompts": [None, ["a"], 3],
+        "sites": [*NAMES, ["resid_post"] * 2, ["resid"]], "out": ["", "a\0b", 3, "/proc/x"],
+        "prompts": [None, ["a"], 3],
     },
     "make_prompts": {"n": COUNTS, "seed": SEEDS, "mode": ["aloud", None, []], "group": ["x", [1]], "unseen": [1, "x"],
                      "corpus": [None, 3]},
@@ -75,10 +76,13 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "make_transfer_pairs": {"n": [*COUNTS, None, 10**9], "seed": SEEDS, "group": ["x", None], "source_group": ["x"]},
     "fit_probes": {
         "C": [*STRENGTHS, [], [0.1, NAN], [0.1, 0.1], [0]], "folds": [0, 1, -1, 2.5, True, 10**6, "2", None, [0, 1]],
-        "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"], [None] * 40], "balanced": [1, "x"],
-        "targets": [None, pd.DataFrame({"x": [1]}), pd.DataFrame(index=range(40)), pd.DataFrame({"x": [[1]] * 40})],
+        "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"], [None] * 40, [[1]] * 40],
+        "balanced": [1, "x"],
+        "targets": [None, pd.DataFrame({"x": [1]}), pd.DataFrame(index=range(40)), pd.DataFrame({"x": [[1]] * 40}),
+                    pd.DataFrame([[0, 1]] * 20 + [[1, 0]] * 20, columns=["x", "x"]),
+                    pd.DataFrame([[0], [1]] * 20, columns=pd.Index(["\ud800"], dtype=object))],
         "train": [[True], [0.5] * 40, ["x"] * 40], "controls": ["chance", ["chance"] * 2, ["x"], [[1]]],
-        "kinds": [{"op_1": "square"}, {"op_1": ["ridge"]}, {"x": "ridge"}], "acts": [None, 3],
+        "kinds": [{"op_1": "square"}, {"op_1": ["ridge"]}, {"x": "ridge"}], "acts": [None, 3, xr.Dataset()],
     },
     "fit_held_out": {"C": STRENGTHS, "folds": [0, -1, 1.5, True, 10**4], "seed": SEEDS, "train": [[0.5] * 40]},
     "direction_cosines": {"C": STRENGTHS, "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"]], "group": [["a"]]},
@@ -100,8 +104,11 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "compare_groups": {
         "draws": DRAWS, "seed": SEEDS, "margin": [0, -1, NAN, INF, "x", True], "adjust": ["x", None],
         "group": [["a"] * 40, [None, "a"] * 20, [NAN, 1.0] * 20, ["a"]],
-        "clusters": [[None] * 40, ["a"], [[1]] * 40], "values": [None, 3, np.zeros((2, 40))],
-        "weights": [[NAN] * 40, ["x"] * 40, [INF] * 40, [1]], "models": [["a"], [None] * 40],
+        "clusters": [[None] * 40, ["a"], [[1]] * 40],
+        "values": [None, 3, np.zeros((2, 40)), xr.DataArray([["x"] * 40], dims=("layer", "row")),
+                   xr.DataArray(np.full((2, 40), INF), dims=("layer", "row"))],
+        "weights": [[NAN] * 40, ["x"] * 40, [INF] * 40, [1], [-1] * 40, [0] * 40, [1, 1, -1, -1] * 10],
+        "models": [["a"], [None] * 40],
     },
     "locate": {"draws": DRAWS, "seed": SEEDS, "threshold": [NAN, INF, "x", True, None], "edge": ["x", None],
                "group": [[None, "a"] * 20]},
@@ -117,7 +124,8 @@ ODD: dict[str, dict[str, list[Any]]] = {
         "texts": [[], "x", 3, None, [None], ["\ud800"]], "gap": [3, None, "\0"], "padding_side": ["x", None],
         "roles": [3, {"a": 3}, {"a": []}, {"a": "b"}, {3: [(0, 1)]}, {"a": [(3, 1)]}, {"a": [(0, 0)]},
                   {"a": [(False, 1)]}, {"a": [(0.0, 1.0)]}, {"a": [(0, 99)]}, {"a": [None]}],
-        "labels": [3, pd.DataFrame({"x": [[1]]}), pd.DataFrame({"x": [1, 2]})], "answers": [3, [], "ab", [None]],
+        "labels": [3, pd.DataFrame({"x": [[1]]}), pd.DataFrame({"x": [1, 2]}), {"a": 1}],
+        "answers": [3, [], "ab", [None], [NAN, 1], [[1, 1], 2], ["\ud800", "a"]],
     },
 }  # fmt: skip
 
@@ -153,3 +161,15 @@ def test_nothing_to_run_and_rows_that_are_not_there(given):
     sides = {side: given["patch_sweep"][side].select([]) for side in ("clean", "corrupted")}
     with pytest.raises(pbb.PbbError, match="no pairs"):
         pbb.patch_sweep(**{**given["patch_sweep"], **sides})
+
+
+@pytest.mark.parametrize("rows", [[True], None, [0.0], "0", [99], [None]])
+def test_rows_that_are_none_are_not_selected(rows, bridge):
+    with pytest.raises(pbb.PbbError):
+        pbb.Prompts.from_texts(bridge("nano"), ["dolvik(3) =", "dolvik(4) ="]).select(rows)
+
+
+def test_numbers_too_large_to_square_are_not_read(given):
+    targets = pd.DataFrame({"x": [1e308, -1e308] * 20})
+    with pytest.raises(pbb.PbbError, match="of at most 1e"):
+        pbb.fit_probes(**{**given["fit_probes"], "targets": targets}, kinds={"x": "ridge"})

@@ -9,6 +9,7 @@ from pbb_probe.comparison.statistics import compare_groups
 from pbb_probe.comparison.transfer import answers_all, by_site, flat_places
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.schema import Name, checked, checks_arguments, refuse_unknown, shown
 from pbb_probe.store import Run
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Measure = Literal["probes", "lens", "transfer", "recovery_program", "recovery_input"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+SETTINGS = ("margin", "adjust", "draws", "seed")
+"""Of `compare_groups`, those that `compare_runs` leaves to the user."""
 
 
 def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.DataArray":
@@ -34,15 +37,14 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
         facts of the program in the corpus, such as op_1.
 
     Raises:
-        PbbError: an unknown measure, no run, or a run that lacks it.
+        PbbError: an unknown measure, no run, one run under two names, or a run that lacks the measure.
     """
     import pandas as pd
     import xarray as xr
 
     if measure not in MEASURES:
         raise PbbError(f"Unknown measure {measure!r}: choose from {', '.join(MEASURES)}.")
-    if not runs:
-        raise PbbError("There are no runs: give at least one.")
+    _check_runs(runs)
     parts, tables = [], []
     for name, given in runs.items():
         run = given if isinstance(given, Run) else Run.existing(given)
@@ -58,6 +60,7 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
     return joined.assign_coords({name: ("row", table[name].to_numpy()) for name in table})
 
 
+@checks_arguments
 def compare_runs(
     first: "Mapping[str, str | Path | Run]",
     second: "Mapping[str, str | Path | Run]",
@@ -84,14 +87,20 @@ def compare_runs(
         sorted order. Where only one condition has the place there is no difference.
 
     Raises:
-        PbbError: an unknown group, one name for both conditions, a condition in which nothing is left to compare, and
-            whatever `gather` refuses.
+        PbbError: an unknown group or setting, not two different names, a condition in which nothing is left to compare,
+            and whatever `gather` refuses.
     """
     import pandas as pd
     import xarray as xr
 
     if group not in GROUPS:
         raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
+    refuse_unknown("setting", settings, SETTINGS)
+    if not isinstance(names, (tuple, list)) or len(names) != 2:
+        raise PbbError(f"names must be two names, of the first and of the second condition, not {shown(names)}.")
+    names = (checked("names[0]", names[0], Name), checked("names[1]", names[1], Name))
+    for condition in (first, second):
+        _check_runs(condition)
     if len(set(names)) < 2:
         raise PbbError(f"The conditions have one name twice: {names[0]!r}.")
     conditions = zip(names, (first, second), strict=True)
@@ -118,6 +127,19 @@ def compare_runs(
     )
     where = pd.DataFrame({name: places[name].values for name in both.dims if name != "row"})
     return pd.concat([where, table.drop(columns="place")], axis=1)
+
+
+def _check_runs(runs: Any) -> None:
+    """Refuse what is no mapping of names to different runs."""
+    if not isinstance(runs, Mapping) or not all(isinstance(run, (str, Path, Run)) for run in runs.values()):
+        raise PbbError(f"Runs must be a mapping of names to run directories, not {shown(runs)}.")
+    if not runs:
+        raise PbbError("There are no runs: give at least one.")
+    names: dict[str, Any] = {}
+    for name, run in runs.items():
+        place = str(Path(run.path if isinstance(run, Run) else run).expanduser().resolve())
+        if (other := names.setdefault(place, name)) != name:
+            raise PbbError(f"{other!r} and {name!r} are one run: give each run once.")
 
 
 def _measured(run: Run, measure: Measure) -> "Iterator[tuple[xr.DataArray, pd.DataFrame]]":

@@ -197,7 +197,15 @@ def compare_groups(
     rows = read_rows(values.shape[-1], group, clusters, weights, models)
     names, first = two_groups(rows)
 
-    flat = np.asarray(values, dtype=float).reshape(-1, len(rows.labels))
+    for name in names:
+        if (total := rows.weights[rows.labels == name].sum()) <= 0:
+            raise PbbError(f"The weights of {name} add up to {total:g}: a mean needs a sum above 0.")
+    try:
+        flat = np.asarray(values, dtype=float).reshape(-1, len(rows.labels))
+    except (TypeError, ValueError) as error:
+        raise PbbError(f"values must be numbers (..., row), and some are not ({error}).") from error
+    if np.isinf(flat).any():
+        raise PbbError("A value is infinite: leave its row out, or make it missing (NaN).")
     table = places(values, values.dims[:-1])
     rng = np.random.default_rng(seed)
     sums = cluster_sums(flat, rows.cluster, rows.weights)

@@ -10,12 +10,13 @@ token that distinguishes them is predicted.
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.tokens import encoded, padded, shared_starts, side_by_side
-from pbb_probe.schema import Name, Text, checked, checks_arguments, shown
+from pbb_probe.schema import Name, Text, checked, checks_arguments, is_printable, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,9 +61,9 @@ class Prompts:
         Raises:
             PbbError: a row that is not there.
         """
-        index = list(rows)
-        if odd := [row for row in index if row not in range(-len(self), len(self))]:
-            raise PbbError(f"There is no prompt {odd[0]!r}: there are {len(self)}, counted from 0.")
+        index = _listed("rows", rows)
+        if odd := [row for row in index if not _is_place(row, len(self))]:
+            raise PbbError(f"There is no prompt {shown(odd[0])}: there are {len(self)}, counted from 0.")
         return replace(
             self,
             tokens=self.tokens[index],
@@ -141,7 +142,10 @@ class Prompts:
             raise PbbError(f"padding_side is left or right, not {padding_side!r}.")
         if not isinstance(labels, (pd.DataFrame, dict, NoneType)):
             raise PbbError(f"labels must be a DataFrame with a row a text, not {shown(labels)}.")
-        labels = pd.DataFrame(labels, index=range(len(texts)) if labels is None else None).reset_index(drop=True)
+        try:
+            labels = pd.DataFrame(labels, index=range(len(texts)) if labels is None else None).reset_index(drop=True)
+        except ValueError as error:  # columns of no or of different lengths
+            raise PbbError(f"labels must have a row a text ({error}).") from error
         if len(labels) != len(texts):
             raise PbbError(f"There are {len(texts)} texts and {len(labels)} rows of labels: give a row a text.")
         _refuse_collections(labels)
@@ -173,6 +177,10 @@ class Prompts:
         return prompts if answers is None else up_to_answers(tokenizer, prompts, answers)
 
 
+def _is_place(row: Any, n: int) -> bool:
+    return isinstance(row, Integral) and not isinstance(row, bool) and -n <= row < n
+
+
 def _listed(name: str, values: Any) -> list[Any]:
     """What is given one a prompt, in a list, tuple, column or array."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
@@ -185,10 +193,13 @@ def up_to_answers(tokenizer: Any, prompts: Prompts, answers: Sequence[Any]) -> P
     import torch
 
     answers = _listed("answers", answers)
-    if any(answer is None for answer in answers):
-        raise PbbError("A possible answer is missing: leave it out.")
     if not answers:
         raise PbbError("There are no possible answers: give at least one, or none at all (answers=None).")
+    for answer in answers:
+        if answer is None or answer != answer:
+            raise PbbError("A possible answer is missing: leave it out.")
+        if isinstance(answer, (list, tuple, set, dict)) or not is_printable(str(answer)):
+            raise PbbError(f"A possible answer is {shown(answer)}: give texts or numbers that can be written.")
     behind = [prompts.gap + answer for answer in dict.fromkeys(map(str, answers))]
     ids = padded(shared_starts(tokenizer, prompts.texts, behind, prompts.special_tokens))
     longer, last = grown(prompts, ids)

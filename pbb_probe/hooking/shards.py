@@ -48,7 +48,10 @@ def write_shards(
     from tqdm import tqdm
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PbbError(f"{folder} cannot be made ({error.strerror}): give a folder that can be written to.") from error
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     for array in content:
         digest.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())

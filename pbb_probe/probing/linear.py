@@ -21,8 +21,10 @@ from pbb_probe.schema import (
     Strength,
     StrengthList,
     checks_arguments,
+    is_printable,
     listed,
     refuse_unknown,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -88,13 +90,19 @@ def fit_probes(
     import numpy as np
     import pandas as pd
 
-    n = acts.sizes["prompt"]
+    n = acts.sizes.get("prompt", 0)
+    if not acts.data_vars:
+        raise PbbError("The activations have no site: give the Dataset of capture.")
+    _check_names(targets)
     if not len(targets.columns) or not n:
         raise PbbError(f"There are {n} prompts and {len(targets.columns)} targets: give at least one of each.")
     if empty := [name for name in targets if not targets[name].notna().any()]:
         raise PbbError(f"The target {empty[0]!r} has no value, fewer than two classes to learn: leave it out.")
     train = read_train(train, n)
-    codes = pd.factorize(pd.Series(list(clusters)))[0]
+    try:
+        codes = pd.factorize(pd.Series(list(clusters)))[0]
+    except TypeError as error:
+        raise PbbError(f"clusters must be names or numbers, one a prompt ({error}).") from error
     types = codes if types is None else list(types)
     given = {"targets": targets, "clusters": codes, "train": train, "types": types, "relabelled": relabelled}
     lengths = {name: len(value) for name, value in given.items() if value is not None}
@@ -132,6 +140,16 @@ def fit_probes(
         found |= _elsewhere(name, other, acts, own)
     order = [*controls, *(["relabelled"] if relabelled is not None else []), *(elsewhere or {})]
     return _labelled(found, plan, order, acts, [str(name) for name in targets])
+
+
+def _check_names(targets: "pd.DataFrame") -> None:
+    """Refuse columns that could not be told apart in what is returned."""
+    names = [str(name) for name in targets.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PbbError(f"Two targets are called {twice[0]!r}: give each column a name of its own.")
+    for name in names:
+        if not is_printable(name):
+            raise PbbError(f"The target {shown(name)} has a name that cannot be written: rename the column.")
 
 
 def assigned_folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarray", seed: int) -> "np.ndarray":

@@ -23,6 +23,9 @@ fitted, all copies together: `experiments/benchmark_streaming.py` measures."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
 
+LARGEST = 1e100
+"""Number that is read by ridge: squares of larger ones are infinite."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -69,9 +72,10 @@ class Task:
         known = column.notna().to_numpy()
         if kind == "ridge":
             values, right = (pd.to_numeric(each, errors="coerce").to_numpy(float) for each in (column, judge))
-            if not np.isfinite(values[known]).all():
+            if not (np.abs(values[known]) <= LARGEST).all():  # NaN is not either
                 raise PbbError(
-                    f"The target {column.name!r} is read by ridge, and not all its values are finite numbers."
+                    f"The target {column.name!r} is read by ridge, and not all its values are finite numbers of "
+                    f"at most {LARGEST:g}."
                 )
         else:
             try:

@@ -295,3 +295,27 @@ def test_a_run_that_lacks_a_step_says_what_it_has(tmp_path):
     (tmp_path / "run" / "corpus" / "corpus.jsonl").unlink()
     with pytest.raises(PbbError, match=r"not as its step wrote it: corpus/corpus\.jsonl \(missing\)"):
         gather({"0": path}, "probes")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"first": "path"},
+        {"first": {"a": 5}},
+        {"first": {}},
+        {"names": ("a", "b", "c")},
+        {"names": "ab"},
+        {"names": ("a", 3)},
+        {"correct": "x"},
+        {"colour": 3},
+    ],
+)
+def test_an_odd_argument_is_one_sentence(odd, runs):
+    with pytest.raises(PbbError) as caught:
+        compare_runs(**{"first": {"one": runs["a1"]}, "second": {"two": runs["b1"]}, "measure": "probes", **FEW, **odd})
+    assert str(caught.value).endswith(".")
+
+
+def test_one_run_is_not_two_models(runs):
+    with pytest.raises(PbbError, match="'one' and 'again' are one run"):
+        compare_runs({"one": runs["a1"], "again": Run(runs["a1"])}, {"two": runs["b1"]}, "probes", **FEW)
