@@ -101,10 +101,17 @@ class Study:
             )
 
     def _refuse_what_would_fail(self) -> None:
-        """Before anything is trained: what cannot be measured of these programs or of the base."""
-        probing, patching, transfer = self.config.probing, self.config.patching, self.config.transfer
-        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), self._corpus.calls())
-        measures.check_base(self.config.base, {*probing.sites, *patching.sites, *transfer.sites})
+        """Before anything is written: what cannot be taught or measured of these programs, or with this base."""
+        from pbb_probe.feasible import check_feasible
+        from pbb_probe.finetuning.prepare import check_training
+
+        config, corpus = self.config, self._corpus
+        probing, sites = config.probing, {*config.probing.sites, *config.patching.sites, *config.transfer.sites}
+        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
+        check_feasible(config, corpus)
+        stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
+        check_training(config.base, corpus, stages, config.train)
+        measures.check_base(config.base, sites)
 
     def _steps(self, run: OpenedRun) -> list[Step]:
         """The steps in order."""
