@@ -1,5 +1,6 @@
 """Several runs at once: what was measured in each, row by row, so that seeds are pooled and conditions are compared."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -137,7 +138,7 @@ def _check_runs(runs: Any) -> None:
         raise PbbError("There are no runs: give at least one.")
     names: dict[str, Any] = {}
     for name, run in runs.items():
-        place = str(Path(run.path if isinstance(run, Run) else run).expanduser().resolve())
+        place = os.path.abspath(os.path.expanduser(run.path if isinstance(run, Run) else run))
         if (other := names.setdefault(place, name)) != name:
             raise PbbError(f"{other!r} and {name!r} are one run: give each run once.")
 

@@ -178,7 +178,7 @@ class Prompts:
 
 
 def _is_place(row: Any, n: int) -> bool:
-    return isinstance(row, Integral) and not isinstance(row, bool) and -n <= row < n
+    return isinstance(row, Integral) and not isinstance(row, bool) and int(row) in range(-n, n)
 
 
 def _listed(name: str, values: Any) -> list[Any]:
@@ -196,10 +196,11 @@ def up_to_answers(tokenizer: Any, prompts: Prompts, answers: Sequence[Any]) -> P
     if not answers:
         raise PbbError("There are no possible answers: give at least one, or none at all (answers=None).")
     for answer in answers:
+        several = hasattr(answer, "__len__") and not isinstance(answer, str)
+        if several or not is_printable(str(answer)):
+            raise PbbError(f"A possible answer is {shown(answer)}: give texts or numbers that can be written.")
         if answer is None or answer != answer:
             raise PbbError("A possible answer is missing: leave it out.")
-        if isinstance(answer, (list, tuple, set, dict)) or not is_printable(str(answer)):
-            raise PbbError(f"A possible answer is {shown(answer)}: give texts or numbers that can be written.")
     behind = [prompts.gap + answer for answer in dict.fromkeys(map(str, answers))]
     ids = padded(shared_starts(tokenizer, prompts.texts, behind, prompts.special_tokens))
     longer, last = grown(prompts, ids)
