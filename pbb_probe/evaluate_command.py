@@ -40,6 +40,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from pbb_probe.comparison.behaviour import accuracy_table
     from pbb_probe.finetuning.behaviour import evaluate
 
+    run = Run(config.out)
+    run.refuse_owned()
     behaviour = evaluate(
         config.model,
         Corpus.load(config.corpus),
@@ -49,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    table, run = accuracy_table({config.model: behaviour}, seed=config.seed), Run(config.out)
+    table = accuracy_table({config.model: behaviour}, seed=config.seed)
     with run.writing():
         write_array(behaviour, run.path / "behaviour.nc")
         table.to_csv(run.path / "behaviour.csv", index=False)

@@ -60,6 +60,15 @@ class Run(Records):
         run.done()  # refuses those of version 0.7
         return run
 
+    def refuse_owned(self) -> None:
+        """Refuse a directory that is the folder of a step of another run.
+
+        Raises:
+            PbbError: names that run.
+        """
+        if owner := owner_of(self.path):
+            raise PbbError(f"{self.path} is the folder of a step of the run {owner}: give another directory.")
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Make the directory and be the only one who writes into it.
@@ -68,8 +77,7 @@ class Run(Records):
             PbbError: it cannot be made, it belongs to another run, or another process writes into it; the message says
                 which.
         """
-        if owner := owner_of(self.path):
-            raise PbbError(f"{self.path} is the folder of a step of the run {owner}: give another directory.")
+        self.refuse_owned()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -176,6 +176,15 @@ def test_a_reader_that_leaves_ends_nothing_with_a_traceback():
     assert "Traceback" not in ended.stderr
 
 
+def test_nothing_is_evaluated_into_a_step_of_a_run(planted_run, monkeypatch, capsys):
+    before = (planted_run / "behaviour" / "behaviour.csv").read_bytes()
+    monkeypatch.chdir(planted_run)  # where the default --out is the step's folder
+    monkeypatch.setattr("pbb_probe.finetuning.behaviour.evaluate", lambda *_: pytest.fail("evaluated"))
+    assert cli.main(["evaluate", "--model=nano", "--corpus=corpus"]) == 2
+    assert f"behaviour is the folder of a step of the run {planted_run}" in capsys.readouterr().err
+    assert (planted_run / "behaviour" / "behaviour.csv").read_bytes() == before
+
+
 def test_verify_says_which_files_are_not_as_they_were_written(planted_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(planted_run, run)
