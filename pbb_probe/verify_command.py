@@ -25,6 +25,6 @@ def verify(config: VerifyConfig) -> None:
         print(f"{name}: {'; '.join(faults) or 'as it was written'}")
     if damaged := [name for name, faults in found.items() if faults]:
         raise PbbError(
-            f"{len(damaged)} of {len(found)} steps are not as they were written ({', '.join(damaged)}): the command "
-            "that wrote them does these again, and what follows from them."
+            f"{len(damaged)} of {len(found)} steps are not as they were written ({', '.join(damaged)}): move elsewhere "
+            "what no step wrote, and run it again, which does these steps anew and what follows from them."
         )
