@@ -241,7 +241,7 @@ def inputs(out: Path, n: int, rng: random.Random, config: Path) -> pd.DataFrame:
         rows.append(
             {"kind": kind, "input": what, "outcome": "refused" if code == 2 else f"exit code {code}", "fault": fault}
         )
-        rows[-1]["said"] = sentences(said)[0][:200] if sentences(said) else ""
+        rows[-1]["said"] = sentences(said)[0].replace(str(out), "OUT")[:200] if sentences(said) else ""
     return pd.DataFrame(rows)
 
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PLANTED, PROBES, TRANSFER, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -67,3 +69,14 @@ def test_every_section_the_readme_points_to_exists():
     pointed = re.findall(r"\]\(#([^)]+)\)", README)
     assert pointed
     assert set(pointed) <= sections
+
+
+def test_the_table_of_what_was_tried_is_that_of_the_results():
+    """Nothing in it has failed, and each number is a sum of `results/faults/summary.csv`."""
+    summary = pd.read_csv(ROOT / "results" / "faults" / "summary.csv")
+    assert (summary["n"] == summary["survived"]).all()
+    table = README.partition("## What was tried to break it")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z ]+) \| .* \| (\d+) \| (\d+) \|$", table, re.MULTILINE)
+    stated = pd.DataFrame(rows, columns=["tried", "n", "survived"]).astype({"n": int, "survived": int})
+    for column in ("n", "survived"):
+        assert stated.groupby("tried")[column].sum().to_dict() == summary.groupby("tried")[column].sum().to_dict()
