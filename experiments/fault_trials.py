@@ -1,6 +1,6 @@
 """What is tried to break a run: kills at random moments, damaged files, odd inputs. Prints what survived.
 
-    python experiments/fault_trials.py --out /tmp/faults --results results/faults
+    python experiments/fault_trials.py
 
 A tiny study is run once, undisturbed. Then it is run again and killed, in each of its steps, at moments that the seed
 draws; it is run where no file can grow beyond a size, until there is room; its finished files are damaged, one kind at
