@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -94,11 +95,13 @@ def kills(reference: Path, out: Path, n: int, rng: random.Random, config: Path) 
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, number)
                 code, said = child.ended(), child.said()
+                if code == 0:  # it was faster: nothing was killed, and nothing is left to be
+                    break
                 told = code == -number if number == signal.SIGKILL else code == 128 + number
-                if code == 0:  # it was faster than before
-                    told = True
                 fault = "" if told and "Traceback" not in said else f"exit code {code}"
-                ended.append({"step": name, "signal": signal.Signals(number).name, "share": share, "fault": fault})
+                begun = re.findall(r"^(\w+): started", said, re.MULTILINE)
+                step = begun[-1] if begun else "before the first"
+                ended.append({"step": step, "signal": signal.Signals(number).name, "share": share, "fault": fault})
                 progress.update()
             last = start(["run", "--config", str(config), "--out", str(run)], out / "log")
             code = last.ended()
