@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pbb_probe.errors import PbbError
+from pbb_probe.errors import PbbError, first_line
 
 POSITIONAL = ("explore", "verify")
 """Commands that take what they must be given without a flag."""
@@ -162,7 +162,7 @@ class _Signals:
 
 def _sentence(error: BaseException, out: Path) -> str | None:
     """What is told of an error that is no defect of the program: the user's, the disk's, the memory's."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     if isinstance(error, PbbError):
         return str(error)
     if isinstance(error, BrokenPipeError):
@@ -174,7 +174,7 @@ def _sentence(error: BaseException, out: Path) -> str | None:
             "make room or give another --out; finished steps are kept."
         )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in reason:
-        return f"there is not enough memory ({reason:.200}): make the batch, memory_gib or the model smaller."
+        return f"there is not enough memory ({reason}): make the batch, memory_gib or the model smaller."
     return None
 
 

@@ -3,3 +3,8 @@
 
 class PbbError(ValueError):
     """Bad input, a damaged file or an impossible request. The command line prints it and exits with code 2."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, for a sentence of ours around it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

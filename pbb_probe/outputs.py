@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pbb_probe.disk import digest, file_hash, files_in, read_sealed, sync, write, write_sealed
+from pbb_probe.disk import digest, file_hash, files_in, read_sealed, signature, sync, write, write_sealed
 
 ALWAYS = 10**9
 """Bytes of a run up to which every file is hashed before it is used."""
@@ -101,7 +101,7 @@ class Checker:
             return f"{state.st_size} bytes instead of {written['bytes']}"
         if trust_time and state.st_mtime_ns == written["modified"]:
             return None
-        seen = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        seen = signature(state)
         if self._seen.get((path, written["sha256"])) == seen:
             return None
         try:
@@ -111,3 +111,10 @@ class Checker:
             return str(error.strerror)
         self._seen[path, written["sha256"]] = seen
         return None
+
+
+def first_fault(folder: Path, outputs: Outputs) -> tuple[str, str] | None:
+    """The first file in a folder that is not as it was written, and what is wrong with it; None where none is."""
+    checker = Checker()
+    checked = ((name, checker.fault(folder, name, written)) for name, written in outputs.items())
+    return next(((name, fault) for name, fault in checked if fault), None)

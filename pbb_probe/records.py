@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pbb_probe.disk import digest, files_in, read_sealed, write_sealed
+from pbb_probe.disk import digest, files_in, read_sealed, signature, write_sealed
 from pbb_probe.errors import PbbError
 from pbb_probe.outputs import ALWAYS, Checker, Outputs, content, size
 
@@ -167,7 +167,7 @@ class Records:
             return None
         if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
             return None
-        now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+        now = signature(state)
         if self._read.get(path, ((), None))[0] != now:
             self._read[path] = (now, read_sealed(path))
         return self._read[path][1]

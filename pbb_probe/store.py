@@ -7,7 +7,6 @@ done: what has a step's name is whole. One process at a time writes into a run.
 
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pbb_probe.disk import digest, sync, write_sealed
-from pbb_probe.errors import PbbError
+from pbb_probe.disk import digest, remove, sync, write_sealed
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.outputs import content, record_outputs
 from pbb_probe.records import MANIFEST, RECORD, Records, owner_of
 from pbb_probe.writers import only_writer
@@ -127,10 +126,10 @@ class Run(Records):
             print(f"{name}: started", file=sys.stderr)
             started = time.monotonic()
             if not (resumes and unfinished.is_dir()):
-                _remove(unfinished)
+                remove(unfinished)
                 unfinished.mkdir()
             make(unfinished)
-            _remove(unfinished / RECORD)  # of a kill right before the renaming
+            remove(unfinished / RECORD)  # of a kill right before the renaming
             outputs = record_outputs(unfinished, also)
             if not record and done.is_dir():  # whose files they are is not known, only which are made again
                 self.refuse_foreign(name, outputs)
@@ -139,7 +138,7 @@ class Run(Records):
             write_sealed(unfinished / RECORD, record)
             if os.path.lexists(done):
                 _keep_hidden(done, unfinished)
-                _remove(old)  # renamed first: a kill while deleting leaves no half step under the name
+                remove(old)  # renamed first: a kill while deleting leaves no half step under the name
                 done.rename(old)
             unfinished.rename(done)
             sync(self.path)
@@ -226,12 +225,11 @@ class Run(Records):
         """Remove what the run itself has left of a step that is done."""
         for path in self.path.glob(f".{name}.*"):
             if re.fullmatch(r"[0-9a-f]{16}|old", path.name.removeprefix(f".{name}.")):
-                _remove(path)
+                remove(path)
 
 
 def _unreadable(path: Path, error: Exception) -> PbbError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return PbbError(f"{path} cannot be read ({reason}): delete the folder {path.parent} and run it again.")
+    return PbbError(f"{path} cannot be read ({first_line(error)}): delete the folder {path.parent} and run it again.")
 
 
 def _keep_hidden(old: Path, new: Path) -> None:
@@ -240,10 +238,3 @@ def _keep_hidden(old: Path, new: Path) -> None:
         target = new / path.relative_to(old)
         if target.parent.is_dir() and not os.path.lexists(target) and path.exists():
             path.rename(target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

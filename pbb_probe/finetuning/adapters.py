@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import first_line
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.finetuning.checkpoints import ADAPTER, ADAPTER_WEIGHTS, check_adapter
 from pbb_probe.finetuning.parity import PARITY, forward_of, logits_alone, some_prompts, spread_between
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.disk import digest, file_hash
-from pbb_probe.errors import PbbError
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.finetuning.checkpoints import ADAPTER, check_adapter, check_built, check_checkpoint
 from pbb_probe.finetuning.trained import SETTINGS, refuse_changed
 from pbb_probe.records import refuse_damaged
@@ -118,11 +118,6 @@ def load_base(
             f"(first {lacking[0]})."
         )
     return model.eval(), load_tokenizer(base) if tokenizer is None else tokenizer
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, for a sentence of ours around it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def available_device() -> str:

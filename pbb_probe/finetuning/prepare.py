@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import first_line, load_base
+from pbb_probe.errors import PbbError, first_line
+from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, stage_documents
 from pbb_probe.finetuning.diverged import has_finite_weights

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from pbb_probe.disk import read_sealed, write_sealed
 from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
-from pbb_probe.outputs import Checker, record_outputs
+from pbb_probe.outputs import first_fault, record_outputs
 
 KEPT = 2
 """Checkpoints that are kept: where the last is damaged, training goes on from the one before it."""
@@ -85,6 +85,5 @@ def _fault(checkpoint: Path, settings: str) -> str | None:
         return "is not whole"
     if (record.get("settings"), record.get("step")) != (settings, _step(checkpoint)):
         return "is of other training or of another step"
-    checker = Checker()
-    faults = ((name, checker.fault(checkpoint, name, written)) for name, written in record["outputs"].items())
-    return next((f"has a damaged {name} ({damage})" for name, damage in faults if damage), None)
+    damaged = first_fault(checkpoint, record["outputs"])
+    return f"has a damaged {damaged[0]} ({damaged[1]})" if damaged else None

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import digest, file_digest
+from pbb_probe.disk import digest, file_digest, remove
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.adapters import merged
 from pbb_probe.finetuning.bases import base_digest
@@ -24,7 +24,6 @@ from pbb_probe.finetuning.trained import (
     finish,
     is_trained,
     record_trained,
-    remove,
 )
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import AnyPlace, Name, Seed, checks_arguments, shown

@@ -5,15 +5,14 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pbb_probe.disk import files_in, read_sealed, sync, write_sealed
+from pbb_probe.disk import files_in, read_sealed, remove, sync, write_sealed
 from pbb_probe.errors import PbbError
-from pbb_probe.outputs import Checker, Outputs, record_outputs
+from pbb_probe.outputs import Outputs, first_fault, record_outputs
 
 SETTINGS = "training.json"
 CHECKPOINTS = ".checkpoints"
@@ -37,7 +36,7 @@ def is_trained(out: Path, settings: Mapping[str, Any]) -> bool:
         )
     if record != _plain(settings):
         raise PbbError(f"{out} holds a model trained with other settings: give another directory or remove it.")
-    fault = _fault(out, outputs)
+    fault = first_fault(out, outputs)
     for path in _foreign(out, outputs, hidden=fault is not None):
         raise PbbError(f"{path} is none of the files that training wrote there: move it elsewhere.")
     if fault:
@@ -51,7 +50,7 @@ def begun(unfinished: Path, settings: Mapping[str, Any]) -> Literal["training", 
     outputs = record.pop("outputs", None)
     if record != _plain(settings):
         return None
-    return "trained" if outputs and not _fault(unfinished, outputs) else "training"
+    return "trained" if outputs and not first_fault(unfinished, outputs) else "training"
 
 
 def begin(unfinished: Path, settings: Mapping[str, Any]) -> None:
@@ -109,7 +108,7 @@ def refuse_changed(directory: Path, endings: Collection[str]) -> None:
     outputs = (read_sealed(directory / SETTINGS) or {}).get("outputs")
     if not outputs:
         return
-    if fault := _fault(directory, outputs):
+    if fault := first_fault(directory, outputs):
         raise PbbError(
             f"{directory / fault[0]} is not as training wrote it ({fault[1]}): train it again, or remove {SETTINGS} if "
             "the change is yours."
@@ -120,21 +119,6 @@ def refuse_changed(directory: Path, endings: Collection[str]) -> None:
                 f"{path} is none of the files that training wrote there: move it elsewhere, or remove {SETTINGS} if "
                 "the change is yours."
             )
-
-
-def remove(path: Path) -> None:
-    """Remove a folder, a file, or a link but not what it leads to; nothing where nothing is."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _fault(directory: Path, outputs: Outputs) -> tuple[str, str] | None:
-    """The first file that is not as it was written, and what became of it."""
-    checker = Checker()
-    checked = ((name, checker.fault(directory, name, written)) for name, written in outputs.items())
-    return next(((name, fault) for name, fault in checked if fault), None)
 
 
 def _foreign(directory: Path, outputs: Outputs, hidden: bool) -> Iterator[Path]:

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import first_line
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.hooking.prompts import Prompts, put_behind
 from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.shards import open_capture, write_shards

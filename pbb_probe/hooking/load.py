@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.errors import PbbError
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.finetuning.adapters import load_adapter, merged
-from pbb_probe.finetuning.bases import first_line, load_base, load_tokenizer
+from pbb_probe.finetuning.bases import load_base, load_tokenizer
 from pbb_probe.finetuning.parity import (
     assert_parity,
     forward_of,

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import first_line
+from pbb_probe.errors import PbbError, first_line
 from pbb_probe.hooking.slower import FullForward, WholeBlocks
 from pbb_probe.hooking.tail import Tail
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damaged import cut_short, flipped
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
@@ -94,16 +95,6 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_weights(lora, corpus, tmp
     assert distance(whole, resumed) == 0
     assert distance(whole, resolve_base("nano")) > 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(

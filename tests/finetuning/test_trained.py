@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damaged import flipped
 from safetensors.torch import load_file
 
 import pbb_probe as pbb
@@ -33,12 +34,6 @@ def finished(few, tmp_path_factory):
 def stage(finished, tmp_path):
     """A finished model that a test may do what it likes with."""
     return shutil.copytree(finished, tmp_path / "stage")
-
-
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def same_weights(one: Path, other: Path) -> bool:
