@@ -72,12 +72,12 @@ def _check_documents(config: StudyConfig, corpus: Corpus) -> None:
     """Refuse programs that the curriculum reads in words that they, or the base's tokenizer, do not have."""
     stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
     read = {(portion.group, portion.kind) for stage in stages for phase in stage.phases for portion in phase}
-    rng, documents = random.Random(config.seed), list[Document]()
+    rng, documents, known = random.Random(config.seed), list[Document](), set[str]()
     for entry in corpus.entries:
         for kind in PROGRAM_KINDS:
             if (entry.group, kind) in read:
                 documents.append(_program_document(config, entry, kind, rng))
-        calls: list[tuple[Mode, Sequence[Trace]]] = [("direct", entry.traces)]  # every output is a possible answer
+        calls: list[tuple[Mode, Sequence[Trace]]] = [("direct", _with_new_words(entry, known))]
         if (entry.group, "trace") in read:
             calls.append(("trace", entry.shown_traces))
         for mode, traces in calls:
@@ -87,6 +87,17 @@ def _check_documents(config: StudyConfig, corpus: Corpus) -> None:
     texts = [document.text for document in documents]
     for text, ids in zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
         refuse_unknown(tokenizer, ids, text[:80])
+
+
+def _with_new_words(entry: Entry, known: set[str]) -> list[Trace]:
+    """The first call of a program, and those whose input or output no call before had: any may be asked or answered."""
+    found = []
+    for i, trace in enumerate(entry.traces):
+        words = {trace.call_text, str(trace.variables()["output"])}
+        if i == 0 or not words <= known:
+            found.append(trace)
+        known |= words
+    return found
 
 
 def _program_document(config: StudyConfig, entry: Entry, kind: ProgramKind, rng: random.Random) -> Document:

@@ -625,3 +625,23 @@ def test_hidden_files_come_along(tmp_path):
     run.step("train", {"seed": 1}, Maker("new"))
     assert (tmp_path / "train" / ".notes" / "draft.md").read_text() == "mine"
     assert (tmp_path / "train" / "first.txt").read_text() == "new"
+
+
+def test_the_disk_holds_a_step_before_it_has_its_name(tmp_path, monkeypatch):
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        events.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def renamed(self, target):
+        events.append(("rename", Path(target).name))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    Run(tmp_path / "run").step("train", {}, Maker())
+    named = events.index(("rename", "train"))
+    before = {name for _, name in events[:named]}
+    assert {"first.txt", "second.txt", f".train.{digest({})}", ".step.json.partial"} <= before
+    assert ("fsync", "run") in events[named:]  # and then the name itself
