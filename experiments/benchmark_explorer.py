@@ -18,9 +18,9 @@ from pathlib import Path
 from jsonargparse import auto_cli
 from screenshots import BROWSERS
 
-from pbb_probe.disk import write_array
 from pbb_probe.errors import PbbError
-from pbb_probe.opened import open_run
+from pbb_probe.runs.opened import open_run
+from pbb_probe.store.disk import write_array
 from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
 
@@ -93,7 +93,7 @@ def main(run: Path, points: int = 50_000, steps: int = 12) -> None:
 def _start(run: Path) -> float:
     """Seconds from the command to the first page."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "pbb_probe.cli", "explore", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "pbb_probe.commands.cli", "explore", str(run), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as explorer:
         assert explorer.stdout is not None
         urllib.request.urlopen(explorer.stdout.readline().split(": ")[1].split(" ")[0]).read()

@@ -17,10 +17,10 @@ from transformers import DataCollatorForSeq2Seq
 from transformers.utils import logging
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.examples import write_examples
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.models.bases import load_base
 
 STAGE = Stage(
     "benchmark",

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pbb_probe.calibrate_command import CalibrateConfig, calibrate
 from pbb_probe.calibration.circuits import DECOYS
 from pbb_probe.calibration.summary import same_block
+from pbb_probe.commands.calibrate import CalibrateConfig, calibrate
 from pbb_probe.views.markdown import markdown_table
 
 TABLES = ("calibration", "designs", "nulls")

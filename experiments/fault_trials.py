@@ -35,9 +35,9 @@ from odd_inputs import odd_inputs
 from tqdm import tqdm
 
 import pbb_probe as pbb
-from pbb_probe import cli
-from pbb_probe.opened import OpenedRun
-from pbb_probe.store import Run
+from pbb_probe.commands import cli
+from pbb_probe.runs.opened import OpenedRun
+from pbb_probe.store.run import Run
 from pbb_probe.views import study_report
 from pbb_probe.views.markdown import markdown_table
 

@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from pbb_probe import cli
+from pbb_probe.commands import cli
 
 PATIENCE = 120
 """Seconds for one command."""

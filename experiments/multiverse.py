@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from pbb_probe.comparison.verdict import ENOUGH
-from pbb_probe.store import Run
+from pbb_probe.evidence.verdict import ENOUGH
+from pbb_probe.store.run import Run
 
 METRICS = ("logit difference", "probability", "negative KL")
 DIRECTIONS = ("denoising", "noising")
@@ -31,11 +31,11 @@ def sweeps(corpus, model_path: str, out: Path) -> None:
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.capture import answer_logits
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.measures import is_answered
     from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
     from pbb_probe.patching.pairs import make_pairs
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.programs.corpus import GROUPS
+    from pbb_probe.study.measures import is_answered
 
     model = load_model(model_path)
     for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
@@ -95,8 +95,8 @@ def probes(corpus, run: Run, out: Path) -> None:
 
 def universes(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     """A row a universe, group and number of steps: the block of the program by use or of the output by reading."""
-    from pbb_probe.comparison.onsets import located_patching, located_reading
     from pbb_probe.errors import PbbError
+    from pbb_probe.evidence.onsets import located_patching, located_reading
     from pbb_probe.patching.metrics import recovery
     from pbb_probe.programs.corpus import GROUPS
 

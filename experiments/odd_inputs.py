@@ -183,7 +183,7 @@ def odd_inputs(folder: Path, config: Path) -> Iterator[tuple[str, str, list[str]
         folder: for the files.
         config: of a study that takes seconds, for what turns out to be fine.
     """
-    from pbb_probe.finetuning.bases import resolve_base
+    from pbb_probe.models.bases import resolve_base
 
     folder.mkdir(parents=True)
     run = ["run", "--config", str(config), "--out", "out"]

@@ -23,9 +23,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pbb_probe.finetuning.answers import is_right, read_answer
-from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.behaviour import complete
+from pbb_probe.models.answers import is_right, read_answer
+from pbb_probe.models.bases import load_base
 from pbb_probe.programs import documents, forms, templates
 from pbb_probe.programs.arithmetic import VALUES, Step, arithmetic_program, step_sequences
 from pbb_probe.programs.describe import describe

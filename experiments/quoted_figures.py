@@ -23,10 +23,10 @@ from pathlib import Path
 import pandas as pd
 
 import pbb_probe as pbb
-from pbb_probe.comparison.statistics import Interval, cluster_bootstrap
-from pbb_probe.config import CorpusConfig
 from pbb_probe.programs.arithmetic import OPERATIONS
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, make_corpus
+from pbb_probe.runs.config import CorpusConfig
+from pbb_probe.statistics.groups import Interval, cluster_bootstrap
 from pbb_probe.views.markdown import markdown_table
 
 SEEDS = (0, 1, 2, 3, 4)

@@ -22,9 +22,9 @@ import pandas as pd
 import xarray as xr
 from workers import run_all
 
-from pbb_probe.comparison.verdict import ENOUGH, programs_of
-from pbb_probe.config import StudyConfig
-from pbb_probe.study import Study
+from pbb_probe.evidence.verdict import ENOUGH, programs_of
+from pbb_probe.runs.config import StudyConfig
+from pbb_probe.study.run import Study
 from pbb_probe.views.markdown import markdown_table
 
 CURRICULA = ("proactive", "joint")
@@ -45,8 +45,8 @@ def run_path(runs: Path, curriculum: str, seed: int) -> Path:
 
 def study(curriculum: str, seed: int, runs: Path) -> None:
     """One run, and of a proactive one what else this study asks."""
-    from pbb_probe import measures
     from pbb_probe.programs.corpus import Corpus
+    from pbb_probe.study import measures
 
     config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
     alone, own = (run_path(runs, name, seed) / "stage2_alone" for name in ("proactive", curriculum))
@@ -79,10 +79,10 @@ def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.load import load_model
-    from pbb_probe.measures import is_answered
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.probing.controls import shuffled_values
     from pbb_probe.programs.corpus import GROUPS
+    from pbb_probe.study.measures import is_answered
 
     model = load_model(model_path)
     for group in GROUPS:
@@ -105,8 +105,8 @@ def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
 
 def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Accuracy of every model in every cell, models resampled and programs within them."""
-    from pbb_probe.comparison.behaviour import CELL
-    from pbb_probe.comparison.statistics import cluster_bootstrap
+    from pbb_probe.evidence.behaviour import CELL
+    from pbb_probe.statistics.groups import cluster_bootstrap
 
     rows = []
     for curriculum, of_seeds in runs.items():
@@ -136,10 +136,10 @@ def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """`compare_groups` of every measure over all seeds: all rows, those answered right, and of these as many alike."""
-    from pbb_probe.comparison.matching import matched_rows
-    from pbb_probe.comparison.runs import MEASURES, gather
-    from pbb_probe.comparison.statistics import compare_groups
-    from pbb_probe.comparison.transfer import flat_places
+    from pbb_probe.evidence.runs import MEASURES, gather
+    from pbb_probe.evidence.transfer import flat_places
+    from pbb_probe.statistics.groups import compare_groups
+    from pbb_probe.statistics.matching import matched_rows
 
     made: dict[str, pd.DataFrame] = {}
     for measure in MEASURES:
@@ -174,8 +174,8 @@ def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
 
 def repaired(runs: dict[str, Any]) -> pd.DataFrame:
     """Of the calls answered wrong, how many the best pair of layers repairs, beside the answers of other calls."""
-    from pbb_probe.comparison.statistics import cluster_bootstrap
     from pbb_probe.programs.corpus import GROUPS
+    from pbb_probe.statistics.groups import cluster_bootstrap
 
     rows = []
     for group in GROUPS:
@@ -209,12 +209,12 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
 
 
 def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
-    from pbb_probe.comparison.located import TABLES, located_tables, transfer_maps
-    from pbb_probe.comparison.onsets import located_use
-    from pbb_probe.comparison.runs import compare_runs
-    from pbb_probe.comparison.transfer import PAIRS, carried_table
-    from pbb_probe.comparison.verdict import describe
-    from pbb_probe.opened import open_run
+    from pbb_probe.evidence.located import TABLES, located_tables, transfer_maps
+    from pbb_probe.evidence.onsets import located_use
+    from pbb_probe.evidence.runs import compare_runs
+    from pbb_probe.evidence.transfer import PAIRS, carried_table
+    from pbb_probe.evidence.verdict import describe
+    from pbb_probe.runs.opened import open_run
     from pbb_probe.views import figures
     from pbb_probe.views.images import save_pngs
 

@@ -31,11 +31,11 @@ import pandas as pd
 import xarray as xr
 from workers import run_all
 
-from pbb_probe.comparison.statistics import compare_groups
-from pbb_probe.comparison.transfer import answered_right
+from pbb_probe.evidence.transfer import answered_right
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.store import Run
+from pbb_probe.statistics.groups import compare_groups
+from pbb_probe.store.run import Run
 from pbb_probe.views.markdown import markdown_table
 
 STAGE_2 = CURRICULA["proactive"][1]
@@ -69,11 +69,11 @@ def folder(runs: Path, condition: str, seed: int) -> Path:
 
 def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     """Train the second stage if there is one to train, and put other programs' names into the runs of each group."""
-    from pbb_probe import measures
-    from pbb_probe.config import TransferConfig
-    from pbb_probe.finetuning.bases import base_digest
     from pbb_probe.finetuning.train import train_stage
+    from pbb_probe.models.bases import base_digest
     from pbb_probe.programs.corpus import Corpus
+    from pbb_probe.runs.config import TransferConfig
+    from pbb_probe.study import measures
 
     start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
     corpus = Corpus.load(Run(start).folder("corpus"))

@@ -4,17 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pbb_probe.comparison.behaviour import accuracy_table
-    from pbb_probe.comparison.brewing import brewing_measures, brewing_table
-    from pbb_probe.comparison.locate import locate, locate_difference
-    from pbb_probe.comparison.matching import matched_rows
-    from pbb_probe.comparison.nodes import by_node
-    from pbb_probe.comparison.probes import probe_table
-    from pbb_probe.comparison.recovery import recovery_table
-    from pbb_probe.comparison.statistics import cluster_bootstrap, compare_groups
-    from pbb_probe.comparison.transfer import carried_table
-    from pbb_probe.config import StudyConfig
     from pbb_probe.errors import PbbError
+    from pbb_probe.evidence.behaviour import accuracy_table
+    from pbb_probe.evidence.brewing import brewing_measures, brewing_table
+    from pbb_probe.evidence.nodes import by_node
+    from pbb_probe.evidence.probes import probe_table
+    from pbb_probe.evidence.recovery import recovery_table
+    from pbb_probe.evidence.transfer import carried_table
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.hooking.shards import open_capture
     from pbb_probe.hooking.texts import likely_answers, token_texts
-    from pbb_probe.opened import open_run
     from pbb_probe.patching.attribution import attribution_scores, screen_patches
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.patching.files import pair_from_texts, read_pairs
@@ -59,7 +54,12 @@ if TYPE_CHECKING:
     from pbb_probe.probing.subspaces import probe_subspaces
     from pbb_probe.programs.corpus import Corpus, make_corpus
     from pbb_probe.programs.targets import line_targets
-    from pbb_probe.study import Study
+    from pbb_probe.runs.config import StudyConfig
+    from pbb_probe.runs.opened import open_run
+    from pbb_probe.statistics.groups import cluster_bootstrap, compare_groups
+    from pbb_probe.statistics.matching import matched_rows
+    from pbb_probe.statistics.onset import locate, locate_difference
+    from pbb_probe.study.run import Study
     from pbb_probe.views import figures
 
 _HOME = {
@@ -68,10 +68,10 @@ _HOME = {
     "LoraSettings": "finetuning.config",
     "PbbError": "errors",
     "Prompts": "hooking.prompts",
-    "Study": "study",
-    "StudyConfig": "config",
+    "Study": "study.run",
+    "StudyConfig": "runs.config",
     "TrainConfig": "finetuning.config",
-    "accuracy_table": "comparison.behaviour",
+    "accuracy_table": "evidence.behaviour",
     "aligned_pairs": "patching.pairs",
     "answer_difference": "patching.metrics",
     "answer_ids": "hooking.answers",
@@ -81,17 +81,17 @@ _HOME = {
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
     "brewing": "probing.brewing",
-    "brewing_measures": "comparison.brewing",
-    "brewing_table": "comparison.brewing",
-    "by_node": "comparison.nodes",
+    "brewing_measures": "evidence.brewing",
+    "brewing_table": "evidence.brewing",
+    "by_node": "evidence.nodes",
     "capture": "hooking.capture",
     "capture_tokens": "hooking.positions",
-    "carried_table": "comparison.transfer",
-    "cluster_bootstrap": "comparison.statistics",
+    "carried_table": "evidence.transfer",
+    "cluster_bootstrap": "statistics.groups",
     "code_prompts": "hooking.code",
     "code_tokens": "hooking.code",
-    "compare_groups": "comparison.statistics",
-    "compare_runs": "comparison.runs",
+    "compare_groups": "statistics.groups",
+    "compare_runs": "evidence.runs",
     "direction_cosines": "probing.groups",
     "embeddings": "probing.controls",
     "evaluate": "finetuning.behaviour",
@@ -99,19 +99,19 @@ _HOME = {
     "fit_held_out": "probing.held_out",
     "fit_probe": "probing.readers",
     "fit_probes": "probing.linear",
-    "gather": "comparison.runs",
+    "gather": "evidence.runs",
     "gives_answers": "hooking.capture",
     "greedy_match": "patching.metrics",
-    "how_evaluated": "comparison.onsets",
+    "how_evaluated": "evidence.onsets",
     "lens": "probing.lens",
     "likely_answers": "hooking.texts",
     "line_targets": "programs.targets",
     "load_model": "hooking.load",
-    "locate": "comparison.locate",
-    "locate_difference": "comparison.locate",
-    "located_lens": "comparison.onsets",
-    "located_reading": "comparison.onsets",
-    "located_use": "comparison.onsets",
+    "locate": "statistics.onset",
+    "locate_difference": "statistics.onset",
+    "located_lens": "evidence.onsets",
+    "located_reading": "evidence.onsets",
+    "located_use": "evidence.onsets",
     "log_prob": "patching.metrics",
     "log_prob_difference": "patching.metrics",
     "logit_difference": "patching.metrics",
@@ -119,29 +119,29 @@ _HOME = {
     "make_pairs": "patching.pairs",
     "make_prompts": "hooking.calls",
     "make_transfer_pairs": "patching.transfer_pairs",
-    "matched_rows": "comparison.matching",
+    "matched_rows": "statistics.matching",
     "negative_kl": "patching.metrics",
     "open_capture": "hooking.shards",
-    "open_run": "opened",
+    "open_run": "runs.opened",
     "pair_from_texts": "patching.files",
     "patch_sweep": "patching.sweep",
     "planted_model": "calibration.planted",
     "probability": "patching.metrics",
     "probe_groups": "probing.groups",
     "probe_subspaces": "probing.subspaces",
-    "probe_table": "comparison.probes",
+    "probe_table": "evidence.probes",
     "project": "probing.projection",
     "prompts_of_calls": "hooking.calls",
     "read_pairs": "patching.files",
     "read_prompts": "hooking.files",
     "recovery": "patching.metrics",
-    "recovery_table": "comparison.recovery",
+    "recovery_table": "evidence.recovery",
     "relabelled_targets": "probing.controls",
     "screen_patches": "patching.attribution",
     "shuffled_values": "probing.controls",
-    "side_by_side": "comparison.onsets",
+    "side_by_side": "evidence.onsets",
     "token_texts": "hooking.texts",
-    "transfer_differences": "comparison.transfer",
+    "transfer_differences": "evidence.transfer",
     "transfer_map": "patching.transfer",
     "untrained_model": "hooking.load",
 }

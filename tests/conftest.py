@@ -25,12 +25,12 @@ from transformers import (
 )
 
 import pbb_probe as pbb
-from pbb_probe import study
-from pbb_probe.config import PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.hooking.load import load_model
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.documents import call_document, program_document
 from pbb_probe.programs.templates import CALLS
+from pbb_probe.runs.config import PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
+from pbb_probe.study import run as study
 from pbb_probe.views.report import REPORTS
 
 torch.set_num_threads(1)

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from pbb_probe.disk import write_sealed
-from pbb_probe.outputs import record_outputs
-from pbb_probe.records import RECORD
-from pbb_probe.store import Run
+from pbb_probe.store.disk import write_sealed
+from pbb_probe.store.outputs import record_outputs
+from pbb_probe.store.records import RECORD
+from pbb_probe.store.run import Run
 
 
 def seal(path: Path, seconds: float = 1.0) -> Path:

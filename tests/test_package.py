@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.bases import resolve_base
+from pbb_probe.models.bases import resolve_base
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 
 ROOT = Path(pbb.__file__).parent.parent

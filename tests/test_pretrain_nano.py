@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pbb_probe.finetuning.bases import load_tokenizer
+from pbb_probe.models.bases import load_tokenizer
 from pbb_probe.programs.arithmetic import VALUES, step_sequences
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "pretrain_nano.py"

@@ -16,7 +16,7 @@ from reference_study import repaired
 from sealed import seal
 
 from pbb_probe.finetuning.curricula import CURRICULA
-from pbb_probe.store import Run
+from pbb_probe.store.run import Run
 
 NAN = float("nan")
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pbb_probe import cli
-from pbb_probe.calibrate_command import CalibrateConfig
 from pbb_probe.calibration.trials import Instrument
-from pbb_probe.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
+from pbb_probe.commands import cli
+from pbb_probe.commands.calibrate import CalibrateConfig
+from pbb_probe.commands.evaluate import EvaluateConfig
+from pbb_probe.commands.explore import ExploreConfig
+from pbb_probe.commands.finetune import FinetuneConfig
+from pbb_probe.commands.patch import PatchConfig
+from pbb_probe.commands.probe import ProbeConfig
 from pbb_probe.errors import PbbError
-from pbb_probe.evaluate_command import EvaluateConfig
-from pbb_probe.explore_command import ExploreConfig
-from pbb_probe.finetune_command import FinetuneConfig
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
-from pbb_probe.patch_command import PatchConfig
-from pbb_probe.probe_command import ProbeConfig
+from pbb_probe.runs.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.schema import Count, Layers, Name, Names, Place, Seed, Share, checked
 
 GIVEN: dict[type, dict[str, Any]] = {

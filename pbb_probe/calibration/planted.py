@@ -80,7 +80,7 @@ def planted_model(
     """
     import pandas as pd
 
-    from pbb_probe.finetuning.bases import load_tokenizer
+    from pbb_probe.models.bases import load_tokenizer
 
     rng = random.Random(f"planted {seed}")
     circuits = check_design(n_layers, retrieve, tuple(states), output, where, tuple(decoys), arrive)

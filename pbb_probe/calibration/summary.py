@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.calibration.circuits import DIFFERENT, UNSAID
-from pbb_probe.comparison.onsets import UNDETERMINED
+from pbb_probe.evidence.onsets import UNDETERMINED
 
 if TYPE_CHECKING:
     import pandas as pd

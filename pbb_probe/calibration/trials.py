@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.calibration.circuits import DECOYS, Decoy, Where
 from pbb_probe.calibration.planted import check_design, planted_model
-from pbb_probe.comparison.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
-from pbb_probe.comparison.statistics import compare_groups
-from pbb_probe.comparison.transfer import flat_places, transfer_differences
 from pbb_probe.errors import PbbError
+from pbb_probe.evidence.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
+from pbb_probe.evidence.transfer import flat_places, transfer_differences
 from pbb_probe.probing.controls import SHUFFLED
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.schema import Count, Draws, Folds, PairCount, PositiveShare, Strength, check_fields
+from pbb_probe.statistics.groups import compare_groups
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
-from pbb_probe.finetuning.bases import available_device, load_base
-from pbb_probe.finetuning.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
+from pbb_probe.models.answers import is_right, longest_answer, read_answer
+from pbb_probe.models.bases import available_device, load_base
+from pbb_probe.models.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
 from pbb_probe.programs.templates import MODES, Mode

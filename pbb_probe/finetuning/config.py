@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import LossOn
+from pbb_probe.models.tokens import LossOn
 from pbb_probe.schema import BatchSize, Name, Place, Rule, Share, check_fields, number, whole
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, stage_documents
-from pbb_probe.finetuning.tokens import encode
+from pbb_probe.models.tokens import encode
 from pbb_probe.programs.corpus import Corpus
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError, first_line
-from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, stage_documents
 from pbb_probe.finetuning.diverged import has_finite_weights
 from pbb_probe.finetuning.examples import read_texts
 from pbb_probe.finetuning.reinforce import refuse_unfit
-from pbb_probe.finetuning.tokens import encode, stop_ids
+from pbb_probe.models.bases import load_base
+from pbb_probe.models.tokens import encode, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import AnyPlace
 

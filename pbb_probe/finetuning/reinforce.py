@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.answers import is_right, longest_answer, read_answer
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, stage_documents
+from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.programs.corpus import Corpus
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from pbb_probe.disk import read_sealed, write_sealed
 from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
-from pbb_probe.outputs import first_fault, record_outputs
+from pbb_probe.store.disk import read_sealed, write_sealed
+from pbb_probe.store.outputs import first_fault, record_outputs
 
 KEPT = 2
 """Checkpoints that are kept: where the last is damaged, training goes on from the one before it."""

@@ -6,16 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import digest, file_digest, remove
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.adapters import merged
-from pbb_probe.finetuning.bases import base_digest
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
 from pbb_probe.finetuning.diverged import DivergedError, refuse_loss, refuse_weights
 from pbb_probe.finetuning.examples import write_examples
 from pbb_probe.finetuning.prepare import batch_on_each, check_stage, check_training, prepared, processes
-from pbb_probe.finetuning.trained import (
+from pbb_probe.models.adapters import merged
+from pbb_probe.models.bases import base_digest
+from pbb_probe.models.trained import (
     CHECKPOINTS,
     begin,
     begun,
@@ -27,7 +26,8 @@ from pbb_probe.finetuning.trained import (
 )
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import AnyPlace, Name, Seed, checks_arguments, shown
-from pbb_probe.writers import only_writer
+from pbb_probe.store.disk import digest, file_digest, remove
+from pbb_probe.store.writers import only_writer
 
 if TYPE_CHECKING:
     from transformers import Trainer

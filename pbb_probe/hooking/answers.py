@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import common_start, following_ids, padded, refuse_unknown
 from pbb_probe.hooking.prompts import Prompts, grown, refuse_tokens, tokenizer_of
+from pbb_probe.models.tokens import common_start, following_ids, padded, refuse_unknown
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> "torch.Tensor":
     """The token ids [prompt, k] of each answer from where the answers part on, padded with -1 at the end.
 
-    They are those with which it follows the text, as in training (`finetuning.tokens.following_ids`), without the start
+    They are those with which it follows the text, as in training (`models.tokens.following_ids`), without the start
     that all possible answers share and that the prompt ends with.
 
     Raises:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import as_answered, as_asked, following_ids, padded
 from pbb_probe.hooking.answers import with_answers
 from pbb_probe.hooking.prompts import Prompts, Span, grown, tokenizer_of, up_to_answers
+from pbb_probe.models.tokens import as_answered, as_asked, following_ids, padded
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import Document, with_code
 from pbb_probe.programs.templates import Mode

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import encoded
 from pbb_probe.hooking.calls import prompts_of_calls
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.models.tokens import encoded
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import source_document
 from pbb_probe.programs.program import Program, call_arguments, trace_programs

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError, first_line
-from pbb_probe.finetuning.adapters import load_adapter, merged
-from pbb_probe.finetuning.bases import load_base, load_tokenizer
-from pbb_probe.finetuning.parity import (
+from pbb_probe.models.adapters import load_adapter, merged
+from pbb_probe.models.bases import load_base, load_tokenizer
+from pbb_probe.models.parity import (
     assert_parity,
     forward_of,
     logits_alone,

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import encoded, padded, shared_starts, side_by_side
+from pbb_probe.models.tokens import encoded, padded, shared_starts, side_by_side
 from pbb_probe.schema import Name, Text, checked, checks_arguments, is_printable, shown
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import read_sealed, write_sealed
 from pbb_probe.errors import PbbError
-from pbb_probe.outputs import ALWAYS, forget, is_whole, write_recorded
+from pbb_probe.store.disk import read_sealed, write_sealed
+from pbb_probe.store.outputs import ALWAYS, forget, is_whole, write_recorded
 
 if TYPE_CHECKING:
     import numpy as np

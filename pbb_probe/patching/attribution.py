@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
+from pbb_probe.hooking.engines.tail import row_bytes
 from pbb_probe.hooking.readable import check_readable
-from pbb_probe.hooking.tail import row_bytes
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.runs import Runs, line_up
 from pbb_probe.patching.sweep import patch_sweep

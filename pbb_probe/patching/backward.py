@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import spread_between, tolerance
-from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import check_eval, check_layers
+from pbb_probe.hooking.engines.bare import UnsupportedError
+from pbb_probe.hooking.engines.slower import FullForward
+from pbb_probe.hooking.engines.tail import Window
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import check_readable
-from pbb_probe.hooking.slower import FullForward
-from pbb_probe.hooking.tail import Window
+from pbb_probe.models.parity import spread_between, tolerance
 from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.metrics import check_values
 from pbb_probe.patching.runs import Runs, line_up

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pbb_probe.errors import PbbError, first_line
-from pbb_probe.hooking.slower import FullForward, WholeBlocks
-from pbb_probe.hooking.tail import Tail
+from pbb_probe.hooking.engines.slower import FullForward, WholeBlocks
+from pbb_probe.hooking.engines.tail import Tail
 
 T = TypeVar("T")
 

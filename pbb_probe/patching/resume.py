@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.outputs import is_whole, write_recorded
 from pbb_probe.patching.grid import Grid, measure
+from pbb_probe.store.outputs import is_whole, write_recorded
 
 if TYPE_CHECKING:
     import torch

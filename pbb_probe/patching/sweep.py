@@ -4,8 +4,9 @@ effect = metric of the corrupted run with that one activation taken from the cle
 recovery = (effect - corrupted) / (clean - corrupted)
 
 The numbers are those of one full forward pass a cell; they are computed from the smallest part of the network that can
-change (`hooking.tail`). Where a model's blocks cannot be taken apart like that, the next exact way is taken
-(`hooking.slower`), with a warning. Before each sweep a cell of every site is checked against a full forward pass.
+change (`hooking.engines.tail`). Where a model's blocks cannot be taken apart like that, the next exact way is taken
+(`hooking.engines.slower`), with a warning. Before each sweep a cell of every site is checked against a full forward
+pass.
 
 A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
 that the model stores the fact there, nor that no other place would do.
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import spread_between, spread_of, tolerance
-from pbb_probe.hooking.bare import UnsupportedError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, n_heads
+from pbb_probe.hooking.engines.bare import UnsupportedError
+from pbb_probe.hooking.engines.slower import FullForward
 from pbb_probe.hooking.readable import check_readable
-from pbb_probe.hooking.slower import FullForward
+from pbb_probe.models.parity import spread_between, spread_of, tolerance
 from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.bases import available_device
+from pbb_probe.models.bases import available_device
 from pbb_probe.probing.probe import KINDS, Kind, LinearProbe
 from pbb_probe.schema import Strength, checks_arguments
 

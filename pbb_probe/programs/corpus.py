@@ -24,7 +24,7 @@ from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import MODES, Mode, templates
 from pbb_probe.programs.values import brief, path_text
-from pbb_probe.records import refuse_damaged
+from pbb_probe.store.records import refuse_damaged
 
 if TYPE_CHECKING:
     import pandas as pd

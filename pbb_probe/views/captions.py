@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pbb_probe.comparison.onsets import when
-from pbb_probe.comparison.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
+from pbb_probe.evidence.onsets import when
+from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views.figures.style import steps_words

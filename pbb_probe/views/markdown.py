@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import write
+from pbb_probe.store.disk import write
 from pbb_probe.views.report import Report, Shown, number, short
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pbb_probe.comparison.verdict import ENOUGH
+from pbb_probe.evidence.verdict import ENOUGH
 
 
 def methods(config: Mapping[str, Any]) -> list[tuple[str, str]]:

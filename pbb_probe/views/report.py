@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.disk import write
+from pbb_probe.store.disk import write
 
 if TYPE_CHECKING:
     import numpy as np

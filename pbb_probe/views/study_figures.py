@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.store import Run
+from pbb_probe.store.run import Run
 from pbb_probe.views import figures
 from pbb_probe.views.figures.style import plain, steps_words
 

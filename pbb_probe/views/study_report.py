@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.comparison.located import TABLES
-from pbb_probe.comparison.verdict import describe
-from pbb_probe.opened import OpenedRun
+from pbb_probe.evidence.located import TABLES
+from pbb_probe.evidence.verdict import describe
+from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.views import study_tables
 from pbb_probe.views.images import save_pngs
 from pbb_probe.views.markdown import write_markdown

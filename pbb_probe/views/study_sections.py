@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pbb_probe.store import Run
+from pbb_probe.store.run import Run
 from pbb_probe.views import captions, study_tables
 from pbb_probe.views.report import Section, Shown, Table
 from pbb_probe.views.study_figures import BEST, SUBSETS, file_name, read_table, rows, title_of

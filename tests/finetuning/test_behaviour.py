@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.answers import is_right
-from pbb_probe.finetuning.bases import load_base, load_tokenizer
 from pbb_probe.finetuning.behaviour import answer_log_probs, complete, forced_choice
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
-from pbb_probe.finetuning.tokens import prompt_ids
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.models.answers import is_right
+from pbb_probe.models.bases import load_base, load_tokenizer
+from pbb_probe.models.tokens import prompt_ids
 
 ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
 PROMPTS = ["run zabrutim(40961) :", "f(2) =", "what is the value of dolvik on the number 7 , please ?"]

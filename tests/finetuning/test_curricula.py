@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.answers import is_right, read_answer
 from pbb_probe.finetuning.curricula import CURRICULA, Phase, Portion, Stage, get_curriculum, scaled, stage_documents
+from pbb_probe.models.answers import is_right, read_answer
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.describe import read_description
 from pbb_probe.programs.documents import Document

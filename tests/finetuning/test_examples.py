@@ -12,7 +12,7 @@ import pbb_probe as pbb
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage, stage_documents
 from pbb_probe.finetuning.examples import SPAN, by_length, read_texts, write_examples
-from pbb_probe.finetuning.tokens import encode
+from pbb_probe.models.tokens import encode
 
 STAGE = Stage(
     "short", ((Portion("with_io", "code", 4),), (Portion("with_io", "io", 6), Portion("with_io", "trace", 2)))
@@ -63,7 +63,7 @@ MEASURE = """
 import resource, sys, tempfile
 from pathlib import Path
 import datasets, pandas, transformers
-from pbb_probe.finetuning.bases import load_tokenizer
+from pbb_probe.models.bases import load_tokenizer
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.examples import write_examples

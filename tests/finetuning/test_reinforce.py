@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.bases import load_base
 from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage, stage_documents
 from pbb_probe.finetuning.reinforce import grpo_trainer
-from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.models.bases import load_base
+from pbb_probe.models.tokens import completion_ids, end_ids, prompt_ids
 
 WARM_UP = Stage("warm_up", ((Portion("with_io", "io", 60),),))
 REINFORCE = Stage("reinforce", ((Portion("with_io", "io", 32),),), method="grpo")

@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 import pbb_probe as pbb
 from pbb_probe.finetuning import prepare, train
-from pbb_probe.finetuning.bases import load_base, load_tokenizer, resolve_base
 from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
-from pbb_probe.finetuning.tokens import completion_ids, end_ids, prompt_ids
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.models.bases import load_base, load_tokenizer, resolve_base
+from pbb_probe.models.tokens import completion_ids, end_ids, prompt_ids
 
 ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
 STAGE = Stage(

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pbb_probe as pbb
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.adapters import merged
 from pbb_probe.hooking.load import load_model
+from pbb_probe.models.adapters import merged
 
 TOKENS = torch.tensor([[5, 17, 200, 31, 90, 4, 4, 255], [340, 8, 8, 77, 120, 33, 2, 19]])
 LORA = {"r": 4, "lora_alpha": 16, "init_lora_weights": False, "task_type": "CAUSAL_LM"}

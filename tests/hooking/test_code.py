@@ -13,9 +13,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pbb_probe.comparison.nodes import by_node
-from pbb_probe.comparison.statistics import interval_table
 from pbb_probe.errors import PbbError
+from pbb_probe.evidence.nodes import by_node
 from pbb_probe.finetuning import behaviour
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture
@@ -28,6 +27,7 @@ from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.programs.targets import line_targets
+from pbb_probe.statistics.groups import interval_table
 
 TARGETS = ["executed", "next_line", "variable", "value", "type", "times"]
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CTRLConfig, CTRLLMHeadModel
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.parity import assert_parity
 from pbb_probe.hooking.load import load_model, untrained_model
+from pbb_probe.models.parity import assert_parity
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "mistral", "gpt2", "neox")
 TOKENS = torch.tensor([[5, 17, 200, 31, 90, 4, 4, 255], [340, 8, 8, 77, 120, 33, 2, 19]])

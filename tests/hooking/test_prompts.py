@@ -13,11 +13,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from pbb_probe.errors import PbbError
-from pbb_probe.finetuning.tokens import encode, end_ids
 from pbb_probe.hooking.answers import answer_ids, with_answers
 from pbb_probe.hooking.calls import make_prompts, prompts_of_calls
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.models.tokens import encode, end_ids
 from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.programs.documents import Document
 

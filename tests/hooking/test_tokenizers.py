@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin
 import pbb_probe as pbb
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.behaviour import evaluate
-from pbb_probe.finetuning.tokens import encode
 from pbb_probe.hooking.load import load_model, untrained_model
+from pbb_probe.models.tokens import encode
 from pbb_probe.programs.documents import Document
 from pbb_probe.views.explorer import live
 

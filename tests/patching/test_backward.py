@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.bare import UnsupportedError
+from pbb_probe.hooking.engines.bare import UnsupportedError
+from pbb_probe.hooking.engines.slower import FullForward, WholeBlocks
+from pbb_probe.hooking.engines.tail import Tail
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.hooking.slower import FullForward, WholeBlocks
-from pbb_probe.hooking.tail import Tail
 from pbb_probe.patching import engines
 from pbb_probe.patching.backward import back_patch
 from pbb_probe.patching.metrics import log_prob, logit_difference

@@ -10,10 +10,10 @@ from transformer_lens.tools.analysis import interchange
 from transformers import AutoModelForCausalLM, GPTJConfig
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.bare import UnsupportedError
+from pbb_probe.hooking.engines.bare import UnsupportedError
+from pbb_probe.hooking.engines.slower import FullForward
+from pbb_probe.hooking.engines.tail import Tail
 from pbb_probe.hooking.load import load_model
-from pbb_probe.hooking.slower import FullForward
-from pbb_probe.hooking.tail import Tail
 from pbb_probe.patching import engines
 from pbb_probe.patching import sweep as sweep_module
 from pbb_probe.patching.engines import METHODS
@@ -403,7 +403,7 @@ def test_every_way_gives_the_same(site, bridge, monkeypatch):
 
 def test_an_engine_that_is_wrong_is_found_out(bridge, monkeypatch):
     """The check before each sweep: a tail that forgets the mask is not used."""
-    from pbb_probe.hooking import tail
+    from pbb_probe.hooking.engines import tail
 
     right = patch_sweep(bridge("llama"), **RUNS)
     whole = tail.attention

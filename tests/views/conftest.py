@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from sealed import seal
 
-from pbb_probe.config import StudyConfig
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.runs.config import StudyConfig
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BASE = "<script>alert(1)</script>*[x](http://example.com)"

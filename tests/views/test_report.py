@@ -180,7 +180,7 @@ def test_figures_turn_with_light_and_dark(opened):
 @needs_chromium
 def test_the_report_of_a_run_opens_offline_in_real_chromium(opened, finished_run, tmp_path, monkeypatch):
     """Hostile names in it start nothing; it is small, and what is far below is drawn when it is reached."""
-    from pbb_probe.opened import open_run
+    from pbb_probe.runs.opened import open_run
     from pbb_probe.views import study_report
 
     run = shutil.copytree(finished_run, tmp_path / "run")

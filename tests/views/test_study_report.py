@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sealed import seal
 
-from pbb_probe.opened import open_run
+from pbb_probe.runs.opened import open_run
 from pbb_probe.views import captions, study_report, study_tables
 from pbb_probe.views.markdown import markdown_table, markdown_text
 from pbb_probe.views.study_figures import read_table, rows, study_figures

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES
-from pbb_probe.opened import value_text
+from pbb_probe.runs.opened import value_text
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import layers, program
 from pbb_probe.views.explorer.address import chosen, decode_selection, encode_selection

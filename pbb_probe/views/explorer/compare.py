@@ -169,7 +169,7 @@ figure = pbb.figures.curves_with_difference({{{MEASURES[measure]!r}: table}}, gr
 def _compared(
     own: Explored, other: str, measure: str, names: tuple[str, str], group: str, subset: str
 ) -> "pd.DataFrame":
-    from pbb_probe.comparison.runs import compare_runs
+    from pbb_probe.evidence.runs import compare_runs
 
     return compare_runs(
         {names[0]: own.run},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.opened import OpenedRun, open_run
+from pbb_probe.runs.opened import OpenedRun, open_run
 
 if TYPE_CHECKING:
     import pandas as pd

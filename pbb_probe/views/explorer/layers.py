@@ -142,7 +142,7 @@ def compare_selected(
     """
     import numpy as np
 
-    from pbb_probe.comparison.statistics import compare_groups
+    from pbb_probe.statistics.groups import compare_groups
 
     labels = explored.table("probing/prompts")
     selected = decode_selection(selection, len(labels))

@@ -168,8 +168,8 @@ def _prompt_typed(explored: Explored, name: str, text: str) -> "tuple[Prompts, p
 
 def _check_text(model: "TransformerBridge", text: str, answer: str = "") -> None:
     """Refuse too long a text before anything is computed of it."""
-    from pbb_probe.finetuning.tokens import encoded
     from pbb_probe.hooking.prompts import tokenizer_of
+    from pbb_probe.models.tokens import encoded
 
     whole = f"{text} {answer}" if answer else text
     live.refuse_long(model, len(encoded(tokenizer_of(model), [whole])["input_ids"][0]))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import likely_answers, token_texts
-from pbb_probe.opened import value_text
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.programs.templates import templates
+from pbb_probe.runs.opened import value_text
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import live
 from pbb_probe.views.explorer.address import chosen

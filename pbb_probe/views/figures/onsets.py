@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pbb_probe.comparison.onsets import when
 from pbb_probe.errors import PbbError
+from pbb_probe.evidence.onsets import when
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, group_colours, plain
 

@@ -1,0 +1,30 @@
+"""The command `verify`: is everything in a run as its steps wrote it?"""
+
+from dataclasses import dataclass
+
+from pbb_probe.errors import PbbError
+from pbb_probe.schema import Place, check_fields
+from pbb_probe.store.run import Run
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Which run is verified."""
+
+    run: Place
+    """Directory of a run, finished or not."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def verify(config: VerifyConfig) -> None:
+    """Compare every file of a run with its hash, however large it is. Nothing is changed."""
+    found = Run.existing(config.run).verify()
+    for name, faults in found.items():
+        print(f"{name}: {'; '.join(faults) or 'as it was written'}")
+    if damaged := [name for name, faults in found.items() if faults]:
+        raise PbbError(
+            f"{len(damaged)} of {len(found)} steps are not as they were written ({', '.join(damaged)}): move elsewhere "
+            "what no step wrote, and run it again, which does these steps anew and what follows from them."
+        )

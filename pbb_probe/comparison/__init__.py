@@ -1,1 +1,0 @@
-"""Statistics over programs: what a measurement says, and whether two groups differ."""

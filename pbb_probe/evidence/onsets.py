@@ -1,0 +1,280 @@
+"""Where each variable sets in, by what can be read and by what is used, side by side.
+
+Used (the transfer map, at the answer position unless said otherwise; every share is that of the map minus that of
+random vectors of the same norm):
+    program   the last block at whose input the name still carries it: this block takes it away
+    input     the same at its own place
+    state_k   the first block whose attention or MLP output, put into another run, makes the answer follow state k
+    output    the last block whose attention or MLP output makes the answer follow the whole other run
+Read (probes, and the logit lens; gain = (accuracy - control) / (1 - control), the strongest of the controls):
+    program   the first block after which the first step's operation is read
+    state_k, output   the first block after which the value is read, and from which on it stays so
+
+What is read need not be used, and what is used may be held in a form that is not read. Context-stripped decoding is no
+measure of the output's layer: it succeeds as soon as program and input have arrived, as the blocks above do the rest.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pbb_probe.evidence.curves import Curve, lens_curves, patching_curves, reading_curves, use_curves
+from pbb_probe.statistics.groups import each_kind
+from pbb_probe.statistics.onset import locate, locate_difference
+from pbb_probe.statistics.resampling import weighted_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+SURE = 0.95
+"""Share of resamples in which there must be a layer for one to be named: else it was not found."""
+UNDETERMINED = "undetermined"
+"""An `evaluation` that the evidence does not say."""
+
+
+def located_use(
+    carried: "xr.Dataset",
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+    threshold: float = 0.5,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The block in which each variable sets in by use, for each kind of pairs.
+
+    Args:
+        carried: from `transfer_map`, with the sites that are there of resid_pre, attn_out and mlp_out, and the roles
+            name, input and answer; with the control `random` if it is to be taken into account. Variables whose site or
+            role is lacking are left out.
+        by: coordinates of the pairs whose values get rows of their own.
+        cluster: the coordinate that says which pairs belong together.
+        models: the coordinate that says which finetuned model a pair is of, where there are several.
+        threshold: share of pairs.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        A row a kind and variable: `role` and `edge`, `layer` with `lower`, `upper` and `found` as in `locate`, but
+        missing unless `found` in nearly all resamples (`SURE`); `peak` (the largest share over the layers, after its
+        control), n pairs, clusters and models.
+
+    Raises:
+        PbbError: a coordinate that the pairs do not have.
+    """
+    return located_curves(use_curves(carried, by, cluster, models), by, threshold, settings)
+
+
+def located_reading(
+    probes: "xr.Dataset",
+    labels: "pd.DataFrame",
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+    margin: float = 0.2,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The block after which each target is read at the answer position, for each kind of prompts.
+
+    The first step's operation stands for the program, and is also looked for at the name, and in the embeddings (layer
+    -1, role `embedding`) where they are a control.
+
+    Args:
+        probes: from `fit_probes` with controls; the first of its sites counts.
+        labels: of the same prompts, with the columns `by`, `cluster` and `models`, and the targets.
+        by: columns whose combinations of values get rows of their own.
+        cluster: the column that says which prompts belong together.
+        models: the column that says which finetuned model a prompt was given, where there are several.
+        margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
+            right. Controls that are no objection to a target are left out (`curves.NO_OBJECTION`), and so are prompts
+            in which a state equals the input or the output.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        As `located_use`, with the largest gain as `peak`.
+
+    Raises:
+        PbbError: probes without controls, or a column that the labels do not have.
+    """
+    return located_curves(reading_curves(probes, labels, by, cluster, models), by, margin, settings)
+
+
+def located_lens(
+    looked: "xr.Dataset",
+    labels: "pd.DataFrame",
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+    margin: float = 0.2,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The same by the logit lens, whose control is its accuracy on the values of other prompts.
+
+    Args:
+        looked: from `lens`, of variables and, prefixed `SHUFFLED`, of their `shuffled_values`.
+        labels: those of `located_reading`.
+        by: as in `located_reading`.
+        cluster: as in `located_reading`.
+        models: as in `located_reading`.
+        margin: as in `located_reading`.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        As `located_reading`.
+
+    Raises:
+        PbbError: a variable without its control, or a column that the labels do not have.
+    """
+    return located_curves(lens_curves(looked, labels, by, cluster, models), by, margin, settings)
+
+
+def located_patching(
+    recovered: "xr.DataArray",
+    variable: Literal["program", "input"],
+    by: Sequence[str] = ("group", "steps"),
+    cluster: str = "program",
+    models: str | None = None,
+    threshold: float = 0.5,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
+    pair), whose pairs have the coordinates `by`, `cluster`, `models` and `weight`; else as `located_use`.
+    """
+    return located_curves(patching_curves(recovered, variable, by, cluster, models), by, threshold, settings)
+
+
+def onset_differences(
+    curves: "Iterable[Curve]", threshold: float, margin: float = 0.5, **settings: Any
+) -> "pd.DataFrame":
+    """How many blocks later each variable sets in in one group than in the other.
+
+    Args:
+        curves: from `use_curves`, `reading_curves` or `lens_curves`, by group and whatever else.
+        threshold: as `threshold` of `located_use` or `margin` of `located_reading`.
+        margin: in blocks, of `p_equivalent`. An onset is a whole block: where all resamples fall on one block this p is
+            as small as can be, and does not show that the groups are alike.
+        settings: `draws`, `seed` of `locate_difference`.
+
+    Returns:
+        `locate_difference`, a row a variable and kind but for the group, where both groups have it.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    sides: dict[str, list[Curve]] = {}
+    for curve in curves:
+        sides.setdefault(repr({**curve.place, "group": ""}), []).append(curve)
+    tables = []
+    for both in sides.values():
+        if len(both) < 2:
+            continue
+        values = xr.concat([curve.values for curve in both], "row", coords="minimal", compat="override")
+        group = [curve.kind["group"] for curve in both for _ in range(curve.values.sizes["row"])]
+        rows: dict[str, Any] = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
+        table = locate_difference(
+            values, group=group, threshold=threshold, edge=both[0].edge, margin=margin, **rows, **settings
+        )
+        where = {name: value for name, value in both[0].place.items() if name != "group"}
+        tables.append(pd.DataFrame([where]).join(table))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def side_by_side(
+    used: "pd.DataFrame",
+    read: "pd.DataFrame",
+    lens: "pd.DataFrame | None" = None,
+    patched: "pd.DataFrame | None" = None,
+    by: Sequence[str] = ("group", "steps"),
+) -> "pd.DataFrame":
+    """A row a kind and variable: where it is used, where a probe reads it, where the lens does, and `agreement`.
+
+    Args:
+        used: from `located_use`.
+        read: from `located_reading`; what is read at the answer position.
+        lens: from `located_lens`.
+        patched: from `located_patching`.
+        by: the columns that tell kinds apart.
+
+    Returns:
+        Of the program, the input, the states and the output, those that are in either of the first two tables: the
+        columns `layer`, `lower`, `upper`, `peak`, `n` and `clusters` of each table, prefixed `used_`, `read_`, `lens_`,
+        `patched_`.
+        `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
+        `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
+    """
+    key = [*by, "variable"]
+    numbers = ["layer", "lower", "upper", "peak", "n", "clusters"]
+    read = read[read["role"] == "answer"]
+    parts = {"used": used, "read": read, "lens": lens, "patched": patched}
+    tables = [
+        table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
+    ]
+    both = tables[0].join(tables[1:], how="outer", sort=False)
+    names = {*used["variable"], *(name for name in read["variable"] if not name.startswith(("op_", "constant_")))}
+    order = {name: i for i, name in enumerate(sorted(names, key=when))}
+    both = both[[variable in order for variable in both.index.get_level_values("variable")]].reset_index()
+    both["agreement"] = [_agreement(row) for row in both.to_dict(orient="records")]
+    rank = both["variable"].map(order)
+    return both.assign(rank=rank).sort_values([*by, "rank"]).drop(columns="rank").reset_index(drop=True)
+
+
+def when(variable: str) -> tuple[int, int, str]:
+    """Program and input, then states by number, then the output."""
+    if variable.startswith("state_"):
+        return 1, int(variable.removeprefix("state_")), ""
+    return (2, 0, "") if variable == "output" else (0, int(variable != "program"), variable)
+
+
+def _agreement(row: dict) -> str:
+    used, read = (
+        all(row[f"{way}_{part}"] == row[f"{way}_{part}"] for part in ("layer", "lower")) for way in ("used", "read")
+    )
+    if used and read:
+        apart = row["used_lower"] > row["read_upper"] or row["read_lower"] > row["used_upper"]
+        return "disagree" if apart else "agree"
+    return "only used" if used else "only read" if read else "neither"
+
+
+def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] = ("group", "steps")) -> "pd.DataFrame":
+    """How each kind of programs is evaluated, from `located_use` and `located_reading`: a row a kind, `evaluation`.
+
+    `step by step` where a state is carried; `not found` where neither program nor output is carried anywhere;
+    `one step` where there is a single step and the program can be read; else `undetermined`. Compiled and looked up
+    are never said: that no single component at the answer position carries a state does not show that there is none,
+    since it may stand elsewhere or be spread over several; and whether a probe reads a program off its name does not
+    show how it is evaluated.
+    """
+    import pandas as pd
+
+    rows = []
+    for kind, there in each_kind(used[list(by)]):
+        found = used[there].set_index("variable")["layer"]
+        states = found[found.index.str.startswith("state_")]
+        of_kind = (read[list(by)] == pd.Series(kind)).all(axis=1) & (read["variable"] == "program")
+        if states.notna().any():
+            evaluation = "step by step"
+        elif found.reindex(["program", "output"]).isna().all():
+            evaluation = "not found"
+        else:
+            evaluation = UNDETERMINED if len(states) or read[of_kind]["layer"].isna().all() else "one step"
+        rows.append({**kind, "evaluation": evaluation})
+    return pd.DataFrame(rows, columns=[*by, "evaluation"])
+
+
+def located_curves(
+    curves: Iterable[Curve], by: Sequence[str], threshold: float, settings: dict[str, Any]
+) -> "pd.DataFrame":
+    """What `located_use` and its like return, of any curves; no rows where there are none."""
+    import numpy as np
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for curve in curves:
+        one = [""] * curve.values.sizes["row"]
+        table = locate(curve.values, group=one, threshold=threshold, edge=curve.edge, **curve.rows, **settings)
+        (found,) = table.drop(columns="group").to_dict(orient="records")
+        if found["found"] < SURE:
+            found |= dict.fromkeys(("layer", "lower", "upper"), float("nan"))
+        means = weighted_mean(curve.values.values, np.asarray(curve.rows.get("weights", 1.0)))
+        rows.append({**curve.place, **found, "peak": float(pd.Series(means).max())})
+    numbers = ("layer", "lower", "upper", "found", "n", "clusters", "peak")
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, "variable", "role", "edge", *numbers])

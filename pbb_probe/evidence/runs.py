@@ -1,0 +1,168 @@
+"""Several runs at once: what was measured in each, row by row, so that seeds are pooled and conditions are compared."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pbb_probe.errors import PbbError
+from pbb_probe.evidence.layers import recovery_or_nothing
+from pbb_probe.evidence.transfer import answers_all, by_site, flat_places
+from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.schema import Name, checked, checks_arguments, refuse_unknown, shown
+from pbb_probe.statistics.groups import compare_groups
+from pbb_probe.store.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+Measure = Literal["probes", "lens", "transfer", "recovery_program", "recovery_input"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+SETTINGS = ("margin", "adjust", "draws", "seed")
+"""Of `compare_groups`, those that `compare_runs` leaves to the user."""
+
+
+def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.DataArray":
+    """What was measured in each of several runs, as one array.
+
+    Args:
+        runs: by a name of the run, such as its seed.
+        measure: `probes` and `lens` (right or not), `transfer` (is the hypothesis followed, in the patched run), or
+            `recovery_program` and `recovery_input` (recovery with that swapped).
+
+    Returns:
+        (places..., row), missing where a run has no such place, with coordinates of the rows: run, group, program,
+        steps, correct (of pairs: both unpatched runs are answered right), weight (ones but for recovery, as
+        `compare_groups` takes it), of the transfer map matched (both swapped calls are answered right too), and the
+        facts of the program in the corpus, such as op_1.
+
+    Raises:
+        PbbError: an unknown measure, no run, one run under two names, or a run that lacks the measure.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if measure not in MEASURES:
+        raise PbbError(f"Unknown measure {measure!r}: choose from {', '.join(MEASURES)}.")
+    _check_runs(runs)
+    parts, tables = [], []
+    for name, given in runs.items():
+        run = given if isinstance(given, Run) else Run.existing(given)
+        facts = pd.DataFrame(
+            [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.folder("corpus")).entries]
+        )
+        for values, labels in _measured(run, measure):
+            tables.append(labels.merge(facts, on="program", how="left").assign(run=name))
+            bare = values.drop_vars([c for c in values.coords if values[c].dims == (values.dims[-1],)])
+            parts.append(bare.rename({values.dims[-1]: "row"}))
+    table = pd.concat(tables, ignore_index=True)
+    joined = xr.concat(parts, "row", join="outer")
+    return joined.assign_coords({name: ("row", table[name].to_numpy()) for name in table})
+
+
+@checks_arguments
+def compare_runs(
+    first: "Mapping[str, str | Path | Run]",
+    second: "Mapping[str, str | Path | Run]",
+    measure: Measure,
+    names: tuple[str, str] = ("first", "second"),
+    group: str = "without_io",
+    correct: bool = True,
+    **settings: Any,
+) -> "pd.DataFrame":
+    """`compare_groups` of two conditions, such as two curricula, each of one or several runs.
+
+    Args:
+        first: runs of one condition by name.
+        second: those of the other.
+        measure: as in `gather`.
+        names: of the conditions, in the columns of the table.
+        group: whose programs are compared, with_io or without_io.
+        correct: only what was answered right.
+        settings: those of `compare_groups`. With several runs in each condition these are what is resampled, and their
+            programs within them; where either has but one it is programs, and nothing is said of other finetunings.
+
+    Returns:
+        A row a place: its coordinates, then the columns of `compare_groups`, whose difference is that of the names in
+        sorted order. Where only one condition has the place there is no difference.
+
+    Raises:
+        PbbError: an unknown group or setting, not two different names, a condition in which nothing is left to compare,
+            and whatever `gather` refuses.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if group not in GROUPS:
+        raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
+    refuse_unknown("setting", settings, SETTINGS)
+    if not isinstance(names, (tuple, list)) or len(names) != 2:
+        raise PbbError(f"names must be two names, of the first and of the second condition, not {shown(names)}.")
+    names = (checked("names[0]", names[0], Name), checked("names[1]", names[1], Name))
+    for condition in (first, second):
+        _check_runs(condition)
+    if len(set(names)) < 2:
+        raise PbbError(f"The conditions have one name twice: {names[0]!r}.")
+    conditions = zip(names, (first, second), strict=True)
+    arrays = [
+        gather({f"{name} {run}": path for run, path in runs.items()}, measure).assign_coords(condition=name)
+        for name, runs in conditions
+    ]
+    both = xr.concat(arrays, "row", join="outer", coords="all")
+    chosen = both.isel(row=(both["group"] == group) & (both["correct"].astype(bool) | (not correct)))
+    if lacking := [name for name in names if name not in chosen["condition"]]:
+        found = "was answered right: compare with correct=False" if correct else "was measured"
+        raise PbbError(f"No {group} prompt or pair of {lacking[0]} {found}.")
+    places = flat_places(chosen, "row")
+    several = min(len(first), len(second)) > 1
+    table = compare_groups(
+        places,
+        group=places["condition"].values.tolist(),
+        clusters=[
+            f"{run} {program}" for run, program in zip(places["run"].values, places["program"].values, strict=True)
+        ],
+        weights=places["weight"].values.tolist(),
+        models=places["run"].values.tolist() if several else None,
+        **settings,
+    )
+    where = pd.DataFrame({name: places[name].values for name in both.dims if name != "row"})
+    return pd.concat([where, table.drop(columns="place")], axis=1)
+
+
+def _check_runs(runs: Any) -> None:
+    """Refuse what is no mapping of names to different runs."""
+    if not isinstance(runs, Mapping) or not all(isinstance(run, (str, Path, Run)) for run in runs.values()):
+        raise PbbError(f"Runs must be a mapping of names to run directories, not {shown(runs)}.")
+    if not runs:
+        raise PbbError("There are no runs: give at least one.")
+    names: dict[str, Any] = {}
+    for name, run in runs.items():
+        place = os.path.abspath(os.path.expanduser(run.path if isinstance(run, Run) else run))
+        if (other := names.setdefault(place, name)) != name:
+            raise PbbError(f"{other!r} and {name!r} are one run: give each run once.")
+
+
+def _measured(run: Run, measure: Measure) -> "Iterator[tuple[xr.DataArray, pd.DataFrame]]":
+    """Values (places..., row) and the labels of the rows, one or two parts a run."""
+    import numpy as np
+    import pandas as pd
+
+    if measure in ("probes", "lens"):
+        labels = run.table("probing/prompts").assign(weight=1.0)[["program", "group", "correct", "weight"]]
+        yield run.array(f"probing/{measure}")["correct"], labels
+        return
+    for group in GROUPS:
+        if measure == "transfer":
+            found = run.array(f"transfer/{group}")
+            patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
+            right = found["base_correct"].values.astype(bool) & found["source_correct"].values.astype(bool)
+            labels = pd.DataFrame({"program": found["program"].values, "group": group, "correct": right, "weight": 1.0})
+            labels["matched"] = answers_all(found)
+            yield by_site(patched), labels
+        else:
+            name = f"patching/{measure.removeprefix('recovery_')}_{group}"
+            recovered = recovery_or_nothing(run.array(name))
+            labels = run.table(name)[["program", "group", "correct"]]
+            labels["weight"] = np.asarray(recovered["weight"].values, float)
+            yield by_site(recovered), labels

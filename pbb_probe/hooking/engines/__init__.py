@@ -1,0 +1,1 @@
+"""Exact ways to run what follows a change, the fastest first."""

@@ -1,0 +1,1 @@
+"""Base models: found, loaded, checked; texts as their tokens; what they answer."""

@@ -1,0 +1,233 @@
+"""Means with intervals, and differences of groups with p values, where the unit that varies is the program.
+
+Calls of one program are not independent, so whole programs are resampled and relabelled, never single rows. Nor are
+programs of one finetuned model, so where there are several, models are resampled first and their programs within them.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pbb_probe.errors import PbbError
+from pbb_probe.schema import Draws, Margin, Seed, checks_arguments
+from pbb_probe.statistics.pvalues import centred, equivalence_p, holm, permutation_p
+from pbb_probe.statistics.resampling import (
+    bootstrap_groups,
+    bootstrap_means,
+    cluster_sums,
+    numbered,
+    percentiles,
+    read_rows,
+    read_weights,
+    relabelled_means,
+    two_groups,
+    weighted_mean,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+AT_ONCE = 1000
+"""Places bootstrapped together; more would need much memory."""
+
+EQUIVALENT_BELOW = 0.05
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % interval; each is an array of the shape of the values without their last axis."""
+
+    mean: "np.ndarray"
+    lower: "np.ndarray"
+    upper: "np.ndarray"
+
+
+@checks_arguments
+def cluster_bootstrap(
+    values: "np.ndarray",
+    clusters: Sequence[Hashable],
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+    weights: "np.ndarray | None" = None,
+    models: Sequence[Hashable] | None = None,
+) -> Interval:
+    """The mean over the last axis with a percentile interval from resampling whole clusters.
+
+    Args:
+        values: [..., row]; NaN counts as missing.
+        clusters: what each row belongs to [row].
+        draws: resamples.
+        seed: of the resamples.
+        weights: those of `compare_groups` [row].
+        models: those of `compare_groups` [row].
+
+    Raises:
+        PbbError: no rows, lengths that differ, or a row without a cluster or a model.
+    """
+    import numpy as np
+
+    try:
+        values = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise PbbError(f"values must be numbers [..., row] ({error}).") from error
+    if not values.ndim:
+        raise PbbError("values must be numbers [..., row], and not a single one.")
+    weights = None if weights is None else read_weights(weights)
+    means = bootstrap_means(values, clusters, draws, np.random.default_rng(seed), weights, models)
+    return Interval(weighted_mean(values, 1.0 if weights is None else weights), *percentiles(means))
+
+
+def interval_table(
+    values: "xr.DataArray",
+    clusters: Sequence[Hashable],
+    weights: "np.ndarray | None" = None,
+    draws: int = 10_000,
+    seed: int = 0,
+    models: Sequence[Hashable] | None = None,
+) -> "pd.DataFrame":
+    """Every place's mean with its interval from resampling whole clusters.
+
+    Args:
+        values: (..., row), in that order; NaN counts as missing.
+        clusters: what each row belongs to [row].
+        weights: those of `compare_groups` [row].
+        draws: resamples.
+        seed: of the resamples.
+        models: those of `compare_groups` [row].
+
+    Returns:
+        A row for each combination of the dimensions but the last in which there is a value: `mean` with `lower` and
+        `upper`, `n` rows and `clusters`, and `models` where they are given.
+    """
+    import numpy as np
+
+    flat = values.values.reshape(-1, values.shape[-1])
+    there = np.isfinite(flat)
+    cluster, model = numbered(flat.shape[1], clusters, models)
+    held = cluster_sums(there.astype(float), cluster, np.ones(len(cluster)))[0] > 0  # [cluster, place]
+    counts = {"n": there.sum(axis=1), "clusters": held.sum(axis=0)}
+    if models is not None:
+        counts["models"] = np.sum([held[model == one].any(axis=0) for one in range(model.max() + 1)], axis=0)
+    flat = flat[known := there.any(axis=1)]
+    parts = [flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE)]
+    bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights, models)) for part in parts]
+    found = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
+    return places(values, values.dims[:-1]).assign(**counts)[known].reset_index(drop=True).assign(**found)
+
+
+def places(values: "xr.DataArray", dims: Sequence[Hashable]) -> "pd.DataFrame":
+    """A row for each combination of some dimensions' coordinates, the last changing fastest; one row without any."""
+    import pandas as pd
+
+    if not dims:
+        return pd.DataFrame(index=[0])
+    return pd.MultiIndex.from_product([values[dim].values for dim in dims], names=dims).to_frame(index=False)
+
+
+def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndarray]]":
+    """Each combination of values that there is, in order, and the rows [row] that have it; all rows without columns."""
+    import numpy as np
+
+    everything = np.ones(len(labels), bool)
+    if labels.columns.empty:
+        yield {}, everything
+        return
+    for kind in labels.drop_duplicates().sort_values(list(labels.columns)).to_dict(orient="records"):
+        yield kind, np.all([everything, *((labels[name] == value).to_numpy() for name, value in kind.items())], axis=0)
+
+
+@checks_arguments
+def compare_groups(
+    values: "xr.DataArray",
+    *,
+    group: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    weights: Sequence[float] | None = None,
+    models: Sequence[Hashable] | None = None,
+    margin: Margin | None = None,
+    adjust: Literal["max_t", "holm"] = "max_t",
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """Two groups side by side at every place.
+
+    Intervals say what to expect of other programs than these, and with `models` of other finetunings, too; p says how
+    often chance would part these very programs, or models, into groups as far apart.
+
+    Models that hold both groups are drawn with both; models that hold one group only are drawn among their like, so
+    that groups of runs are resampled apart. Likewise for p: groups of clusters are permuted within each model, and the
+    difference is taken from its mean over all permutations, which is not zero where models differ both in level and in
+    their shares of the groups. Where no model holds both groups, it is whole models that are permuted, in all ways if
+    these are no more than the draws: 3 models against 3 cannot have a p below 0.1, 5 against 5 none below 0.008.
+    Percentile intervals over few models are too narrow: resampling 5 models understates their variance by a fifth, and
+    a normal quantile stands in for that of t with 4 degrees of freedom; with one model that variance is left out.
+
+    Args:
+        values: (..., row), the last dimension being prompts or pairs; NaN counts as missing.
+        group: the group of each row [row]; two values, the first in sorted order minus the second is the difference.
+        clusters: what each row belongs to [row]; a cluster lies in one group.
+        weights: the mean of rows is the sum of their values over the sum of their weights [row]; ones when None. With
+            the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
+        models: the finetuned model (the seed) of each row [row]; one for all when None. Models are drawn with
+            replacement, and then clusters within each. A name that two models share is two clusters, taken as
+            independent: give models programs of their own, or what these have in common is not in the interval.
+        margin: the smallest difference that would matter, in the unit of the values; tested when given.
+        adjust: of p for all rows of the table: `max_t` (Westfall and Young 1993) allows for how places go together,
+            `holm` (1979) for any way that they may.
+        draws: bootstrap resamples, and permutations.
+        seed: of both.
+
+    Returns:
+        A row for each combination of the other dimensions: `mean_<group>` with `lower_`, `upper_` and the number of
+        rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of both groups;
+        `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the groups of whole
+        clusters (two-sided), and `p_adjusted` for all rows of the table. With a margin, `p_equivalent` is that of two
+        one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the
+        same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds
+        of several places at once if it holds of each, without adjustment (intersection-union test).
+
+    Raises:
+        PbbError: not two groups, lengths that differ, a cluster in both groups, a row without a cluster or a model, a
+            margin that is not above zero, or an unknown adjustment.
+    """
+    import numpy as np
+
+    if adjust not in ("max_t", "holm"):
+        raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
+    rows = read_rows(values.shape[-1], group, clusters, weights, models)
+    names, first = two_groups(rows)
+
+    for name in names:
+        if (total := rows.weights[rows.labels == name].sum()) <= 0:
+            raise PbbError(f"The weights of {name} add up to {total:g}: a mean needs a sum above 0.")
+    try:
+        flat = np.asarray(values, dtype=float).reshape(-1, len(rows.labels))
+    except (TypeError, ValueError) as error:
+        raise PbbError(f"values must be numbers (..., row), and some are not ({error}).") from error
+    if np.isinf(flat).any():
+        raise PbbError("A value is infinite: leave its row out, or make it missing (NaN).")
+    table = places(values, values.dims[:-1])
+    rng = np.random.default_rng(seed)
+    sums = cluster_sums(flat, rows.cluster, rows.weights)
+    resampled = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
+    for name, means in zip(names, resampled, strict=True):
+        here = rows.labels == name
+        table[f"mean_{name}"] = weighted_mean(flat[:, here], rows.weights[here])
+        table[f"lower_{name}"], table[f"upper_{name}"] = percentiles(means)
+        table[f"n_{name}"] = np.isfinite(flat[:, here]).sum(axis=1)
+        for unit, count in rows.counts(here).items():
+            table[f"{unit}_{name}"] = count
+    observed = (table[f"mean_{names[0]}"] - table[f"mean_{names[1]}"]).to_numpy()
+    table["difference"] = observed
+    table["lower"], table["upper"] = percentiles(resampled[0] - resampled[1])
+
+    relabelled = relabelled_means(sums, first, rows.model, draws, rng)
+    null = relabelled[0] - relabelled[1]
+    tested = (observed, null) if rows.model.max() == 0 else centred(observed, null)
+    table["p"], table["p_adjusted"] = permutation_p(*tested)
+    if adjust == "holm":
+        table["p_adjusted"] = holm(table["p"].to_numpy())
+    if margin is not None:
+        table["p_equivalent"] = equivalence_p(observed, resampled[0] - resampled[1], margin)
+        table["equivalent"] = table["p_equivalent"] < EQUIVALENT_BELOW
+    return table

@@ -1,0 +1,1 @@
+"""The study: its steps, what each measures, and the checks before the first."""

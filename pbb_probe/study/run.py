@@ -1,0 +1,248 @@
+"""The study: from a base model to a layer-by-layer comparison, as ordered steps that are done once and resumed.
+
+corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
+-> probing, patching, transfer, interchange -> comparison -> report
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
+from pbb_probe.finetuning.train import train_stage
+from pbb_probe.models.bases import base_digest
+from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.runs.config import StudyConfig
+from pbb_probe.runs.opened import OpenedRun
+from pbb_probe.store.disk import digest, file_digest, write, write_array
+from pbb_probe.store.records import MANIFEST, without_after
+from pbb_probe.study import measures
+from pbb_probe.views.report import REPORTS
+
+VERSIONS = {
+    "corpus": 1,
+    "stage": 1,
+    "behaviour": 1,
+    "probing": 1,
+    "patching": 1,
+    "transfer": 1,
+    "interchange": 1,
+    "comparison": 1,
+    "report": 1,
+}
+"""Of what each step means: raised when the same inputs come to give other results, and never for a release alone. Then
+the step is done again, and after it those that are made of it where it gave something else."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what makes its folder, of which earlier ones, and from which settings."""
+
+    name: str
+    make: Callable[[Path], None]
+    after: Sequence[str]
+    inputs: dict[str, Any]
+    """Settings and hashes of files; the contents of the steps before it come to them when these are done."""
+    also: Sequence[Path] = ()
+    resumes: bool = False
+
+
+class Study:
+    """The steps of one run. `run()` does those that are not done for this configuration."""
+
+    def __init__(self, config: StudyConfig):
+        self.config = config
+
+    def run(self) -> OpenedRun:
+        """Do what is left to do and return the run, with `report.html` and `report.md` in its directory.
+
+        Raises:
+            PbbError: bad configuration, something of the user's in the way, another process that writes into the run,
+                or a model on which a step is impossible. What was done before stays.
+        """
+        run = OpenedRun(self.config.out)
+        steps = self._steps(run)
+        self._refuse_what_is_in_the_way(run, steps)
+        if not all(
+            (record := run.current(step.name)) and without_after(record["inputs"]) == step.inputs for step in steps
+        ):
+            self._refuse_what_would_fail()
+        with run.writing():
+            facts = {"config": asdict(self.config), "asked": {step.name: digest(step.inputs) for step in steps}}
+            run.write_manifest(**facts)
+            write(run.path / "config.json", json.dumps(asdict(self.config), indent=1))
+            contents: dict[str, str] = {}
+            for step in steps:
+                inputs = step.inputs | {"after": {earlier: contents[earlier] for earlier in step.after}}
+                contents[step.name] = run.step(step.name, inputs, step.make, step.also, step.resumes)
+                run.write_manifest(**facts)
+        return run
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
+
+    def _refuse_what_is_in_the_way(self, run: OpenedRun, steps: Sequence[Step]) -> None:
+        """Before anything is made: files and folders that the study would replace, and that it has not written."""
+        for step in steps:
+            run.refuse_unknown(step.name)
+        if run.manifest_read() or ((run.path / "config.json").exists() and run.done()):
+            return
+        names = ("config.json", MANIFEST, *REPORTS, *run.done())
+        if there := [name for name in names if os.path.lexists(run.path / name)]:
+            raise PbbError(
+                f"{run.path / there[0]} is in the way, which no study wrote: give another directory or move it "
+                "elsewhere."
+            )
+
+    def _refuse_what_would_fail(self) -> None:
+        """Before anything is written: what cannot be taught or measured of these programs, or with this base."""
+        from pbb_probe.finetuning.prepare import check_training
+        from pbb_probe.study.feasible import check_feasible
+
+        config, corpus = self.config, self._corpus
+        probing, sites = config.probing, {*config.probing.sites, *config.patching.sites, *config.transfer.sites}
+        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
+        check_feasible(config, corpus)
+        stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
+        check_training(config.base, corpus, stages, config.train)
+        measures.check_base(config.base, sites)
+
+    def _steps(self, run: OpenedRun) -> list[Step]:
+        """The steps in order."""
+        config, steps = self.config, list[Step]()
+        base, programs = base_digest(config.base), file_digest(config.corpus.programs, "programs")
+        replay = file_digest(config.train.replay, "replay texts")
+
+        def step(name: str, make: Callable[[Path], None], after: Sequence[str], kind: str = "", **inputs: Any) -> None:
+            also = [run.path / report for report in REPORTS] if name == "report" else []
+            inputs |= {"seed": config.seed, "version": VERSIONS[kind or name]}
+            plain = json.loads(json.dumps(inputs))  # as a record has them
+            steps.append(Step(name, make, after, plain, also, resumes=kind == "stage"))
+
+        def train(stage: Stage, previous: str, after: Sequence[str]) -> None:
+            """A stage, begun from the base or from the stage before it."""
+            step(
+                stage.name,
+                lambda out: self._train(run, previous, stage, out),
+                after,
+                kind="stage",
+                base=base,
+                stage=asdict(stage),
+                train=asdict(config.train) | {"replay": replay},
+            )
+
+        step("corpus", self._make_corpus, (), corpus=asdict(config.corpus) | {"programs": programs})
+        stages, final = get_curriculum(config.curriculum), config.base
+        for stage in stages:
+            train(stage, final, [earlier.name for earlier in steps])
+            final = str(run.path / stage.name / "model")
+        trained = ("corpus", stages[-1].name)
+        if (alone := CURRICULA["stage2_only"][0]) not in stages:
+            train(alone, config.base, ("corpus",))
+        probing, patching, transfer = asdict(config.probing), asdict(config.patching), asdict(config.transfer)
+        step(
+            "behaviour",
+            lambda out: self._behave(run, out),
+            [earlier.name for earlier in steps],
+            base=base,
+            calls=config.calls,
+            draws=config.draws,
+        )
+        step(
+            "probing",
+            lambda out: measures.probe(config.probing, run.corpus, final, config.base, config.seed, out),
+            trained,
+            probing=probing,
+            base=base,
+        )
+        step(
+            "patching",
+            lambda out: measures.patch(config.patching, run.corpus, final, config.seed, out),
+            trained,
+            patching=patching,
+        )
+        step(
+            "transfer",
+            lambda out: measures.transfer(config.transfer, run.corpus, final, config.seed, out),
+            trained,
+            transfer=transfer,
+        )
+        step(
+            "interchange",
+            lambda out: measures.interchange(config.probing, config.transfer, run, final, config.seed, out),
+            (*trained, "probing"),
+            probing=probing,
+            transfer=transfer,
+        )
+        step(
+            "comparison",
+            lambda out: self._compare(run, out),
+            ("corpus", "probing", "patching", "transfer", "interchange"),
+            draws=config.draws,
+            threshold=config.threshold,
+            margin=config.margin,
+            equivalence=config.equivalence,
+        )
+        shown = {name: value for name, value in asdict(config).items() if name != "out"}
+        step("report", lambda out: self._report(run, out), ("behaviour", "comparison"), config=shown)
+        return steps
+
+    # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
+
+    def _make_corpus(self, out: Path) -> None:
+        self._corpus.save(out)
+
+    def _train(self, run: OpenedRun, base: str, stage: Stage, out: Path) -> None:
+        train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)
+
+    def _behave(self, run: OpenedRun, out: Path) -> None:
+        from pbb_probe.evidence.behaviour import accuracy_table
+        from pbb_probe.finetuning.behaviour import evaluate
+
+        models = run.models | {"base, code in context": self.config.base}
+        behaviours = {
+            name: evaluate(
+                path, run.corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
+            )
+            for name, path in models.items()
+        }
+        for name, behaviour in behaviours.items():
+            write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
+        table = accuracy_table(behaviours, self.config.draws, self.config.seed)
+        table.to_csv(out / "behaviour.csv", index=False)
+
+    def _compare(self, run: OpenedRun, out: Path) -> None:
+        from pbb_probe.evidence.brewing import lens_table, outcome_table
+        from pbb_probe.evidence.layers import patching_table, probing_table
+        from pbb_probe.evidence.located import located_tables
+        from pbb_probe.evidence.probes import across_table, control_table, cosine_table
+        from pbb_probe.evidence.transfer import interchange_table, transfer_difference_table, transfer_table
+
+        settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
+        within = {"margin": self.config.equivalence} | settings
+        tables = {
+            "probing": probing_table(run, **within),
+            "probing_controls": control_table(run, **settings),
+            "probing_across": across_table(run, **settings),
+            "lens": lens_table(run, **settings),
+            "outcomes": outcome_table(run, **settings),
+            "cosines": cosine_table(run),
+            "patching": patching_table(run, **within),
+            "transfer": transfer_table(run, **settings),
+            "interchange": interchange_table(run, **settings),
+            "transfer_differences": transfer_difference_table(run, **within),
+            **located_tables({"": run}, self.config.threshold, self.config.margin, **settings),
+        }
+        for name, table in tables.items():
+            table.to_csv(out / f"{name}.csv", index=False)
+
+    def _report(self, run: OpenedRun, out: Path) -> None:
+        from pbb_probe.views.study_report import write_study_report
+
+        write_study_report(run, out)
