@@ -1,0 +1,172 @@
+"""Labels travel inside arrays: what is known of each prompt or pair, as coordinates; and controls, as one dimension.
+
+A label is a column of a table with a row a prompt or pair: its program, group, input, output. In an array it is a
+non-index coordinate on that dimension, so that a stored array alone says what its rows are. One rule of types lets
+every label be written to NetCDF and read back as the same values.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from pbb_probe.errors import PbbError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+CONTROL = "control"
+"""The dimension of an array along which it stands beside its controls; absent where there are none."""
+NONE = "none"
+"""Its first entry: the measurement itself."""
+CORRUPTED = "corrupted_"
+"""Before the labels of a pair's corrupted prompt."""
+
+_EXACT = 2**53
+"""Whole numbers up to this are exact as floats."""
+Array = TypeVar("Array", "xr.Dataset", "xr.DataArray")
+
+
+class Labelled(Protocol):
+    """Prompts or pairs."""
+
+    @property
+    def labels(self) -> "pd.DataFrame":
+        """What is known of each, a row each."""
+
+    @property
+    def unit(self) -> str:
+        """The dimension of arrays that they stand on: prompt or pair."""
+
+
+def with_labels(array: Array, labelled: Labelled) -> Array:
+    """The array with everything known of its prompts or pairs as non-index coordinates.
+
+    Texts stay texts, and missing ones become empty; whole numbers with missing ones among them become floats; columns
+    of several types become texts. Labels named like a dimension or a variable of the array are left out.
+
+    Args:
+        array: with the dimension `prompt` or `pair`, in their order.
+        labelled: `Prompts`, `Pairs`, or whatever has `labels` (a row a prompt or pair) and `unit`, the dimension.
+
+    Raises:
+        PbbError: another number of labels than rows.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=2), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=3)
+        >>> array = with_labels(xr.DataArray(range(len(prompts)), dims="prompt"), prompts)
+        >>> sorted(set(array["group"].values.tolist()))
+        ['with_io', 'without_io']
+    """
+    labels, unit = labelled.labels, labelled.unit
+    if len(labels) != array.sizes[unit]:
+        raise PbbError(f"There are {array.sizes[unit]} {unit}s and {len(labels)} rows of labels: give a row a {unit}.")
+    taken = {*array.dims, *getattr(array, "data_vars", ())}
+    return array.assign_coords(
+        {str(name): (unit, storable(column)) for name, column in labels.items() if name not in taken}
+    )
+
+
+def labels_of(array: "xr.Dataset | xr.DataArray", unit: str | None = None) -> "pd.DataFrame":
+    """The labels that an array carries, a row a prompt or pair, the way back from `with_labels`.
+
+    Args:
+        array: with labels.
+        unit: the dimension; the one of `prompt`, `pair` and `call` that the array has when None.
+
+    Raises:
+        PbbError: an array without that dimension.
+    """
+    import pandas as pd
+
+    unit = unit_of(array) if unit is None else unit
+    columns = {
+        str(name): restored(coordinate.values)
+        for name, coordinate in array.coords.items()
+        if coordinate.dims == (unit,) and name != unit
+    }
+    return pd.DataFrame(columns, index=range(array.sizes[unit]))
+
+
+def unit_of(array: "xr.Dataset | xr.DataArray") -> str:
+    """The dimension of an array that its labels stand on.
+
+    Raises:
+        PbbError: it has none.
+    """
+    for unit in ("prompt", "pair", "call"):
+        if unit in array.dims:
+            return unit
+    raise PbbError(f"The array has neither prompts nor pairs: its dimensions are {', '.join(map(str, array.dims))}.")
+
+
+def label(array: "xr.Dataset | xr.DataArray", name: str) -> "pd.Series":
+    """One label by name, a row a prompt or pair.
+
+    Raises:
+        PbbError: the array has no such label.
+    """
+    unit = unit_of(array)
+    if name not in array.coords or array[name].dims != (unit,):
+        there = ", ".join(labels_of(array, unit).columns) or "none"
+        raise PbbError(f"The {unit}s have no coordinate {name!r}: {there} are there.")
+    return _series(array[name].values, name)
+
+
+def storable(column: "pd.Series | Sequence[object]") -> "np.ndarray":
+    """A column as values of one type that NetCDF can hold [row]."""
+    import numpy as np
+    import pandas as pd
+
+    values = pd.Series(column, dtype=object)
+    missing = values.isna().to_numpy()
+    kinds = {_kind(value) for value in values[~missing]}
+    if not kinds or (len(kinds) == 1 and kinds <= {bool, int, float}) or kinds == {int, float}:
+        if missing.any() or float in kinds:
+            return values.where(~missing, float("nan")).to_numpy(float)
+        return values.to_numpy(bool if kinds == {bool} else np.int64)
+    texts = ["" if gone else str(value).replace("\0", "\ufffd") for value, gone in zip(values, missing, strict=True)]
+    return np.array(texts, dtype=object)
+
+
+def restored(values: "np.ndarray") -> "np.ndarray":
+    """The values [row] of a coordinate, with empty texts as missing ones again."""
+    import numpy as np
+
+    if values.dtype.kind not in "OUS":
+        return values
+    return np.array([float("nan") if value == "" else str(value) for value in values], dtype=object)
+
+
+def with_controls(measured: "Mapping[str, xr.Dataset]") -> "xr.Dataset":
+    """The measurement, named `none`, and its controls along the dimension `control`; the measurement alone as it is."""
+    import xarray as xr
+
+    if len(measured) == 1:
+        return measured[NONE]
+    return xr.concat(list(measured.values()), dim=CONTROL, join="outer").assign_coords({CONTROL: list(measured)})
+
+
+def measurement(array: Array) -> Array:
+    """What was measured, without the controls beside it."""
+    return array.sel({CONTROL: NONE}, drop=True) if CONTROL in array.dims else array
+
+
+def _series(values: "np.ndarray", name: str) -> "pd.Series":
+    import pandas as pd
+
+    return pd.Series(restored(values), name=name)
+
+
+def _kind(value: object) -> type:
+    """bool, int, float, or str for all that is written as text."""
+    import numpy as np
+
+    if isinstance(value, (bool, np.bool_)):
+        return bool
+    if isinstance(value, (int, np.integer)):
+        return int if abs(int(value)) <= _EXACT else str
+    return float if isinstance(value, (float, np.floating)) else str
