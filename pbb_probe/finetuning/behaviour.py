@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import with_labels
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.models.bases import available_device, load_base
 from pbb_probe.models.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
     import xarray as xr
     from transformers import PreTrainedTokenizerBase
 
-COORDINATES = ["program", "family", "group", "mode", "steps", "seen", "place", "input", "output"]
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls whose table goes into an array as coordinates."""
+
+    labels: "pd.DataFrame"
+    """A row a call: those of `Corpus.calls`, and its mode."""
+    unit: str = "call"
 
 
 @checks_arguments
@@ -50,12 +59,13 @@ def evaluate(
         Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (else NaN) `forced` (0 or 1):
         is the right answer likelier than all others that this program gives on its inputs (than all that occur, where
         every answer is one token)? A model that answers with something else altogether is wrong, and its forced choice
-        is at chance if it knows nothing. With the coordinates program, family, group, mode, steps, seen, place (of the
-        input in its natural order), input and output.
+        is at chance if it knows nothing. All that `Corpus.calls` says of a call is a coordinate (program, source,
+        group, steps, seen, place, input, state_1, ..., output and so on), and so is its mode.
 
     Raises:
         PbbError: an unknown or damaged model, or one whose logits are NaN or infinite.
     """
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -63,7 +73,7 @@ def evaluate(
     hf_model.to(available_device())  # type: ignore[arg-type]
     rng = random.Random(f"context {seed}")
     answers = [f" {output}" for output in corpus.outputs]
-    tables = []
+    tables, measured = [], []
     for mode in modes:
         calls = corpus.calls(mode, n=n, seed=seed)
         prompts = list(calls["prompt"])
@@ -75,22 +85,18 @@ def evaluate(
         longest = longest_answer(tokenizer, prompts, calls["completion"])
         starts = answer_starts(tokenizer, prompts, answers) if mode == "direct" else [[] for _ in prompts]
         completions = complete(hf_model, tokenizer, prompts, longest, batch_size, starts)
-        calls["mode"] = mode
         # NetCDF takes no NUL, which byte-level models may write
-        calls["answer"] = [read_answer(text.replace("\0", "\ufffd"), mode) for text in completions]
-        calls["correct"] = [
-            is_right(answer, right) for answer, right in zip(calls["answer"], calls["output"], strict=True)
-        ]
-        calls["forced"] = float("nan")
+        answered = [read_answer(text.replace("\0", "\ufffd"), mode) for text in completions]
+        correct = [is_right(answer, right) for answer, right in zip(answered, calls["output"], strict=True)]
+        forced = np.full(len(calls), np.nan)
         if mode == "direct":
             choices = _choices(tokenizer, prompts, starts, calls, corpus)
             chosen = forced_choice(hf_model, tokenizer, prompts, choices, batch_size, starts)
-            calls["forced"] = (calls["completion"] == chosen).astype(float)
-        tables.append(calls)
-    table = pd.concat(tables, ignore_index=True)[[*COORDINATES, "answer", "correct", "forced"]]
-    mixed = [name for name in ("input", "output") if table[name].map(type).nunique() > 1]  # numbers and texts
-    table[mixed] = table[mixed].astype(str)
-    return xr.Dataset.from_dataframe(table.rename_axis("call")).set_coords(COORDINATES)
+            forced = (calls["completion"] == chosen).to_numpy(float)
+        tables.append(calls.assign(mode=mode))
+        measured.append(pd.DataFrame({"answer": answered, "correct": correct, "forced": forced}))
+    array = xr.Dataset.from_dataframe(pd.concat(measured, ignore_index=True).rename_axis("call"))
+    return with_labels(array, Calls(pd.concat(tables, ignore_index=True)))
 
 
 def complete(

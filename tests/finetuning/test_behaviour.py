@@ -3,14 +3,17 @@
 import random
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
+import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe.finetuning.behaviour import answer_log_probs, complete, forced_choice
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.labels import labels_of
 from pbb_probe.models.answers import is_right
 from pbb_probe.models.bases import load_base, load_tokenizer
 from pbb_probe.models.tokens import prompt_ids
@@ -135,6 +138,21 @@ def test_evaluate_says_which_calls_it_made():
     assert (table["correct"] == (table["answer"] == table["output"].astype(str))).all()
     traces = {(e.program.name, t.input): t.output for e in corpus.entries for t in e.traces}
     assert all(traces[row.program, row.input] == row.output for row in table.itertuples())
+
+
+@pytest.mark.parametrize("family", ["arithmetic", "algorithms"])
+def test_all_that_is_known_of_a_call_is_stored_with_its_answer(family, small_model, tmp_path):
+    """Numbers and texts in one column, and facts that only some programs have, come back from the file."""
+    corpus = pbb.make_corpus(family, with_io=26, without_io=2, seed=4)
+    pbb.evaluate(small_model("qwen2"), corpus, n=30, seed=5).to_netcdf(tmp_path / "behaviour.nc")
+    found = labels_of(xr.load_dataset(tmp_path / "behaviour.nc"))
+    calls = [corpus.calls(mode, n=30, seed=5).assign(mode=mode) for mode in ("direct", "trace")]
+    expected = pd.concat(calls, ignore_index=True).drop(columns="call")
+    assert set(found) == set(expected)
+    for name in expected:
+        there = expected[name].notna()
+        assert (found[name].notna() == there).all()
+        assert (found[name][there].astype(str) == expected[name][there].astype(found[name].dtype).astype(str)).all()
 
 
 @pytest.mark.parametrize("family", ["ciphers", "algorithms"])
