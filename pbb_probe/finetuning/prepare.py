@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pbb_probe.errors import PbbError, first_line
 from pbb_probe.finetuning.config import TrainConfig
@@ -10,13 +10,11 @@ from pbb_probe.finetuning.curricula import Stage, stage_documents
 from pbb_probe.finetuning.diverged import has_finite_weights
 from pbb_probe.finetuning.examples import read_texts
 from pbb_probe.finetuning.reinforce import refuse_unfit
+from pbb_probe.finetuning.trainer import batch_on_each
 from pbb_probe.models.bases import load_base
 from pbb_probe.models.tokens import encode, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import AnyPlace
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
 
 
 def check_training(base: AnyPlace, corpus: Corpus, stages: Sequence[Stage], config: TrainConfig) -> None:
@@ -64,27 +62,6 @@ def check_stage(stage: Stage, corpus: Corpus, model: Any, tokenizer: Any, config
     for phase in stage_documents(once, corpus):
         for _ in encode(phase, tokenizer):
             pass
-
-
-def batch_on_each(config: TrainConfig) -> int:
-    """Documents that each process reads at once.
-
-    Raises:
-        PbbError: the documents of a step cannot be divided among the processes.
-    """
-    parts = processes().num_processes * config.gradient_accumulation
-    if config.batch_size % parts:
-        raise PbbError(f"batch_size must be a multiple of {parts}, processes times gradient_accumulation.")
-    return config.batch_size // parts
-
-
-def processes() -> "PartialState":
-    """All processes of this training. Without an accelerator they find each other only if that is said."""
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def _with_adapter(model: Any, config: TrainConfig) -> Any:

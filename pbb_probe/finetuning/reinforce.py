@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, stage_documents
+from pbb_probe.finetuning.trainer import training_arguments
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.programs.corpus import Corpus
 
@@ -28,8 +29,6 @@ def grpo_trainer(
     """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
-
-    from pbb_probe.finetuning.train import training_arguments
 
     refuse_unfit(model, config)
     documents = []

@@ -13,8 +13,6 @@ from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
 from pbb_probe.store.disk import read_sealed, write_sealed
 from pbb_probe.store.outputs import first_fault, record_outputs
 
-KEPT = 2
-"""Checkpoints that are kept: where the last is damaged, training goes on from the one before it."""
 _RECORD = "checkpoint.json"
 
 

@@ -1,6 +1,5 @@
 """Finetuning: one stage of a curriculum is one run of transformers' Trainer, resumed where it was interrupted."""
 
-import copy
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,22 +10,15 @@ from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Stage, get_curriculum, scaled
 from pbb_probe.finetuning.diverged import DivergedError, refuse_loss, refuse_weights
 from pbb_probe.finetuning.examples import write_examples
-from pbb_probe.finetuning.prepare import batch_on_each, check_stage, check_training, prepared, processes
+from pbb_probe.finetuning.prepare import check_stage, check_training, prepared
+from pbb_probe.finetuning.reinforce import grpo_trainer
+from pbb_probe.finetuning.trainer import first_of_all, processes, sft_trainer
+from pbb_probe.finetuning.unfinished import StageDirectory
 from pbb_probe.models.adapters import merged
 from pbb_probe.models.bases import base_digest
-from pbb_probe.models.trained import (
-    CHECKPOINTS,
-    begin,
-    begun,
-    clean,
-    empty,
-    finish,
-    is_trained,
-    record_trained,
-)
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import AnyPlace, Name, Seed, checks_arguments, shown
-from pbb_probe.store.disk import digest, file_digest, remove
+from pbb_probe.store.disk import file_digest, remove
 from pbb_probe.store.writers import only_writer
 
 if TYPE_CHECKING:
@@ -94,28 +86,28 @@ def train_stage(
         "seed": seed,
         "config": asdict(config) | {"replay": file_digest(config.replay, "replay texts")},
     }
-    unfinished = out.with_name(f".{out.name}.unfinished")
+    directory = StageDirectory(out, settings)
     examples = out.with_name(f".{out.name}.examples-{state.process_index}")
-    if is_trained(out, settings):
+    if directory.is_finished():
         if state.is_main_process:
-            clean(out)
+            directory.clean()
         return out
-    trained = begun(unfinished, settings) == "trained"  # a kill right before the renaming
+    trained = directory.progress() == "trained"  # a kill right before the renaming
     state.wait_for_everyone()
     if not trained:
         set_seed(seed)
         model, tokenizer = prepared(base, config)
         check_stage(stage, corpus, model, tokenizer, config)
         try:
-            _train(model, tokenizer, corpus, stage, config, seed, settings, unfinished, examples)
+            _train(model, tokenizer, corpus, stage, config, seed, directory, examples)
         except DivergedError:
-            if _first_of_all():
-                remove(unfinished)  # its checkpoints would diverge again
+            if first_of_all():
+                directory.discard()  # its checkpoints would diverge again
             raise
         finally:
             remove(examples)
-    if _first_of_all():
-        finish(unfinished, out)
+    if first_of_all():
+        directory.finish()
     state.wait_for_everyone()
     return out
 
@@ -127,100 +119,38 @@ def _train(
     stage: Stage,
     config: TrainConfig,
     seed: int,
-    settings: dict[str, Any],
-    unfinished: Path,
+    directory: StageDirectory,
     examples: Path,
 ) -> None:
-    """Train a model that is prepared, write it into its unfinished directory and record it there."""
+    """Train a model that is prepared, write it among the unfinished work and record it there."""
     from pbb_probe.finetuning.resume import RecordCheckpoints, RefuseDivergence, last_whole_checkpoint
 
-    checkpoints, dataset = unfinished / CHECKPOINTS, None
+    checkpoints, dataset = directory.checkpoints, None
     if stage.method != "grpo":
         remove(examples)
         dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
-    if _first_of_all():
-        begin(unfinished, settings)
+    if first_of_all():
+        directory.begin()
     processes().wait_for_everyone()
+    trainer: Trainer
     if dataset is None:
-        from pbb_probe.finetuning.reinforce import grpo_trainer
-
-        trainer: Trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
+        trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
     else:
-        trainer = _sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
-    trainer.add_callback(RecordCheckpoints(digest(settings), _first_of_all))
+        trainer = sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
+    trainer.add_callback(RecordCheckpoints(directory.digest, first_of_all))
     trainer.add_callback(RefuseDivergence(samples=stage.method == "grpo"))
-    ended = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints, digest(settings)))
+    ended = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints, directory.digest))
     refuse_loss(ended.training_loss)
     refuse_weights(trainer.model)
-    if _first_of_all():
-        empty(unfinished)
+    if first_of_all():
+        directory.empty()
         trained: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # nor autocast
         if config.lora:
-            trained.save_pretrained(unfinished / "adapter")
+            trained.save_pretrained(directory.unfinished / "adapter")
             trained = merged(trained)
-        trained.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        record_trained(unfinished, settings)
-
-
-def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int, checkpoints: Path) -> dict[str, Any]:
-    """What the trainers of all methods have in common, as arguments of TrainingArguments.
-
-    Raises:
-        PbbError: the documents of a step cannot be divided among the processes.
-    """
-    import torch
-
-    from pbb_probe.finetuning.resume import KEPT
-
-    less_memory: dict[str, Any] = {
-        "gradient_checkpointing": True,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
-    }
-    return {
-        "output_dir": str(checkpoints),
-        "per_device_train_batch_size": batch_on_each(config),
-        "gradient_accumulation_steps": config.gradient_accumulation,
-        **(less_memory if config.gradient_checkpointing else {}),
-        "num_train_epochs": 1,
-        "learning_rate": config.learning_rate * stage.rate,
-        "lr_scheduler_type": "warmup_stable_decay",  # a falling rate would starve the phases that come last
-        "lr_scheduler_kwargs": {"num_decay_steps": int(config.decay * steps)},
-        "warmup_steps": int(config.warmup * steps),
-        "weight_decay": config.weight_decay,
-        "adam_beta2": 0.98,
-        "bf16": config.bf16,
-        "use_cpu": processes().device.type == "cpu",
-        "save_steps": config.checkpoint_every,
-        "save_total_limit": KEPT,
-        "logging_steps": max(1, steps // 10),
-        "logging_nan_inf_filter": False,  # else training that diverges would look sound
-        "report_to": [],
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "seed": seed,
-    }
-
-
-def _sft_trainer(model, tokenizer, examples, stage: Stage, config: TrainConfig, seed: int, out: Path) -> "Trainer":
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
-
-    steps = -(-len(examples) // config.batch_size)
-    padding = copy.deepcopy(tokenizer)
-    padding.padding_side = "right"  # on the left it would shift learned positions
-    arguments = training_arguments(stage, config, seed, steps, out)
-    return Trainer(
-        model=model,
-        args=TrainingArguments(**arguments, train_sampling_strategy="sequential"),  # the order is the curriculum
-        train_dataset=examples,
-        data_collator=DataCollatorForSeq2Seq(padding, label_pad_token_id=-100),
-    )
-
-
-def _first_of_all() -> bool:
-    """Once all processes are here: is this the first?"""
-    state = processes()
-    state.wait_for_everyone()
-    return state.is_main_process
+        trained.save_pretrained(directory.unfinished)
+        tokenizer.save_pretrained(directory.unfinished)
+        directory.record()
 
 
 def _train_config(config: Any) -> TrainConfig:

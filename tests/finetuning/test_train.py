@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning import prepare, train
+from pbb_probe.finetuning import trainer
 from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.train import train_stage
+from pbb_probe.finetuning.unfinished import StageDirectory
 from pbb_probe.models.bases import load_base, load_tokenizer, resolve_base
 from pbb_probe.models.tokens import completion_ids, end_ids, prompt_ids
 
@@ -146,7 +147,7 @@ def test_a_kill_before_the_renaming_trains_nothing_anew(corpus, tmp_path, monkey
     def killed(*_):
         raise Killed
 
-    monkeypatch.setattr(train, "finish", killed)
+    monkeypatch.setattr(StageDirectory, "finish", killed)
     with pytest.raises(Killed):
         train_stage("nano", corpus, STAGE, tmp_path / "stage", seed=1, config=CONFIG)
     monkeypatch.undo()
@@ -451,9 +452,9 @@ def test_a_step_that_the_processes_cannot_share_is_refused(monkeypatch, tmp_path
     class Three:
         num_processes = 3
 
-    monkeypatch.setattr(prepare, "processes", Three)
+    monkeypatch.setattr(trainer, "processes", Three)
     with pytest.raises(pbb.PbbError, match="multiple of 3"):
-        train.training_arguments(TINY, STEADY, 0, 10, tmp_path)
+        trainer.training_arguments(TINY, STEADY, 0, 10, tmp_path)
 
 
 SHARED = """
