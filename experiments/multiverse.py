@@ -28,8 +28,8 @@ TOO_FEW = float("inf")  # in place of a block, behind all of them
 
 def sweeps(corpus, model_path: str, out: Path) -> None:
     """Recovery with the program swapped, in every universe: a file a pair seed and group."""
+    from pbb_probe.hooking.answering import answer_logits
     from pbb_probe.hooking.answers import answer_ids
-    from pbb_probe.hooking.capture import answer_logits
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
     from pbb_probe.patching.pairs import make_pairs

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from pbb_probe.finetuning.behaviour import evaluate
     from pbb_probe.finetuning.config import LoraSettings, TrainConfig
     from pbb_probe.finetuning.train import finetune
+    from pbb_probe.hooking.answering import answer_log_probs, answer_logits, gives_answers
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.attention import attention_patterns
     from pbb_probe.hooking.calls import make_prompts, prompts_of_calls
-    from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
+    from pbb_probe.hooking.capture import capture
     from pbb_probe.hooking.code import code_prompts, code_tokens
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
@@ -75,8 +76,8 @@ _HOME = {
     "aligned_pairs": "patching.pairs",
     "answer_difference": "patching.metrics",
     "answer_ids": "hooking.answers",
-    "answer_log_probs": "hooking.capture",
-    "answer_logits": "hooking.capture",
+    "answer_log_probs": "hooking.answering",
+    "answer_logits": "hooking.answering",
     "attention_patterns": "hooking.attention",
     "attribution_scores": "patching.attribution",
     "back_patch": "patching.backward",
@@ -100,7 +101,7 @@ _HOME = {
     "fit_probe": "probing.readers",
     "fit_probes": "probing.linear",
     "gather": "evidence.runs",
-    "gives_answers": "hooking.capture",
+    "gives_answers": "hooking.answering",
     "greedy_match": "patching.metrics",
     "how_evaluated": "evidence.onsets",
     "lens": "probing.lens",

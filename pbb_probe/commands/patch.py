@@ -149,7 +149,7 @@ def patch(config: PatchConfig) -> None:
 
 
 def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]:
-    from pbb_probe.hooking.capture import answer_logits
+    from pbb_probe.hooking.answering import answer_logits
     from pbb_probe.patching import metrics
 
     clean, corrupted = pairs.answer_ids(model)

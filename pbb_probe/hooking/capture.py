@@ -1,22 +1,16 @@
-"""What an opened model does with prompts: activations at site x layer x role, and how it answers.
+"""Activations of an opened model at site x layer x role: only those asked for, with no layer run above the last."""
 
-Of activations only what is asked for is kept, and nothing above the last layer is run. Answers are teacher-forced: the
-right tokens stand behind the prompt, and each is predicted from those before it.
-"""
-
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError, first_line
-from pbb_probe.hooking.prompts import Prompts, put_behind
-from pbb_probe.hooking.readable import check_readable
+from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.readable import as_read
 from pbb_probe.hooking.shards import open_capture, write_shards
 from pbb_probe.schema import AnyPlace, BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     import xarray as xr
     from transformer_lens import ActivationCache, TransformerBridge
 
@@ -243,109 +237,3 @@ def refuse_nan(site: str, values: "np.ndarray", layers: list[int], prompts: Sequ
             f"The activation {site} at layer {layers[layer]} is NaN or infinite for prompt {prompts[row]}: "
             "look for NaN in the weights, or load the model in float32."
         )
-
-
-@checks_arguments
-def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> "torch.Tensor":
-    """The logits [prompt, d_vocab] of the token that follows each prompt's `answer` position, on the CPU."""
-    import torch
-
-    prompts, rows = as_read(model, prompts), []
-    for start in range(0, len(prompts), batch_size):
-        batch = slice(start, start + batch_size)
-        tokens = prompts.tokens[batch].to(model.cfg.device)
-        with torch.inference_mode():
-            logits = model(tokens)
-        rows.append(logits[torch.arange(len(tokens)), prompts.roles["answer"][batch]].float().cpu())
-    return torch.cat(rows)
-
-
-@checks_arguments
-def answer_log_probs(
-    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
-) -> "torch.Tensor":
-    """The log-probability [prompt] of each answer after its prompt, summed over its tokens, on the CPU.
-
-    Args:
-        model: an opened model.
-        prompts: the answer follows the role `answer`; what stands behind it is not read.
-        ids: token ids [prompt, k] of the answers, padded with -1 at the end: from `answer_ids`.
-        batch_size: prompts run together.
-
-    Raises:
-        PbbError: ids of another shape, without a token or with padding before one.
-    """
-    import torch
-
-    return torch.cat([log_probs(*step).sum(1).cpu() for step in _answer_steps(model, prompts, ids, batch_size)])
-
-
-@checks_arguments
-def gives_answers(
-    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
-) -> "torch.Tensor":
-    """Does the model, decoding greedily, give each prompt's answer? [prompt], on the CPU.
-
-    It does when every token of the answer is the likeliest one given the prompt and the answer's tokens before it. What
-    it would write behind the answer is not looked at. The arguments are those of `answer_log_probs`.
-    """
-    import torch
-
-    steps = _answer_steps(model, prompts, ids, batch_size)
-    return torch.cat([((logits.argmax(-1) == wanted) | (wanted < 0)).all(1).cpu() for logits, wanted in steps])
-
-
-def log_probs(logits: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
-    """The log-probability [row, k] of each id, predicted by logits [row, k, d_vocab]; 0 at ids of -1."""
-    chosen = logits.float().log_softmax(-1).gather(-1, ids.clamp(min=0)[..., None])[..., 0]
-    return chosen.where(ids >= 0, 0.0)
-
-
-def check_ids(ids: "torch.Tensor", n: int) -> None:
-    """Refuse what is not the token ids of `n` answers [answer, k], padded with -1 at the end.
-
-    Raises:
-        PbbError: another shape or type, an answer without a token, or padding before a token.
-    """
-    import torch
-
-    there = ids >= 0
-    fits = ids.dtype == torch.long and ids.ndim == 2 and len(ids) == n and ids.shape[1] > 0
-    if not fits or not bool(there[:, 0].all()) or bool((there[:, 1:] > there[:, :-1]).any()):
-        raise PbbError(
-            f"Answers must be token ids [{n}, k], padded with -1 at the end only: make them with answer_ids "
-            f"(these are {tuple(ids.shape)} of {ids.dtype})."
-        )
-
-
-def _answer_steps(
-    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: int
-) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """For each batch, the logits [row, k, d_vocab] that predict the answers' ids [row, k]."""
-    import torch
-
-    check_ids(ids, len(prompts))
-    before = prompts.roles["answer"]
-    tokens, mask = put_behind(prompts.tokens, prompts.attention_mask, before, ids[:, :-1])
-    forced = as_read(model, replace(prompts, tokens=tokens, attention_mask=mask))
-    last = forced.tokens.shape[1] - 1  # behind the end only where ids are -1
-    steps = (forced.roles["answer"][:, None] + torch.arange(ids.shape[1])).clamp(max=last)
-    for start in range(0, len(prompts), batch_size):
-        batch = slice(start, start + batch_size)
-        rows = forced.tokens[batch].to(model.cfg.device)
-        with torch.inference_mode():
-            logits = model(rows)
-        yield logits[torch.arange(len(rows))[:, None], steps[batch]], ids[batch].to(logits.device)
-
-
-def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
-    """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
-
-    Raises:
-        PbbError: no prompts, or such that `check_readable` refuses.
-    """
-    if not len(prompts):
-        raise PbbError("There are no prompts to run: give at least one.")
-    moved = prompts.right_padded()
-    check_readable(model, moved.tokens, moved.attention_mask.sum(1))
-    return moved

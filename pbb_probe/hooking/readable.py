@@ -6,13 +6,27 @@ model has read so far. Read beside a longer one, a short prompt would not be wha
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.prompts import Prompts
 
 if TYPE_CHECKING:
     import torch
     from transformer_lens import TransformerBridge
+
+
+def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
+    """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
+
+    Raises:
+        PbbError: no prompts, or such that `check_readable` refuses.
+    """
+    if not len(prompts):
+        raise PbbError("There are no prompts to run: give at least one.")
+    moved = prompts.right_padded()
+    check_readable(model, moved.tokens, moved.attention_mask.sum(1))
+    return moved
 
 
 def check_readable(model: "TransformerBridge", tokens: "torch.Tensor", lengths: "torch.Tensor") -> None:
@@ -49,7 +63,7 @@ def check_readable(model: "TransformerBridge", tokens: "torch.Tensor", lengths: 
         raise PbbError(f"A prompt has {longest} tokens, and the model has {model.cfg.n_ctx} positions: shorten it.")
 
 
-def _changing_ropes(config) -> Iterator[tuple[str, int]]:
+def _changing_ropes(config: Any) -> Iterator[tuple[str, int]]:
     """The kind of each rotary embedding that depends on the length, and the length at which it changes."""
     config = config.get_text_config()
     ropes = getattr(config, "rope_parameters", None) or {}

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pbb_probe.hooking.capture import answer_logits
+from pbb_probe.hooking.answering import answer_logits
 from pbb_probe.schema import Count, checks_arguments
 
 if TYPE_CHECKING:

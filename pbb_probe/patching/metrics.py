@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import log_probs
+from pbb_probe.models.scoring import token_log_probs
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ def negative_kl(reference: "torch.Tensor") -> "Metric":
 
 def log_prob(ids: "torch.Tensor") -> AnswerMetric:
     """The log-probability of a whole answer a pair, summed over its tokens [pair, k] (padded with -1 at the end)."""
-    return AnswerMetric(ids, lambda logits, ids: log_probs(logits, ids).sum(1))
+    return AnswerMetric(ids, lambda logits, ids: token_log_probs(logits, ids).sum(1))
 
 
 def greedy_match(ids: "torch.Tensor") -> AnswerMetric:

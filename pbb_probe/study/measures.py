@@ -247,8 +247,8 @@ def check_base(base: str, sites: Iterable[str]) -> None:
 
 def is_answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
     """Does the model answer each prompt correctly? [prompt]"""
+    from pbb_probe.hooking.answering import gives_answers
     from pbb_probe.hooking.answers import answer_ids
-    from pbb_probe.hooking.capture import gives_answers
 
     return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answering import answer_log_probs, answer_logits, gives_answers
 from pbb_probe.hooking.answers import answer_ids, with_answers
 from pbb_probe.hooking.calls import make_prompts
-from pbb_probe.hooking.capture import answer_log_probs, answer_logits, capture, gives_answers
+from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
 

@@ -13,8 +13,8 @@ import xarray as xr
 from transformers import AutoModelForCausalLM
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answering import gives_answers
 from pbb_probe.hooking.answers import answer_ids
-from pbb_probe.hooking.capture import gives_answers
 from pbb_probe.hooking.load import load_model, untrained_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.transfer import _followed, transfer_map

@@ -8,9 +8,9 @@ from transformer_lens.tools.analysis import logit_lens
 from transformers import AutoModelForCausalLM
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answering import answer_logits
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import make_prompts
-from pbb_probe.hooking.capture import answer_logits
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.models.bases import resolve_base

@@ -1,0 +1,75 @@
+"""How an opened model answers prompts: the logits of the next token, how likely given answers are, and the greedy ones.
+
+Answers are scored as everywhere (`models.scoring`); here prompts that know where they are answered become its batches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pbb_probe.hooking.prompts import Prompts, put_behind
+from pbb_probe.hooking.readable import as_read
+from pbb_probe.models import scoring
+from pbb_probe.schema import BatchSize, checks_arguments
+
+if TYPE_CHECKING:
+    import torch
+    from transformer_lens import TransformerBridge
+
+
+@checks_arguments
+def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> "torch.Tensor":
+    """The logits [prompt, d_vocab] of the token that follows each prompt's `answer` position, on the CPU.
+
+    Raises:
+        PbbError: no prompts, or some that the model cannot read (together).
+    """
+    return scoring.next_logits(model, _batches(model, prompts, None, batch_size))
+
+
+@checks_arguments
+def answer_log_probs(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
+) -> "torch.Tensor":
+    """The log-probability [prompt] of each answer after its prompt, summed over its tokens, on the CPU.
+
+    Args:
+        model: an opened model.
+        prompts: the answer follows the role `answer`; whatever stands behind it is not read.
+        ids: token ids [prompt, k] of the answers, padded with -1 at the end: from `answer_ids`.
+        batch_size: prompts run together.
+
+    Raises:
+        PbbError: ids of another shape, without a token or with padding before one.
+    """
+    return scoring.answer_log_probs(model, _batches(model, prompts, ids, batch_size))
+
+
+@checks_arguments
+def gives_answers(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor", batch_size: BatchSize = 256
+) -> "torch.Tensor":
+    """Does the model, decoding greedily, give each prompt's answer? [prompt], on the CPU.
+
+    It does when every token of the answer is the likeliest one given the prompt and the answer's tokens before it. What
+    it would write behind the answer is not looked at. The arguments are those of `answer_log_probs`.
+    """
+    return scoring.gives_answers(model, _batches(model, prompts, ids, batch_size))
+
+
+def _batches(
+    model: "TransformerBridge", prompts: Prompts, ids: "torch.Tensor | None", batch_size: int
+) -> Iterator[scoring.Batch]:
+    """The prompts as they are run, with their answers behind them; the first token after each where ids are None."""
+    import torch
+
+    if ids is None:
+        forced, ids = as_read(model, prompts), torch.full((len(prompts), 1), -1)
+    else:
+        scoring.check_ids(ids, len(prompts))
+        tokens, mask = put_behind(prompts.tokens, prompts.attention_mask, prompts.roles["answer"], ids[:, :-1])
+        forced = as_read(model, replace(prompts, tokens=tokens, attention_mask=mask))
+    steps = scoring.answer_steps(forced.roles["answer"], ids.shape[1], forced.tokens.shape[1])
+    for start in range(0, len(prompts), batch_size):
+        rows = slice(start, start + batch_size)
+        yield scoring.Batch(forced.tokens[rows], steps[rows], ids[rows])
