@@ -25,8 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from pbb_probe.probing.controls import control_task
+from pbb_probe.probing.folds import deal_folds
 from pbb_probe.probing.linear import fit_probes
-from pbb_probe.probing.places import deal_folds
 from pbb_probe.probing.readers import fit_probe
 from pbb_probe.runs.opened import open_run
 

@@ -85,8 +85,7 @@ def probes(corpus, run: Run, out: Path) -> None:
             train=(labels["group"] == "with_io").to_numpy(),
             C=strength,
             folds=3,
-            controls=["chance", "shuffled", "selectivity"],
-            relabelled=relabelled,
+            controls={"chance": None, "shuffled": None, "selectivity": None, "relabelled": relabelled},
         )
         for strength in STRENGTHS
     ]

@@ -64,9 +64,11 @@ def main() -> None:
         labels[names],
         labels["program"],
         C=0.01,
-        controls=("selectivity", "permutation", "chance"),
-        relabelled=pbb.relabelled_targets(labels, names),
-        elsewhere={
+        controls={
+            "selectivity": None,
+            "permutation": None,
+            "chance": None,
+            "relabelled": pbb.relabelled_targets(labels, names),
             "untrained": pbb.capture(pbb.untrained_model(model), prompts, roles=["answer"]),
             "embedding": pbb.embeddings(model, prompts, ["name", "input", "answer"]),
         },
@@ -99,7 +101,7 @@ def main() -> None:
     shown = interchange[interchange["hypothesis"].isin(FOLLOWED)]
     grid = shown.pivot_table(index=["variable", "C", "run", "hypothesis"], columns="layer", values="proportion")
     print(
-        table[table["run"] == "probe"]
+        table[table["control"] == "none"]
         .pivot(index="target", columns="layer", values="score")
         .to_string(float_format="%.2f")
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES
+from pbb_probe.labels import NONE
 from pbb_probe.probing.controls import CONTROLS, Control
-from pbb_probe.probing.linear import check_folds
+from pbb_probe.probing.folds import check_folds
 from pbb_probe.probing.probe import Kind
 from pbb_probe.schema import (
     BatchSize,
@@ -100,7 +101,7 @@ class ProbeConfig:
 
 def probe(config: ProbeConfig) -> None:
     """Fit linear probes to labels of prompts: what can be read at each place, beside its controls?"""
-    from pbb_probe.evidence.probes import PROBE, probe_table
+    from pbb_probe.evidence.probes import probe_table
     from pbb_probe.hooking.capture import capture, check_layers, check_roles, check_sites
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
@@ -130,13 +131,15 @@ def probe(config: ProbeConfig) -> None:
 
     with run.writing():
         acts = captured(model, "model")
-        elsewhere = (
-            {"untrained": captured(untrained_model(model, config.seed), "untrained")} if config.untrained else {}
-        )
+        controls: dict[str, Any] = dict.fromkeys(config.controls)
+        if "selectivity" in controls and config.types is not None:
+            controls["selectivity"] = prompts.labels[config.types].tolist()
+        if config.untrained:
+            controls["untrained"] = captured(untrained_model(model, config.seed), "untrained")
         if base is not None:
-            elsewhere["base"] = captured(base, "base")
+            controls["base"] = captured(base, "base")
         if config.embedding:
-            elsewhere["embedding"] = embeddings(model, prompts, roles)
+            controls["embedding"] = embeddings(model, prompts, roles)
         probes = fit_probes(
             acts,
             targets,
@@ -144,9 +147,7 @@ def probe(config: ProbeConfig) -> None:
             train,
             C=config.C,
             folds=config.folds,
-            controls=config.controls,
-            types=None if config.types is None else prompts.labels[config.types].tolist(),
-            elsewhere=elsewhere,
+            controls=controls,
             kinds=config.kinds,
             balanced=config.balanced,
             seed=config.seed,
@@ -165,13 +166,13 @@ def probe(config: ProbeConfig) -> None:
         for name, figure in drawn.items():
             figure.write_html(out / f"{name}.html")
         save_pngs(drawn, out)
-        own = table[table["run"] == PROBE]
-        best = own.loc[own.groupby([*groups, "target", "role"], sort=False)["score"].idxmax()]
+        measured = table[table["control"] == NONE]
+        best = measured.loc[measured.groupby([*groups, "target", "role"], sort=False)["score"].idxmax()]
         where = [*groups, "target", "site", "layer", "role"]
-        beside = table[table["run"] != PROBE].pivot(index=where, columns="run", values="score")
+        beside = table[table["control"] != NONE].pivot(index=where, columns="control", values="score")
         print(f"The layer that reads best, and its controls ({len(prompts)} prompts, {len(set(clusters))} clusters):")
         print(
-            best.drop(columns=["run", *best.filter(like="gain")])
+            best.drop(columns=["control", *best.filter(like="gain")])
             .join(beside, on=where)
             .to_string(index=False, float_format="%.3f")
         )

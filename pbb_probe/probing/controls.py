@@ -12,13 +12,15 @@ An accuracy means something only beside these. Each control answers one objectio
     embedding     "it stands in the tokens": the embeddings of the roles' tokens, before any layer
 """
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import NONE
+from pbb_probe.probing.arguments import values_of
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
-from pbb_probe.schema import NameList, Seed, checks_arguments
+from pbb_probe.schema import Name, NameList, Seed, checked, checks_arguments, listed, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,42 @@ SHUFFLED = "shuffled_"
 Control = Literal["selectivity", "permutation", "chance", "shuffled"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 """The controls of `fit_probes` that need nothing but its own arguments."""
+ControlList = Annotated[
+    Sequence[Control], listed(f"controls out of {', '.join(CONTROLS)}, or a mapping from names to what they need", 0)
+]
+
+
+def read_controls(controls: "Sequence[Control] | Mapping[str, Any]", acts: "xr.Dataset") -> dict[str, Any]:
+    """The controls of `fit_probes` by name, each with what it needs: None, types [prompt], a table or activations.
+
+    Raises:
+        PbbError: a control that is unknown or lacks what it needs, or that has another number of rows than prompts.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if not isinstance(controls, Mapping):
+        return dict.fromkeys(checked("controls", controls, ControlList))
+    n, needs = acts.sizes["prompt"], dict(controls)
+    for name, need in controls.items():
+        checked("The name of a control", name, Name)
+        if isinstance(need, (pd.DataFrame, xr.Dataset)):
+            rows = len(need) if isinstance(need, pd.DataFrame) else need.sizes.get("prompt", 0)
+            if name in (NONE, *CONTROLS):
+                raise PbbError(
+                    f"{name!r} is a name that controls have already: call these values or activations another."
+                )
+            if rows != n:
+                raise PbbError(f"There are {n} prompts, and the control {name!r} has {rows}: give the same.")
+        elif name == "selectivity":
+            needs[name] = None if need is None else values_of(acts, need, "selectivity").tolist()
+        elif name not in CONTROLS:
+            raise PbbError(
+                f"The control {name!r} needs a table of other values or a Dataset of activations, not {shown(need)}."
+            )
+        elif need is not None:
+            raise PbbError(f"The control {name!r} needs nothing: give it None, not {shown(need)}.")
+    return needs
 
 
 def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":

@@ -9,8 +9,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.linear import check_kinds, fit_probes
-from pbb_probe.probing.places import deal_folds, place_batches, places_at_once
+from pbb_probe.probing.arguments import check_acts, check_kinds, codes_of, target_table, values_of
+from pbb_probe.probing.folds import deal_folds
+from pbb_probe.probing.linear import fit_probes
+from pbb_probe.probing.places import place_batches, places_at_once
 from pbb_probe.probing.probe import Kind, unit_directions
 from pbb_probe.probing.readers import fit_together
 from pbb_probe.schema import Gibibytes, Seed, Strength, checks_arguments
@@ -25,45 +27,53 @@ BETWEEN = "between"
 
 def probe_groups(
     acts: "xr.Dataset",
-    targets: "pd.DataFrame",
-    clusters: Sequence[Hashable],
-    group: Sequence[Hashable],
+    targets: "pd.DataFrame | Sequence[str]",
+    clusters: str | Sequence[Hashable] = "program",
+    group: str | Sequence[Hashable] = "group",
     **settings: Any,
 ) -> "xr.Dataset":
     """Fit on each group in turn and read every group's prompts.
 
     Args:
         acts: from `capture`.
-        targets: a column a target, a row a prompt.
-        clusters: what a row belongs to [prompt].
-        group: the group of each row [prompt]; two or more.
+        targets: names of labels of `acts`, or a table with a column a target and a row a prompt.
+        clusters: the label that says what a row belongs to, or its values [prompt].
+        group: the label of groups, or its values [prompt]; two or more.
         settings: those of `fit_probes`: C, folds (of each group's clusters), kinds, balanced, seed, memory_gib.
 
     Returns:
         What `fit_probes` says of each prompt, `correct` or `predicted`, with a leading dimension `fitted_on`: of the
-        group that was fitted on, held-out clusters.
+        group that was fitted on, held-out clusters. With the labels of `acts`, and `group` where values of it are
+        given.
 
     Raises:
         PbbError: what `fit_probes` refuses, or less than two groups.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=20, without_io=20), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=60)
+        >>> acts, labels = pbb.capture(model, prompts, layers=[3], roles=["name"]), prompts.labels
+        >>> pbb.probe_groups(acts, labels[["op_1"]], labels["program"], labels["group"])["correct"].sizes["fitted_on"]
+        2
     """
-    import numpy as np
     import xarray as xr
 
-    labels, names = _groups(group, acts.sizes["prompt"])
+    group_of, names = _groups(acts, group)
     parts = []
     for name in names:
-        found = fit_probes(acts, targets, clusters, train=labels == name, **settings)
-        parts.append(found[[variable for variable in ("correct", "predicted") if variable in found]])
-    joined = xr.concat(parts, dim="fitted_on").assign_coords(fitted_on=names)
-    return joined.assign_coords(group=("prompt", np.asarray(labels).astype(str)))
+        probes = fit_probes(acts, targets, clusters, train=group_of == name, **settings)
+        parts.append(probes[[variable for variable in ("correct", "predicted") if variable in probes]])
+    across = xr.concat(parts, dim="fitted_on", coords="minimal", compat="override").assign_coords(fitted_on=names)
+    return across if isinstance(group, str) else across.assign_coords(group=("prompt", group_of.astype(str)))
 
 
 @checks_arguments
 def direction_cosines(
     acts: "xr.Dataset",
-    targets: "pd.DataFrame",
-    clusters: Sequence[Hashable],
-    group: Sequence[Hashable],
+    targets: "pd.DataFrame | Sequence[str]",
+    clusters: str | Sequence[Hashable] = "program",
+    group: str | Sequence[Hashable] = "group",
     C: Strength = 1.0,  # noqa: N803
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
@@ -74,9 +84,9 @@ def direction_cosines(
 
     Args:
         acts: from `capture`.
-        targets: a column a target, a row a prompt.
-        clusters: what a row belongs to [prompt]; never split over halves.
-        group: the group of each row [prompt]; the first two, sorted, are compared.
+        targets: names of labels of `acts`, or a table with a column a target and a row a prompt.
+        clusters: the label that says what a row belongs to, or its values [prompt]; never split over halves.
+        group: the label of groups, or its values [prompt]; the first two, sorted, are compared.
         C: inverse regularisation strength, as in `fit_probes`.
         kinds: as in `fit_probes`.
         balanced: as in `fit_probes`.
@@ -94,15 +104,13 @@ def direction_cosines(
     import numpy as np
     import xarray as xr
 
-    n = acts.sizes["prompt"]
-    labels, names = _groups(group, n)
+    check_acts(acts)
+    targets = target_table(acts, targets)
+    group_of, names = _groups(acts, group)
     names = names[:2]
-    if not len(targets) == len(clusters) == n:
-        raise PbbError(
-            f"There are {n} prompts, {len(targets)} rows of targets and {len(clusters)} clusters: these must be equal."
-        )
     kinds = check_kinds(kinds or {}, targets)
-    halves = halves_of_groups(clusters, labels, names, seed)
+    codes_of(acts, clusters, "clusters")  # which says what is wrong with them
+    halves = halves_of_groups(values_of(acts, clusters, "clusters").tolist(), group_of, names, seed)
     pairs = {name: [((name, 0), (name, 1))] for name in names}
     pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
     parts = []
@@ -129,14 +137,20 @@ def halves_of_groups(
     return {(name, k): (labels == name) & (half == k) for name in names for k in (0, 1)}
 
 
-def _groups(group: Sequence[Hashable], n: int) -> "tuple[np.ndarray, list]":
+def _groups(acts: "xr.Dataset", group: str | Sequence[Hashable]) -> "tuple[np.ndarray, list[str]]":
+    """The group of each prompt, and the names of all groups, sorted.
+
+    Raises:
+        PbbError: less than two groups, or what `codes_of` refuses.
+    """
     import numpy as np
 
-    labels = np.asarray(list(group))
-    names = sorted(set(labels.tolist()))
-    if len(labels) != n or len(names) < 2:
-        raise PbbError(f"There are {n} prompts and {len(labels)} group labels of {len(names)} groups: give two groups.")
-    return labels, names
+    codes_of(acts, group, "group")
+    values = np.asarray(values_of(acts, group, "group").tolist())
+    names = sorted(set(values.tolist()))
+    if len(names) < 2:
+        raise PbbError(f"The prompts are of the group {names[0]!r} alone: give two groups.")
+    return values, names
 
 
 def _directions(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.linear import read_train
+from pbb_probe.probing.arguments import read_train
 from pbb_probe.probing.readers import Readers, fit_together
 from pbb_probe.schema import Seed, Strength, checks_arguments, whole
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pbb_probe.errors import PbbError
+from pbb_probe.probing.folds import deal_folds
 from pbb_probe.probing.probe import Kind
 from pbb_probe.probing.readers import fit_together
 
@@ -32,7 +33,7 @@ class Task:
     """One column to be read."""
 
     control: str
-    """Nothing for the target itself."""
+    """`none` for the target itself."""
     name: str
     kind: Kind
     known: "np.ndarray"
@@ -126,7 +127,7 @@ class Read(NamedTuple):
 
 
 Key: TypeAlias = tuple[str, str]
-"""A control (nothing for the target itself) and a target."""
+"""A control (`none` for the target itself) and a target."""
 
 
 def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
@@ -286,12 +287,3 @@ def _scored(task: Task, said: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
     values = task.right[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         return 1 - ((values - said) ** 2).sum(1) / ((values - values.mean()) ** 2).sum()
-
-
-def deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
-    """The fold [row] of each row, clusters whole and spread evenly."""
-    import numpy as np
-    import pandas as pd
-
-    codes = pd.factorize(clusters)[0]
-    return np.random.default_rng(seed).permutation(codes.max() + 1)[codes] % folds

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
+from pbb_probe.labels import NONE
 from pbb_probe.models.bases import load_tokenizer
 from pbb_probe.models.tokens import refuse_unknown
 from pbb_probe.patching.pairs import SWAPS, has_pair
+from pbb_probe.probing.folds import assigned_folds
 from pbb_probe.probing.groups import halves_of_groups
-from pbb_probe.probing.linear import assigned_folds
 from pbb_probe.probing.places import Task
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
 from pbb_probe.programs.documents import Document, call_document, program_document
@@ -135,7 +136,7 @@ def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
                     f"that are probed: leave it out, raise probing.prompts, or {_more(config, group)}."
                 )
     for name in probing.targets:
-        Task.of("", calls[name], "logistic")  # refuses values that cannot be sorted
+        Task.of(NONE, calls[name], "logistic")  # refuses values that cannot be sorted
 
 
 def _fitted_on(config: StudyConfig, calls: "pd.DataFrame") -> "Iterator[tuple[Group, np.ndarray, str]]":

@@ -38,11 +38,11 @@ def test_permutation_keeps_what_follows_from_the_cluster_and_nothing_else():
     of_input = RNG.integers(3, size=N)
     targets = pd.DataFrame({"op_1": of_program, "state_1": of_input})
     probes = fit_probes(written(of_program, of_input), targets, CLUSTER, controls=("permutation", "chance"))
-    own, control = probes["accuracy"].mean("fold").squeeze(), probes["control_accuracy"].mean("fold").squeeze()
-    assert (own > 0.95).all()
+    control = probes["accuracy"].mean("fold").squeeze()
+    assert (control.sel(control="none") > 0.95).all()
     assert float(control.sel(control="permutation", target="op_1")) > 0.95
     assert float(control.sel(control="permutation", target="state_1")) < 0.5
-    assert probes["control_correct"].dims == ("control", "target", "site", "layer", "role", "prompt")
+    assert probes["correct"].dims == ("control", "target", "site", "layer", "role", "prompt")
 
 
 def test_permutation_deals_each_clusters_own_values():
@@ -70,7 +70,7 @@ def test_rows_alone_in_their_cluster_cannot_be_permuted():
     assert dealt["a"][3:].isna().all()
     classes = RNG.integers(3, size=N)
     alone = fit_probes(written(classes), pd.DataFrame({"output": classes}), range(N), controls=("permutation",))
-    assert np.isnan(alone["control_accuracy"]).all()
+    assert np.isnan(alone["accuracy"].sel(control="permutation")).all()
 
 
 def test_chance_is_scikit_learns_dummy():
@@ -92,11 +92,11 @@ def test_chance_is_scikit_learns_dummy():
         fitted, held_out = train & (fold != k), train & (fold == k)
         guess = DummyClassifier().fit(np.zeros((N, 1))[fitted & known], values[fitted & known])
         expected = guess.score(np.zeros((N, 1))[held_out & known], values[held_out & known])
-        assert probes["control_accuracy"].sel(target="class", fold=k).item() == pytest.approx(expected)
+        assert probes["accuracy"].sel(control="chance", target="class", fold=k).item() == pytest.approx(expected)
         mean = DummyRegressor().fit(np.zeros((N, 1))[fitted], number[fitted]).predict(np.zeros((N, 1))[held_out])
-        found = probes["control_r2"].sel(target="number", fold=k).item()
+        found = probes["r2"].sel(control="chance", target="number", fold=k).item()
         assert found == pytest.approx(r2_score(number[held_out], mean), abs=1e-6)
-    others = probes["control_correct"].sel(target="class").values.squeeze()[~train & known]
+    others = probes["correct"].sel(control="chance", target="class").values.squeeze()[~train & known]
     assert set(np.round(others, 6)) <= {0.0, 1.0}
     assert others.mean() == pytest.approx((values[~train & known] == 0).mean())
 
@@ -105,36 +105,66 @@ def test_other_activations_are_read_in_the_same_folds():
     classes = RNG.integers(3, size=N)
     targets = pd.DataFrame({"output": classes})
     empty, full = written(RNG.integers(3, size=N), layers=2), written(classes, layers=2)
-    probes = fit_probes(full, targets, CLUSTER, elsewhere={"untrained": empty, "base": full}, controls=("selectivity",))
-    assert probes["control"].values.tolist() == ["selectivity", "untrained", "base"]
-    assert np.array_equal(probes["control_correct"].sel(control="base"), probes["correct"])
+    controls = {"untrained": empty, "selectivity": None, "base": full}
+    probes = fit_probes(full, targets, CLUSTER, controls=controls)
+    assert probes["control"].values.tolist() == ["none", *controls]
+    measured = probes["correct"].sel(control="none")
+    assert np.array_equal(probes["correct"].sel(control="base"), measured)
+    assert np.array_equal(fit_probes(full, targets, CLUSTER)["correct"], measured)
     alone = fit_probes(empty, targets, CLUSTER)
-    assert np.array_equal(probes["control_accuracy"].sel(control="untrained"), alone["accuracy"])
+    assert np.array_equal(probes["accuracy"].sel(control="untrained"), alone["accuracy"])
     place = full.isel(layer=[0]).rename(resid_post="embed")
-    one = fit_probes(empty, targets, CLUSTER, elsewhere={"embedding": place})["control_correct"].sel(
-        control="embedding"
-    )
+    of_tokens = fit_probes(empty, targets, CLUSTER, controls={"embedding": place})["correct"].sel(control="embedding")
     for layer in (0, 1):
-        assert np.array_equal(one.isel(layer=layer), probes["correct"].isel(layer=0))
-    with pytest.raises(PbbError, match="'base' have other sites, layers or roles"):
-        fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(layer=[1, 0])})
-    with pytest.raises(PbbError, match="'chance' is a control already"):
-        fit_probes(full, targets, CLUSTER, elsewhere={"chance": full})
-    with pytest.raises(PbbError, match=r"lengths must be equal to it: \{'base': 5\}"):
-        fit_probes(full, targets, CLUSTER, elsewhere={"base": full.isel(prompt=slice(5))})
+        assert np.array_equal(of_tokens.isel(layer=layer), measured.isel(layer=0))
 
 
 def test_a_reader_of_states_does_not_read_relabelled_ones():
     state, other = RNG.integers(5, size=N), RNG.integers(5, size=N)
     targets = pd.DataFrame({"input": RNG.integers(5, size=N), "state_1": state})
-    table = pd.DataFrame({"state_1": other})
-    probes = fit_probes(written(state), targets, CLUSTER, relabelled=table)
-    control = probes["control_accuracy"].sel(control="relabelled").mean("fold").squeeze()
-    assert float(probes["accuracy"].sel(target="state_1").mean()) > 0.95
-    assert float(control.sel(target="state_1")) < 0.4
-    assert np.isnan(control.sel(target="input"))
-    both = fit_probes(written(state, other), targets, CLUSTER, relabelled=table)
-    assert float(both["control_accuracy"].sel(target="state_1").mean()) > 0.95  # it can fail
+    controls = {"relabelled": pd.DataFrame({"state_1": other})}
+    probes = fit_probes(written(state), targets, CLUSTER, controls=controls)["accuracy"].mean("fold").squeeze()
+    assert float(probes.sel(control="none", target="state_1")) > 0.95
+    assert float(probes.sel(control="relabelled", target="state_1")) < 0.4
+    assert np.isnan(probes.sel(control="relabelled", target="input"))
+    both = fit_probes(written(state, other), targets, CLUSTER, controls=controls)["accuracy"]
+    assert float(both.sel(control="relabelled", target="state_1").mean()) > 0.95  # it can fail
+
+
+@pytest.mark.parametrize("given", ["types", np.arange(N) % 10])
+def test_the_types_of_the_control_task_are_a_label_or_values(given):
+    acts = written(np.arange(N) % 10).assign_coords(types=("prompt", [f"type {k % 10}" for k in range(N)]))
+    targets = pd.DataFrame({"output": RNG.integers(3, size=N)})
+    probes = fit_probes(acts, targets, CLUSTER, controls={"selectivity": given})["accuracy"].mean("fold")
+    assert float(probes.sel(control="selectivity").mean()) > 0.95
+    assert float(probes.sel(control="none").mean()) < 0.55
+
+
+ACTS, OUTPUT = written(RNG.integers(3, size=N), layers=2), pd.DataFrame({"output": RNG.integers(3, size=N)})
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [
+        ({"base": ACTS.isel(layer=[1, 0])}, "'base' have other sites, layers or roles"),
+        ({"base": ACTS.isel(prompt=slice(5))}, "There are 180 prompts, and the control 'base' has 5"),
+        ({"relabelled": OUTPUT[:7]}, "There are 180 prompts, and the control 'relabelled' has 7"),
+        ({"chance": ACTS}, "'chance' is a name that controls have already"),
+        ({"none": OUTPUT}, "'none' is a name that controls have already"),
+        ({"untrained": None}, "'untrained' needs a table of other values or a Dataset of activations, not null"),
+        ({"permutation": CLUSTER}, "'permutation' needs nothing"),
+        ({"selectivity": CLUSTER[:-1]}, "180 prompts and 179 values of selectivity"),
+        ({"selectivity": "type"}, "selectivity names 'type', which is no label of these activations"),
+        ({3: ACTS}, "The name of a control must be a name"),
+        (("relabelled",), "controls must be a list of different controls out of selectivity"),
+        (("chance", "chance"), "controls must be a list of different controls"),
+        ("chance", "controls must be a list of different controls"),
+        (None, "controls must be a list of different controls"),
+    ],
+)
+def test_controls_that_lack_what_they_need_are_refused(controls, said):
+    with pytest.raises(PbbError, match=said):
+        fit_probes(ACTS, OUTPUT, CLUSTER, controls=controls)
 
 
 def test_relabelled_targets_are_traces_of_relabelled_programs(corpus):

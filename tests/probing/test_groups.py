@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import labels_of
 from pbb_probe.probing.groups import direction_cosines, probe_groups
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.probing.readers import fit_probe
@@ -49,6 +50,27 @@ def test_each_group_is_what_fit_probes_makes_of_it():
         assert np.array_equal(found["correct"].sel(fitted_on=name), alone["correct"])
 
 
+def test_groups_are_a_label_or_values():
+    acts = activations(True, noise=3)
+    labelled = acts.assign_coords(
+        program=("prompt", CLUSTER), half=("prompt", GROUP), state_1=("prompt", STATE), correct=("prompt", STATE > 1)
+    )
+    named, given = (
+        probe_groups(labelled, ["state_1"], group="half", C=0.1),
+        probe_groups(acts, TARGETS, CLUSTER, GROUP, C=0.1),
+    )
+    assert np.array_equal(named["correct"], given["correct"])
+    assert {name: named[name].values.tolist() for name in labels_of(named)} == {
+        "program": CLUSTER.tolist(),
+        "half": GROUP.tolist(),
+        "state_1": STATE.tolist(),
+        "prompt_correct": (STATE > 1).tolist(),
+    }
+    assert given["group"].values.tolist() == GROUP.tolist()
+    cosines = direction_cosines(labelled, ["state_1"], group="half", C=0.1)
+    xr.testing.assert_identical(cosines, direction_cosines(acts, TARGETS, CLUSTER, GROUP, C=0.1))
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_cosines_between_groups_are_those_within_only_if_the_code_is_the_same(same):
     found = direction_cosines(activations(same), TARGETS, CLUSTER, GROUP)["cosine"].sel(target="state_1").squeeze()
@@ -83,9 +105,9 @@ def test_cosines_are_those_of_probes_fitted_one_by_one():
 
 
 def test_one_group_is_refused():
-    with pytest.raises(PbbError, match="of 1 groups: give two groups"):
+    with pytest.raises(PbbError, match="of the group 'with_io' alone: give two groups"):
         probe_groups(activations(True), TARGETS, CLUSTER, ["with_io"] * N)
-    with pytest.raises(PbbError, match="400 prompts and 3 group labels"):
+    with pytest.raises(PbbError, match="400 prompts and 3 values of group"):
         direction_cosines(activations(True), TARGETS, CLUSTER, ["a", "b", "a"])
     with pytest.raises(PbbError, match="Half of the with_io prompts have one value"):
         direction_cosines(activations(True), TARGETS.where(GROUP[:, None] == "without_io", 1), CLUSTER, GROUP)

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import labels_of, with_labels
 from pbb_probe.probing.controls import control_task, shuffled_values
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.probing.places import BYTES_A_FEATURE, BYTES_A_PAIR, BYTES_A_ROW
@@ -26,6 +27,15 @@ def dataset(layers=1, roles=("answer",), width=6, seed=0) -> xr.Dataset:
         {"resid_post": (("layer", "role", "prompt", "d_model"), values)},
         coords={"layer": list(range(layers)), "role": list(roles)},
     )
+
+
+class Rows:
+    """Prompts of which labels are all there is."""
+
+    unit = "prompt"
+
+    def __init__(self, labels: pd.DataFrame):
+        self.labels = labels
 
 
 def labels(classes=3, seed=1) -> pd.DataFrame:
@@ -156,18 +166,10 @@ def test_the_control_task_cannot_be_learned_when_its_types_are_clusters():
     acts = xr.concat([acts["resid_post"], 5 * xr.ones_like(acts["resid_post"])], dim="d_model").to_dataset()
     acts["resid_post"][0, 0, :, 6:] *= np.random.default_rng(4).normal(size=(CLUSTERS, 6))[CLUSTER]
     probes = fit(acts, targets, controls=("selectivity",))
-    assert float(probes["correct"].mean()) > 0.95
-    assert float(probes["control_correct"].mean()) < 0.6
-    assert np.allclose(probes["control_accuracy"].mean(), probes["control_correct"].mean())
-
-
-def test_the_control_task_is_learned_when_its_types_can_be_read():
-    acts, targets = dataset(width=10), labels(3)
-    types = np.arange(N) % 10
-    acts["resid_post"][0, 0] = acts["resid_post"][0, 0] * 0.1 + 3 * np.eye(10)[types]
-    probes = fit(acts, targets, controls=("selectivity",), types=types)
-    assert float(probes["control_correct"].mean()) > 0.95
-    assert float(probes["correct"].mean()) < 0.55
+    assert float(probes["correct"].sel(control="none").mean()) > 0.95
+    control = probes.sel(control="selectivity")
+    assert float(control["correct"].mean()) < 0.6
+    assert np.allclose(control["accuracy"].mean(), control["correct"].mean())
 
 
 def test_the_control_task_deals_one_class_a_type_from_the_targets_own():
@@ -191,7 +193,7 @@ def test_shuffled_values_are_scored_and_not_fitted():
     train = CLUSTER < 15
     options = {"train": train, "folds": 3, "kinds": {"number": "ridge"}, "seed": 4}
     probes = fit(acts, targets, controls=("shuffled",), **options)
-    xr.testing.assert_allclose(probes[["accuracy", "correct", "r2", "predicted"]], fit(acts, targets, **options))
+    xr.testing.assert_identical(probes.sel(control="none", drop=True), fit(acts, targets, **options))
     dealt = shuffled_values(targets, seed=4)
     pd.testing.assert_frame_equal(dealt[["output"]], shuffled_values(targets[["output"]], seed=4))
     for name in targets:
@@ -212,32 +214,55 @@ def test_shuffled_values_are_scored_and_not_fitted():
         ridge = Ridge(alpha=1.0).fit(scaler.transform(x[train & (fold != k)]), targets["number"][train & (fold != k)])
         r2.append(r2_score(dealt["number"][held_out], ridge.predict(scaler.transform(x[held_out]))))
     cell = {"site": "resid_post", "layer": 0, "role": "answer"}
-    found = probes["control_correct"].sel(control="shuffled", target="output", **cell).values
+    found = probes["correct"].sel(control="shuffled", target="output", **cell).values
     assert (np.isnan(found) == missing).all()
     assert np.allclose(found[~missing], shares[~missing])
-    assert np.allclose(probes["control_r2"].sel(control="shuffled", target="number", **cell), r2)
+    assert np.allclose(probes["r2"].sel(control="shuffled", target="number", **cell), r2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets": labels()[:-1]}, "must be equal"),
-        ({"clusters": CLUSTER[:-1]}, "must be equal"),
-        ({"train": np.ones(N - 1, bool)}, "must be equal"),
+        ({"targets": labels()[:-1]}, "160 prompts and 159 rows of targets"),
+        ({"targets": "output"}, "targets must be a list of one or more different names"),
+        (
+            {"targets": ["output"]},
+            "targets names 'output', which is no label of these activations .they have no labels",
+        ),
+        ({"clusters": CLUSTER[:-1]}, "160 prompts and 159 values of clusters"),
+        ({"clusters": "program"}, "clusters names 'program', which is no label"),
+        ({"clusters": [None, *CLUSTER[1:]]}, "Prompt 0 has no value of clusters"),
+        ({"train": np.ones(N - 1, bool)}, "for each of the 160 prompts"),
         ({"targets": labels(1)}, "'output' has fewer than two classes"),
         ({"targets": pd.DataFrame({"output": np.full(N, np.nan)})}, "fewer than two classes"),
         ({"targets": pd.DataFrame({"output": CLUSTER == 3})}, "fewer than two classes"),  # but in one fold
         ({"folds": CLUSTERS + 1}, "there are 20"),
         ({"train": CLUSTER < 4}, "there are 4"),
         ({"folds": 1}, "folds must be a whole number from 2"),
-        ({"controls": ("relabelled",)}, "controls must be a list of different controls out of"),
-        ({"controls": ("selectivity",), "types": CLUSTER[:-1]}, "types"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, message):
     arguments = {"targets": labels(), "clusters": CLUSTER} | change
     with pytest.raises(PbbError, match=message):
         fit_probes(dataset(), **arguments)
+
+
+def test_labels_are_named_and_stay_on_what_is_returned():
+    acts, targets = planted()
+    table = targets.assign(program=[f"p{c}" for c in CLUSTER], correct=CLUSTER % 2 == 0, state_1=targets["output"])
+    table.loc[::5, "state_1"] = None
+    labelled = with_labels(acts, Rows(table))
+    probes = fit_probes(labelled, ["output", "state_1"], controls=["chance"])
+    given = fit(acts, table[["output", "state_1"]], table["program"], controls=["chance"])
+    for variable in ("accuracy", "correct"):
+        assert np.array_equal(probes[variable], given[variable], equal_nan=True)
+    pd.testing.assert_frame_equal(labels_of(probes), table.rename(columns={"correct": "prompt_correct"}))
+    pd.testing.assert_frame_equal(labels_of(probes["correct"]), labels_of(probes))
+    assert labels_of(given).empty
+    with pytest.raises(
+        PbbError, match=r"'input', which is no label of these activations \(their labels are output, pro"
+    ):
+        fit_probes(labelled, ["input"])
 
 
 def test_targets_of_mixed_kinds_in_one_call():
