@@ -15,13 +15,16 @@ fail in a context that they never met. Probes (`probing.linear`) and patching sa
 import itertools
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture, check_eval, check_layers, check_roles, hook_name
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.schema import BatchSize, LayerList, NameList, checks_arguments
+from pbb_probe.labels import CONTROL, NONE, with_labels
+from pbb_probe.probing.arguments import with_labels_of
+from pbb_probe.probing.controls import shuffled_values
+from pbb_probe.schema import BatchSize, LayerList, NameList, Seed, checked, checks_arguments, listed, refuse_unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 Decoding = Literal["logit", "stripped"]
 DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
+LensControls = Annotated[Sequence[Literal["shuffled"]], listed("controls out of shuffled", 0)]
 MEASURES = ("log_prob", "rank", "probability", "correct")
 
 
@@ -39,13 +43,15 @@ MEASURES = ("log_prob", "rank", "probability", "correct")
 def lens(
     model: "TransformerBridge",
     prompts: Prompts,
-    variables: "pd.DataFrame",
+    variables: "pd.DataFrame | Sequence[str]",
     values: Sequence[Hashable] | None = None,
     roles: NameList = ("answer",),
     layers: LayerList | None = None,
     decode: Decoding = "logit",
     target: str | None = None,
     subtract: bool = False,
+    controls: LensControls = (),
+    seed: Seed = 0,
     batch_size: BatchSize = 256,
 ) -> "xr.Dataset":
     """The trajectory of each variable's value over the layers of the residual stream (resid_post, as in `capture`).
@@ -53,9 +59,9 @@ def lens(
     Args:
         model: an opened model in eval mode.
         prompts: what it reads.
-        variables: a column a variable, such as state_1 and output, a row a prompt; missing values are left out. Each
-            value must be one token as it follows the prompts. Whole numbers that stand as floats beside missing
-            values, as 7.0, are read as integers.
+        variables: names of labels of the prompts, such as state_1 and output, or a table with a column a variable and
+            a row a prompt; missing values are left out. Each value must be one token as it follows the prompts. Whole
+            numbers that stand as floats beside missing values, as 7.0, are read as integers.
         values: the candidates that are compared; all that the variables take when None.
         roles: the places read.
         layers: all when None.
@@ -67,25 +73,38 @@ def lens(
             so that what the target makes likely does not count. What it takes away is not there to be taken behind the
             last block, where the residual is all there is: without it the top layer says what the model answers,
             whatever the target, and with it as much else as the target alone has opinions.
+        controls: `shuffled` or nothing: each variable scored against the values of other prompts (`shuffled_values`).
+        seed: of the control.
         batch_size: prompts run together.
 
     Returns:
-        For each (variable, layer, role, prompt), NaN where the value is missing: `log_prob` of the value's token, in
-        nats, and `rank`, the number of tokens that are likelier, both over the whole vocabulary and before any
-        subtraction; `probability`, the softmax over the candidates, and `correct`, 1 where the value is the likeliest
-        of them, else 0, both after it. And `candidates` (value, layer, role, prompt), that softmax for all of them,
-        the values as text. By chance one in as many as there are candidates is correct at every layer, and more where
-        one value is common: `shuffled_values` shows how many. Variables that agree in many prompts, such as a state
-        that the last step left alone and the output, are read together: select prompts in which they differ.
+        For each ([control,] variable, layer, role, prompt), NaN where the value is missing: `log_prob` of the value's
+        token, in nats, and `rank`, the number of tokens that are likelier, both over the whole vocabulary and before
+        any subtraction; `probability`, the softmax over the candidates, and `correct`, 1 where the value is the
+        likeliest of them, else 0, both after it. And `candidates` (value, layer, role, prompt), that softmax for all of
+        them, the values as text. By chance one in as many as there are candidates is correct at every layer, and more
+        where one value is common: the control shows how many. Variables that agree in many prompts, such as a state
+        that the last step left alone and the output, are read together: select prompts in which they differ. The
+        labels of the prompts stand on `prompt`; one that is called like a variable of this, as `correct`, is called
+        `prompt_correct`.
 
     Raises:
-        PbbError: no variable or another number of rows than prompts, a value that is several tokens, unknown to the
-            tokenizer or not among the candidates, an unknown role, layer or decoding, a target for the logit lens,
-            or a model in train mode.
+        PbbError: no variable, a label that is not there, or another number of rows than prompts, a value that is
+            several tokens, unknown to the tokenizer or not among the candidates, an unknown role, layer, decoding or
+            control, a target for the logit lens, or a model in train mode.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=8)
+        >>> pbb.lens(model, prompts, ["output"], controls=["shuffled"])["rank"].mean("prompt").dims
+        ('control', 'variable', 'layer', 'role')
     """
     import numpy as np
+    import pandas as pd
     import torch
     import xarray as xr
+    from einops import rearrange
     from transformer_lens.tools.analysis.logit_lens import logit_readout
 
     check_eval(model)
@@ -94,16 +113,18 @@ def lens(
         raise PbbError(f"Unknown decoding {decode!r}: choose from {', '.join(DECODINGS)}.")
     if target is not None and decode != "stripped":
         raise PbbError('A target is what decode="stripped" runs: the logit lens has none.')
-    names, wanted = _candidates(prompts, variables, values)
+    table = _table(prompts, variables)
+    scored = [table, *(shuffled_values(table, seed) for _ in controls)]  # the values that each row is scored against
+    names, wanted = _candidates(pd.concat(scored, axis=1), values)
     tokens = _candidate_tokens(model, prompts, names)
     targets = _targets(model, prompts, target) if decode == "stripped" else None
-    whole = (len(names), len(layers), len(roles), len(prompts))
-    found = {name: np.empty((len(wanted), *whole[1:]), np.float32) for name in MEASURES}
-    shares = np.empty(whole, np.float32)
+    places = (len(layers), len(roles), len(prompts))
+    measures = {name: np.empty((len(wanted), *places), np.float32) for name in MEASURES}
+    shares = np.empty((len(names), *places), np.float32)
     for start in range(0, len(prompts), batch_size):
         rows = slice(start, start + batch_size)
-        some = prompts.select(range(len(prompts))[rows])
-        acts = capture(model, some, layers=layers, roles=roles, batch_size=batch_size)
+        batch = prompts.select(range(len(prompts))[rows])
+        acts = capture(model, batch, layers=layers, roles=roles, batch_size=batch_size)
         baseline = torch.zeros(1)
         if targets is not None and subtract:
             baseline = _at_the_end(model, targets[rows])[:, tokens]  # [row, candidate]
@@ -116,23 +137,42 @@ def lens(
             measured, softmax = _measures(logits, baseline.to(logits), tokens, wanted[:, rows])
             shares[:, i, j, rows] = softmax
             for name, array in measured.items():
-                found[name][:, i, j, rows] = array
-    return xr.Dataset(
-        {name: (("variable", "layer", "role", "prompt"), array) for name, array in found.items()}
-        | {"candidates": (("value", "layer", "role", "prompt"), shares)},
-        coords={"variable": list(variables.columns), "layer": layers, "role": roles, "value": names},
+                measures[name][:, i, j, rows] = array
+    made: dict[str, Any] = {"candidates": (("value", "layer", "role", "prompt"), shares)}
+    for name, array in measures.items():
+        array = rearrange(array, "(control variable) ... -> control variable ...", control=len(scored))
+        dims = ("variable", "layer", "role", "prompt")
+        made[name] = ((CONTROL, *dims), array) if controls else (dims, array[0])
+    coords = {"variable": list(table.columns), "layer": layers, "role": roles, "value": names}
+    found = xr.Dataset(
+        {name: made[name] for name in (*MEASURES, "candidates")},
+        coords=coords | ({CONTROL: [NONE, *controls]} if controls else {}),
         attrs={"decode": decode} if targets is None else {"decode": decode, "subtract": int(subtract)},
     )
+    return with_labels_of(found, with_labels(xr.DataArray(range(len(prompts)), dims="prompt"), prompts))
 
 
-def _candidates(
-    prompts: Prompts, variables: "pd.DataFrame", given: Sequence[Hashable] | None
-) -> "tuple[list[str], torch.Tensor]":
+def _table(prompts: Prompts, variables: "pd.DataFrame | Sequence[str]") -> "pd.DataFrame":
+    """The variables, a column each and a row a prompt: those given, or the labels that are named.
+
+    Raises:
+        PbbError: a label that is not there, or another number of rows than prompts.
+    """
+    import pandas as pd
+
+    if not isinstance(variables, pd.DataFrame):
+        names = list(checked("variables", variables, NameList))
+        refuse_unknown("label", names, list(prompts.labels), "variables")
+        variables = prompts.labels[names]
+    if len(variables) != len(prompts):
+        raise PbbError(f"There are {len(prompts)} prompts and {len(variables)} rows of variables: give a row a prompt.")
+    return variables
+
+
+def _candidates(variables: "pd.DataFrame", given: Sequence[Hashable] | None) -> "tuple[list[str], torch.Tensor]":
     """The candidates as text, and which of them each variable has in each prompt [variable, prompt]; -1 for none."""
     import torch
 
-    if len(variables) != len(prompts):
-        raise PbbError(f"There are {len(prompts)} prompts and {len(variables)} rows of variables: give a row a prompt.")
     typed = variables.convert_dtypes()  # integers again where missing values had made floats of them
     if not typed.notna().any(axis=None):
         raise PbbError("There is no value to look for: give at least one variable with a value.")

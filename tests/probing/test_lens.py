@@ -1,9 +1,12 @@
 """The lens is held to the bare Hugging Face model, each prompt run alone: its own norm and head, and plain hooks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from transformer_lens.tools.analysis import logit_lens
 from transformers import AutoModelForCausalLM
 
@@ -13,7 +16,9 @@ from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.labels import labels_of
 from pbb_probe.models.bases import resolve_base
+from pbb_probe.probing.controls import shuffled_values
 from pbb_probe.probing.lens import lens
 
 FAMILIES = ("llama", "gpt2", "neox", "gemma2")
@@ -212,6 +217,21 @@ def test_a_value_that_block_1_writes_is_read_from_there_on_and_said_before(small
     assert np.allclose(less.sel(layer=0), 1 / 3, atol=0.02)
 
 
+def test_the_control_is_the_lens_on_shuffled_values(bridge, corpus):
+    model = bridge("nano")
+    prompts = make_prompts(corpus, model, n=6)
+    prompts = replace(prompts, labels=prompts.labels.assign(correct=True))
+    settings = {"decode": "stripped", "subtract": True, "batch_size": 5}
+    both = lens(model, prompts, ["state_1", "output"], controls=["shuffled"], seed=3, **settings)
+    assert both["control"].values.tolist() == ["none", "shuffled"]
+    dealt = shuffled_values(prompts.labels[["state_1", "output"]], seed=3)
+    for control, values in (("none", prompts.labels[["state_1", "output"]]), ("shuffled", dealt)):
+        xr.testing.assert_identical(both.sel(control=control, drop=True), lens(model, prompts, values, **settings))
+    assert (both["probability"].sel(control="none") != both["probability"].sel(control="shuffled")).any()
+    assert labels_of(both)["prompt_correct"].all()
+    assert labels_of(both)["program"].tolist() == prompts.labels["program"].tolist()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -224,6 +244,9 @@ def test_a_value_that_block_1_writes_is_read_from_there_on_and_said_before(small
         ({"layers": [3]}, "between 0 and 2"),
         ({"decode": "tuned"}, "choose from logit, stripped"),
         ({"target": "the value is"}, "the logit lens has none"),
+        ({"variables": ["state_1"]}, "Unknown label 'state_1' in variables"),
+        ({"controls": ["chance"]}, "controls must be a list of different controls out of shuffled"),
+        ({"seed": -1}, "seed must be"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, message, bridge):
