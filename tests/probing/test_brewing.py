@@ -27,7 +27,7 @@ def confidence(*tails) -> xr.DataArray:
     return xr.DataArray(values, dims=("layer", "value", "prompt"), coords={"layer": range(8)})
 
 
-def outcomes(probe, said, answered, tails, **settings) -> pd.DataFrame:
+def outcomes(probe, said, answered, tails, **settings) -> xr.Dataset:
     return brewing(trajectories(*probe), trajectories(*said), np.array(answered), confidence(*tails), **settings)
 
 
@@ -52,23 +52,24 @@ def test_every_outcome_by_hand():
     ]
     columns = ["first_decodable", "first_self_decodable", "first_joint", "brewing"]
     columns += ["stable_decodable", "stable_self_decodable"]
-    assert [row[0] for row in expected] == [None if pd.isna(value) else value for value in table["outcome"]]
+    assert [row[0] for row in expected] == [value or None for value in table["outcome"].values]
+    found = table[columns].to_dataframe().reset_index(drop=True)
     pd.testing.assert_frame_equal(
-        table[columns], pd.DataFrame([row[1:] for row in expected], columns=columns), check_dtype=False
+        found, pd.DataFrame([row[1:] for row in expected], columns=columns), check_dtype=False
     )
 
 
 def test_confidence_is_that_of_one_value_over_the_tail():
     probe, said = ["00001111"] * 3, ["11110000"] * 3
     table = outcomes(probe, said, [False] * 3, [0.5, 0.3, 0.6])
-    assert table["tail_confidence"].tolist() == pytest.approx([0.5, 0.7, 0.6])  # the likelier of two values
+    assert table["tail_confidence"].values.tolist() == pytest.approx([0.5, 0.7, 0.6])  # the likelier of two values
     assert (table["outcome"] == "misresolved").all()
     whole = outcomes(probe, said, [False] * 3, [0.5, 0.3, 0.6], tail=0.0)
-    assert whole["tail_confidence"].tolist() == pytest.approx([0.75] * 3)  # 6 of 8 layers are sure of the first
+    assert whole["tail_confidence"].values.tolist() == pytest.approx([0.75] * 3)  # 6 of 8 layers are sure of the first
     undecided = confidence(1.0, 1.0, 1.0)
     undecided[7, [1, 2], :] = undecided[7, [2, 1], :].values  # one value at layer 6 and the other at layer 7
     table = brewing(trajectories(*probe), trajectories(*said), np.zeros(3), undecided, threshold=0.51)
-    assert table["tail_confidence"].tolist() == pytest.approx([0.5] * 3)
+    assert table["tail_confidence"].values.tolist() == pytest.approx([0.5] * 3)
     assert (table["outcome"] == "unresolved").all()
 
 
@@ -81,13 +82,13 @@ def test_layers_have_their_own_numbers_and_any_order():
         coords={"layer": layers},
     )
     expected = brewing(probe, said, np.array([True]), sure)
-    assert expected.loc[0, ["first_decodable", "first_joint", "brewing"]].tolist() == [4, 7, 3]
-    assert expected.loc[0, "brewing_share"] == 3 / 12
-    assert expected.loc[0, "tail_confidence"] == 0.9  # of the layers from 9 on, as there are 12
+    assert [expected[name].item() for name in ("first_decodable", "first_joint", "brewing")] == [4, 7, 3]
+    assert expected["brewing_share"].item() == 3 / 12
+    assert expected["tail_confidence"].item() == 0.9  # of the layers from 9 on, as there are 12
     mixed = brewing(
         probe.isel(layer=[3, 1, 0, 2]).T, said, np.array([True]), sure.isel(layer=[1, 0, 3, 2]).transpose(..., "value")
     )
-    pd.testing.assert_frame_equal(mixed, expected)
+    xr.testing.assert_identical(mixed, expected)
 
 
 def test_chance_alone_decodes_as_often_as_the_docstring_says():
@@ -96,9 +97,29 @@ def test_chance_alone_decodes_as_often_as_the_docstring_says():
     other = noise.copy(data=rng.random((6, 4000)) < 0.1)
     sure = xr.DataArray(np.full((6, 1, 4000), 0.1), dims=("layer", "value", "prompt"), coords={"layer": range(6)})
     table = brewing(noise, other, np.zeros(4000), sure)
-    assert table["first_decodable"].notna().mean() == pytest.approx(1 - 0.9**6, abs=0.03)
-    assert table["stable_decodable"].notna().mean() == pytest.approx(0.1, abs=0.02)
-    assert table["first_joint"].notna().mean() == pytest.approx(1 - 0.99**6, abs=0.02)
+    assert table["first_decodable"].notnull().mean() == pytest.approx(1 - 0.9**6, abs=0.03)
+    assert table["stable_decodable"].notnull().mean() == pytest.approx(0.1, abs=0.02)
+    assert table["first_joint"].notnull().mean() == pytest.approx(1 - 0.99**6, abs=0.02)
+
+
+def test_controls_that_both_have_stand_beside_it_and_labels_stay():
+    probe, said = trajectories("0111", "0011"), trajectories("0011", "0000")
+    sure = xr.DataArray(np.ones((4, 1, 2)), dims=("layer", "value", "prompt"), coords={"layer": range(4)})
+    labelled = probe.assign_coords(program=("prompt", ["dax", "lug"]), prompt_correct=("prompt", [True, False]))
+    probes = xr.concat([labelled, 1 - labelled, 0 * labelled], "control").assign_coords(
+        control=["none", "chance", "shuffled"]
+    )
+    looks = xr.concat([said, 1 - said], "control").assign_coords(control=["none", "shuffled"])
+    found = brewing(probes, looks, "prompt_correct", sure)
+    assert found["control"].values.tolist() == ["none", "shuffled"]
+    for control, read, looked in (("none", probe, said), ("shuffled", 0 * probe, 1 - said)):
+        alone = brewing(read, looked, np.array([True, False]), sure)
+        xr.testing.assert_identical(
+            found.sel(control=control, drop=True).drop_vars(["program", "prompt_correct"]), alone
+        )
+    assert found["outcome"].sel(control="none").values.tolist() == ["resolved", "misresolved"]
+    assert found["program"].values.tolist() == ["dax", "lug"]
+    assert "control" not in brewing(probe, looks, np.array([True, False]), sure).dims
 
 
 PROBE, SURE = trajectories("00000001", "00000011"), confidence(1.0, 1.0)
