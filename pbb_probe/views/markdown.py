@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.store.disk import write
-from pbb_probe.views.report import Report, Shown, number, short
+from pbb_probe.views.report import Report, Shown, number
+from pbb_probe.views.words import report as words
+from pbb_probe.views.words.phrases import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,14 +43,8 @@ def write_markdown(path: Path, report: Report, page: str, pictures: str | None) 
         page: the HTML page beside it.
         pictures: the folder of the figures as PNG, relative to it; None where there are none.
     """
-    parts = [f"# {markdown_text(report.title)}", markdown_text(report.subtitle)]
-    if pictures is None:
-        parts.append(
-            f"There are no pictures, as no browser was there to draw them: the figures are in [{page}]({page})."
-        )
-    else:
-        parts.append(f"The same with interactive figures and all tables: [{page}]({page}).")
-    parts.append("## Verdict")
+    beside = words.WITHOUT_PICTURES if pictures is None else words.WITH_PICTURES
+    parts = [f"# {markdown_text(report.title)}", markdown_text(report.subtitle), beside.format(page=page), "## Verdict"]
     if report.summary is not None:
         parts.append(markdown_table(report.summary, digits=3))
     parts += map(markdown_text, report.words)

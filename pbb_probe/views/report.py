@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.store.disk import write
+from pbb_probe.views.words.phrases import short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,11 @@ class Report:
     sections: Sequence[Section]
     summary: "pd.DataFrame | None" = None
     """The verdict as a short table."""
+
+    @property
+    def figures(self) -> "dict[str, Figure]":
+        """All figures by the names of their files."""
+        return {shown.name: shown.figure for section in self.sections for shown in section.figures}
 
 
 Numbered = tuple[Section, list[tuple[int, Shown]], list[tuple[int, Table]]]
@@ -128,12 +134,6 @@ def cells(table: "pd.DataFrame", digits: int = 3) -> dict[str, Any]:
         "columns": [str(column) for column in table.columns],
         "rows": [[cell(value) for value in row] for row in table.astype(object).itertuples(index=False)],
     }
-
-
-def short(value: float, digits: int = 3) -> str:
-    """A number with at most so many digits behind the point."""
-    text = f"{value:.{digits}f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
 
 
 def _drawn(figure: "Figure") -> dict[str, Any]:

@@ -1,256 +1,219 @@
-"""The sections of a study's report: its figures with what to see in them, and its tables."""
+"""The sections of a study's report, in a paper's order: figures with what to see in them, and tables."""
 
-from collections.abc import Iterable, Mapping
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
-from pbb_probe.views import captions, study_tables
+from pbb_probe.views import figures, study_tables
+from pbb_probe.views.figures.style import plain
 from pbb_probe.views.report import Section, Shown, Table
-from pbb_probe.views.study_figures import BEST, SUBSETS, file_name, read_table, rows, title_of
+from pbb_probe.views.run_tables import measured_rows, read_table, rows
+from pbb_probe.views.words import captions, titles
+from pbb_probe.views.words import report as words
+from pbb_probe.views.words.phrases import SUBSETS, steps_words
 
 if TYPE_CHECKING:
+    import pandas as pd
     from plotly.graph_objects import Figure
 
 COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
 """The tables in which the groups are compared place by place, by what they are of."""
+BEST = ("matched", "correct", "all")
+"""The subsets, that with the fewest wrong answers first."""
+_SINGLE = BEST[1:]  # those of single calls or pairs, and not of what they are matched with
 
 
-def behaviour_section(run: Run, made: "Mapping[str, Figure]") -> Section:
+def sections(run: Run) -> list[Section]:
+    """All of them; what was not measured has no figures in them.
+
+    Figures: `behaviour`, `onsets_SUBSET`, `transfer_STEPS_SUBSET`, `recovery_SUBSET`, `patching_SWAP_SUBSET`,
+    `probes_SUBSET`, `selectivity_SUBSET`, `across_SUBSET`, `cosines`, `interchange_VARIABLE_STEPS`, `lens_SUBSET`,
+    `outcomes_VARIABLE`, `onset_differences`.
+    """
+    return [make(run) for make in (_behaviour, _where, _used, _read, _subspaces, _lens, _differences)]
+
+
+def _behaviour(run: Run) -> Section:
     """How often calls are answered correctly, of every model."""
-    table = read_table(run, "behaviour", "behaviour").drop(columns="programs")
-    see = captions.see_behaviour(table)
-    table["seen"] = table["seen"].map({True: "shown", False: "never shown"})
+    behaviour = read_table(run, "behaviour", "behaviour")
+    table = behaviour.drop(columns="programs").assign(seen=behaviour["seen"].map({True: "shown", False: "never shown"}))
     table = table.rename(columns={"seen": "answer was", "mean": "right"})
     finetuned = rows(table, model="finetuned").drop(columns=["model", "family", "forced"], errors="ignore")
-    how = "A bar is the share of calls answered correctly, with its interval; the dotted line is chance."
     return Section(
-        "Behaviour",
-        "A map of layers means something only where answers are better than chance and than those of the models that "
-        "were not taught the programs.",
-        figures=_shown(made, {"behaviour": f"{see} {how}"}),
-        tables=[Table("The finetuned model", finetuned), Table("All models", table, folded=True)],
+        *words.BEHAVIOUR,
+        figures=[
+            _shown("behaviour", figures.behaviour(behaviour), captions.see_behaviour(behaviour), words.HOW_BEHAVIOUR)
+        ],
+        tables=[Table(words.FINETUNED_MODEL, finetuned), Table(words.ALL_MODELS, table, folded=True)],
     )
 
 
-def where_section(run: Run, made: "Mapping[str, Figure]") -> Section:
+def _where(run: Run) -> Section:
     """Onsets by use and by reading, and the transfer map."""
     onsets, transfer = read_table(run, "onsets"), read_table(run, "transfer")
     direct = captions.direct_answers(read_table(run, "behaviour", "behaviour"))
     meaningful = [(row.group, row.steps) for row in direct.itertuples() if row.above]
-    told = {}
-    how_onsets = (
-        "Filled marks say in which block a variable is used, open ones after which block it is read, with their "
-        "intervals; what is read need not be used."
-    )
-    for subset in _main_first(made, "onsets"):
-        told[f"onsets_{subset}"] = f"{captions.see_onsets(rows(onsets, subset=subset), meaningful)} {how_onsets}"
-    how_transfer = (
-        "A bar a layer: the answers of pairs of runs after one activation of the other run was put in there, by what "
-        "came with it. Layers from top to bottom. Where the colour of the program ends at the name, the program has "
-        "left it."
-    )
-    for subset in _main_first(made, "transfer"):
-        for steps in sorted(set(rows(transfer, subset=subset, run="patched")["steps"])):
-            of = {"subset": subset, "steps": steps}
-            see = captions.see_onsets(rows(onsets, **of), meaningful, ways=["used"])
-            told[f"transfer_{steps}_{subset}"] = f"{see} {captions.see_transfer(rows(transfer, **of))} {how_transfer}"
-    main = next(iter(_main_first(made, "onsets")), "")
-    tables = (
-        [
-            Table(
-                f"Onsets with their intervals, {SUBSETS[main]}",
-                study_tables.onsets_in_short(rows(onsets, subset=main)).drop(columns="calls"),
+    shown, tables = [], []
+    for subset, cells in _of_subsets(onsets, BEST):
+        figure = figures.onsets(cells, title=titles.ONSETS.format(calls=SUBSETS[subset]))
+        shown.append(_shown(f"onsets_{subset}", figure, captions.see_onsets(cells, meaningful), words.HOW_ONSETS))
+        title = words.ONSETS_OF.format(calls=SUBSETS[subset])
+        tables.append(Table(title, study_tables.onsets_in_short(cells).drop(columns="calls")))
+    for subset, cells in _of_subsets(transfer):
+        for steps, of_steps in cells.groupby("steps"):
+            if (carried := measured_rows(of_steps)).empty:
+                continue
+            see = captions.see_onsets(rows(onsets, subset=subset, steps=steps), meaningful, ways=["used"])
+            figure = figures.transfer_map(
+                carried, title=titles.TRANSFER.format(steps=steps_words(steps), calls=SUBSETS[subset])
             )
-        ]
-        if main
-        else []
-    )
-    return Section(
-        "Where: by use and by reading",
-        "A variable is used in the block in which it leaves its place or is written, by the transfer map or by "
-        "recovery. It is read after the block from which on a probe or the logit lens tells it at the answer position. "
-        "In the transfer map one activation of a run of another program on another input is put into a run, and the "
-        "answer says what came with it: the program, the input, everything, the state after a step, the steps up to it "
-        "or after it. Each of these leads to another answer; other: the answer is none of them.",
-        figures=_shown(made, told),
-        tables=[
-            *tables,
-            *_filled(Table("Onsets of all subsets of calls", study_tables.onsets_in_short(onsets), folded=True)),
-        ],
-    )
+            shown.append(
+                _shown(f"transfer_{steps}_{subset}", figure, see, captions.see_transfer(of_steps), words.HOW_TRANSFER)
+            )
+    every = Table(words.ALL_ONSETS, study_tables.onsets_in_short(onsets), folded=True)
+    return Section(*words.WHERE, figures=_folded(shown), tables=[*tables[:1], *_filled(every)])
 
 
-def used_section(run: Run, made: "Mapping[str, Figure]") -> Section:
+def _used(run: Run) -> Section:
     """Recovery, and the transfer map beside its controls."""
     patching, transfer = read_table(run, "patching"), read_table(run, "transfer")
-    told = {}
-    for subset in _main_first(made, "recovery"):
-        cells = rows(patching, subset=subset)
-        of_site = cells[cells["site"] == cells["site"].iloc[0]]
-        told[f"recovery_{subset}"] = (
-            f"{captions.see_recovery(of_site)} {captions.see_differences(of_site)} Where the curve at the name falls "
-            "and the one at the answer rises, the program moves. A filled marker: the groups differ there."
+    shown = []
+    for subset, cells in _of_subsets(patching):
+        site = cells["site"].iloc[0]
+        of_site = rows(cells, site=site)
+        figure = figures.layer_curves(
+            of_site.assign(swap=of_site["swap"] + " swapped"),
+            rows="swap",
+            columns="role",
+            title=titles.RECOVERY.format(site=site, calls=SUBSETS[subset]),
+            y_title="recovery",
         )
-        for swap in dict.fromkeys(cells["swap"]):
-            see = captions.see_differences(rows(cells, swap=swap))
-            how = "On the right the difference of the groups, starred where adjusted p < 0.05."
-            told[f"patching_{swap}_{subset}"] = f"{see} {how}"
-    return Section(
-        "What is used: activation patching and controls of the transfer map",
-        "One activation of the clean run is put into the corrupted run. With the input swapped it shows where the "
-        "input is carried, with the program swapped where the program is. Recovery 1 restores the clean answer, 0 "
-        "changes nothing.",
-        figures=_shown(made, told),
-        tables=_filled(
-            Table(
-                "The transfer map beside its controls: the share of all pairs that follow each hypothesis at the place "
-                "where most do",
-                study_tables.controls_side_by_side(transfer),
-            ),
-            Table("These places with their intervals", study_tables.controls(transfer), folded=True),
-        ),
+        see = captions.see_recovery(of_site), captions.see_differences(of_site)
+        shown.append(_shown(f"recovery_{subset}", figure, *see, words.HOW_RECOVERY))
+        for swap, of_swap in cells.groupby("swap", sort=False):
+            figure = figures.patching_heatmap(of_swap, title=titles.PATCHING.format(swap=swap, calls=SUBSETS[subset]))
+            see_swap = captions.see_differences(of_swap)
+            shown.append(_shown(f"patching_{swap}_{subset}", figure, see_swap, words.HOW_PATCHING))
+    tables = _filled(
+        Table(words.CONTROLS_BESIDE, study_tables.controls_side_by_side(transfer)),
+        Table(words.CONTROLS, study_tables.controls(transfer), folded=True),
     )
+    return Section(*words.USED, figures=_folded(shown), tables=tables)
 
 
-def read_section(run: Run, made: "Mapping[str, Figure]") -> Section:
-    """Probes beside their controls, across the groups, and the cosines of their directions."""
+def _read(run: Run) -> Section:
+    """Probes beside their controls, across the groups, and the cosines of their directions, of the first site."""
     probing, controls, across, cosines = (
         read_table(run, name) for name in ("probing", "probing_controls", "probing_across", "cosines")
     )
-    told = {}
-    for subset in _main_first(made, "probes"):
-        of = {"subset": subset, "site": controls["site"].iloc[0]}
-        see = f"{captions.see_probes(rows(controls, **of))} {captions.see_differences(rows(probing, **of))}"
-        told[f"probes_{subset}"] = (
-            f"{see} Accuracy by layer for each place (rows) and target (columns); thin lines are controls on with_io "
-            "prompts. A filled marker: the groups differ there."
-        )
-        if f"selectivity_{subset}" in made:
-            see = captions.see_gains(rows(controls, **of))
-            told[f"selectivity_{subset}"] = f"{see} Accuracy minus that on the control task (Hewitt and Liang 2019)."
-        if f"across_{subset}" in made:
-            told[f"across_{subset}"] = (
-                f"{captions.see_across(rows(across, **of))} If both groups use the same code in the same place, probes "
-                "of either read the other as well as its own."
-            )
-    if "cosines" in made:
-        told["cosines"] = (
-            f"{captions.see_cosines(rows(cosines, site=cosines['site'].iloc[0]))} Between the groups they can be no "
-            "higher than within them."
-        )
-    return Section(
-        "What can be read: linear probes",
-        "Probes are fitted on with_io programs and read with_io programs that were held out, and without_io programs. "
-        "Controls: a control task (selectivity), values dealt anew among the prompts of a program (permutation) or "
-        "among all of them (shuffled), the most common value (chance), states under another meaning of the operators "
-        "(relabelled), the untrained and the base model, and the embeddings of the places' tokens alone. That "
-        "something can be read does not say that it is used.",
-        figures=_shown(made, told),
-    )
+    shown = []
+    site = "" if controls.empty else controls["site"].iloc[0]
+    for subset, cells in _of_subsets(rows(controls, site=site)):
+        of, compared = {"site": site, "calls": SUBSETS[subset]}, rows(probing, subset=subset, site=site)
+        figure = figures.probe_curves(cells, titles.PROBES.format(**of), differences=compared)
+        see = captions.see_probes(cells), captions.see_differences(compared)
+        shown.append(_shown(f"probes_{subset}", figure, *see, words.HOW_PROBES))
+        if "selectivity" in set(cells["run"]):
+            figure = figures.probe_gains(cells, title=titles.SELECTIVITY.format(**of))
+            shown.append(_shown(f"selectivity_{subset}", figure, captions.see_gains(cells), words.HOW_SELECTIVITY))
+        if len(matrix := rows(across, subset=subset, site=site)):
+            figure = figures.across_heatmap(matrix, titles.ACROSS.format(**of))
+            shown.append(_shown(f"across_{subset}", figure, captions.see_across(matrix), words.HOW_ACROSS))
+    if len(cells := rows(cosines, site=site)):
+        figure = figures.cosine_curves(cells, titles.COSINES.format(site=site))
+        shown.append(_shown("cosines", figure, captions.see_cosines(cells), words.HOW_COSINES))
+    return Section(*words.READ, figures=_folded(shown))
 
 
-def subspaces_section(run: Run, made: "Mapping[str, Figure]") -> Section:
+def _subspaces(run: Run) -> Section:
     """What the subspaces that probes read carry."""
-    table, told = read_table(run, "interchange"), {}
-    if len(chosen := rows(table, subset="correct")):
-        for (variable, steps), cells in chosen.groupby(["variable", "steps"]):
-            see = captions.see_interchange(cells)
-            told[f"interchange_{file_name(variable)}_{steps}"] = f"{see} Layers from top to bottom."
-    return Section(
-        "Is it read because it is used? Probes' subspaces put from one run into another",
-        "Only what a probe reads is taken from a run of another program on another input, as in the transfer map. "
-        "Where the answer keeps to its own run (nothing), the probe reads what does not decide the answer.",
-        figures=_shown(made, told),
-    )
+    shown, table = [], rows(read_table(run, "interchange"), subset="correct")
+    for (variable, steps), cells in table.groupby(["variable", "steps"]) if len(table) else ():
+        if len(carried := measured_rows(cells)):
+            title = titles.INTERCHANGE.format(
+                variable=plain(variable), steps=steps_words(steps), calls=SUBSETS["correct"]
+            )
+            figure = figures.transfer_map(carried, title=title)
+            name = f"interchange_{_file_name(variable)}_{steps}"
+            shown.append(_shown(name, figure, captions.see_interchange(cells), words.HOW_INTERCHANGE))
+    return Section(*words.SUBSPACES, figures=shown)
 
 
-def lens_section(run: Run, made: "Mapping[str, Figure]") -> Section:
+def _lens(run: Run) -> Section:
     """What the model itself could say at the answer position, and what becomes of it."""
-    looked, brewed, told = read_table(run, "lens"), read_table(run, "outcomes"), {}
-    for subset in _main_first(made, "lens"):
-        told[f"lens_{subset}"] = (
-            f"{captions.see_lens(rows(looked, subset=subset, role='answer'))} Dotted: values of other prompts, what "
-            "comes by luck."
+    shown, outcomes = [], read_table(run, "outcomes")
+    for subset, cells in _of_subsets(rows(read_table(run, "lens"), role="answer")):
+        figure = figures.layer_curves(
+            cells,
+            rows="decode",
+            columns="variable",
+            title=titles.LENS.format(calls=SUBSETS[subset]),
+            y_title="share right",
+            reference=cells.assign(**{f"mean_{group}": cells["shuffled"] for group in GROUPS}),
         )
-    for variable in dict.fromkeys(brewed.get("variable", ())):
-        see = captions.see_outcomes(rows(brewed, variable=variable))
-        told[f"outcomes_{file_name(variable)}"] = f"{see} The fainter bars are what comes by luck."
-    return Section(
-        "What the model itself could say: the lens and the outcomes",
-        "logit: the residual stream after a block goes straight to the final norm and unembedding. stripped: the "
-        "blocks above run too, behind nothing but the residual's own token (context-stripped decoding, arXiv "
-        "2606.17648). Resolved: probe and stripped decoding are both right at some layer, and so is the answer; "
-        "overprocessed: the answer is not; misresolved and unresolved: they never are both right, and the last quarter "
-        "of the layers is sure of some value or is not; no brewing: no probe is ever right.",
-        figures=_shown(made, told),
-    )
+        shown.append(_shown(f"lens_{subset}", figure, captions.see_lens(cells), words.HOW_LENS))
+    for variable, cells in outcomes.groupby("variable", sort=False) if len(outcomes) else ():
+        figure = figures.outcomes(cells, columns="steps", title=titles.OUTCOMES.format(variable=plain(variable)))
+        name = f"outcomes_{_file_name(variable)}"
+        shown.append(_shown(name, figure, captions.see_outcomes(cells), words.HOW_OUTCOMES))
+    return Section(*words.LENS, figures=_folded(shown))
 
 
-def differences_section(run: Run, made: "Mapping[str, Figure]") -> Section:
-    """Differences of onsets, and the places where the groups differ."""
+def _differences(run: Run) -> Section:
+    """Differences of onsets, and the places where the groups differ.
+
+    The figure is of the calls answered correctly, or of all where no onset is in both groups among those.
+    """
     onsets = read_table(run, "onset_differences")
     places = study_tables.differing_places({what: read_table(run, name) for what, name in COMPARED.items()})
-    told = {}
-    if "onset_differences" in made:
-        known = onsets[onsets["difference"].notna()]
-        subset = next(name for name in BEST if name in set(known["subset"]))
-        told["onset_differences"] = (
-            f"{captions.see_onset_differences(rows(known, subset=subset))} A mark right of zero: the onset is later in "
-            "with_io."
+    shown = []
+    for subset, cells in list(_of_subsets(onsets[onsets["difference"].notna()] if len(onsets) else onsets, BEST))[:1]:
+        named = [f"{plain(row.variable)} at {plain(row.role)}, {steps_words(row.steps)}" for row in cells.itertuples()]
+        figure = figures.differences(
+            cells.assign(row=named),
+            rows="row",
+            colour="measure",
+            title=titles.ONSET_DIFFERENCES.format(calls=SUBSETS[subset]),
+            x_title="blocks",
         )
-    none = "" if len(places) else " No single place differs after adjustment."
-    return Section(
-        "Differences between the groups",
-        "Onsets by blocks, with p from permuting programs. That the onsets of both groups fall on the same block does "
-        "not show that they are equal: a block is coarse. Places of one measure are compared one by one, with p "
-        f"adjusted over all of them.{none}",
-        figures=_shown(made, told),
-        tables=_filled(
-            Table(
-                "Places where the groups differ (adjusted p < 0.05), calls answered correctly", places, len(places) > 12
-            ),
-            Table("Differences of onsets", study_tables.onset_differences_in_short(onsets), folded=True),
-        ),
+        see = captions.see_onset_differences(cells)
+        shown.append(_shown("onset_differences", figure, see, words.HOW_ONSET_DIFFERENCES))
+    title, text = words.DIFFERENCES
+    tables = _filled(
+        Table(words.DIFFERING_PLACES, places, len(places) > 12),
+        Table(words.ONSET_DIFFERENCES, study_tables.onset_differences_in_short(onsets), folded=True),
     )
+    return Section(title, text + words.NO_PLACE_DIFFERS * (not len(places)), figures=shown, tables=tables)
 
 
-def _main_first(made: Iterable[str], family: str) -> list[str]:
-    """The subsets that a family of figures was drawn of, that with the fewest wrong answers first."""
-    names = [name for name in made if name.startswith(f"{family}_")]
-    return [subset for subset in BEST if any(name.endswith(f"_{subset}") for name in names)]
+def _of_subsets(table: "pd.DataFrame", subsets: Sequence[str] = _SINGLE) -> "Iterator[tuple[str, pd.DataFrame]]":
+    """Each subset that the table has rows of, with these."""
+    return ((subset, cells) for subset in subsets if len(cells := rows(table, subset=subset)))
 
 
-def _shown(made: "Mapping[str, Figure]", told: Mapping[str, str]) -> list[Shown]:
-    """The figures that something is said of; of those of several subsets all but the first are folded."""
-    subsets = [name.rpartition("_")[2] for name in told]
-    main: dict[str, str] = {}
-    for name, subset in zip(told, subsets, strict=True):
-        if subset in SUBSETS:
-            main.setdefault(name.partition("_")[0], subset)
-    return [
-        Shown(
-            name,
-            made[name],
-            title_of(made[name]),
-            caption,
-            subset in SUBSETS and main[name.partition("_")[0]] != subset,
-        )
-        for (name, caption), subset in zip(told.items(), subsets, strict=True)
-        if name in made
-    ]
+def _shown(name: str, figure: "Figure", *caption: str) -> Shown:
+    return Shown(name, figure, html.unescape(figure.layout.title.text or ""), " ".join(caption))
+
+
+def _folded(shown: Sequence[Shown]) -> list[Shown]:
+    """The same, those of a family folded but for the first subset that it has figures of."""
+    first: dict[str, str] = {}
+
+    def is_other(name: str) -> bool:
+        family, subset = name.partition("_")[0], name.rpartition("_")[2]
+        return subset in SUBSETS and first.setdefault(family, subset) != subset
+
+    return [replace(figure, folded=is_other(figure.name)) for figure in shown]
+
+
+def _file_name(variable: str) -> str:
+    """A variable's name in a file's."""
+    return re.sub(r"\W", "_", variable)
 
 
 def _filled(*tables: Table) -> list[Table]:
     return [table for table in tables if len(table.frame)]
-
-
-SECTIONS = (
-    behaviour_section,
-    where_section,
-    used_section,
-    read_section,
-    subspaces_section,
-    lens_section,
-    differences_section,
-)
-"""In a paper's order."""

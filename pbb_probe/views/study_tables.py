@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, enough_programs, kind_of, matched_rows, programs_of, too_few
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
-from pbb_probe.views.captions import direct_answers
 from pbb_probe.views.figures.onsets import WAYS
-from pbb_probe.views.report import short
-from pbb_probe.views.study_figures import read_table, rows
+from pbb_probe.views.run_tables import read_table, rows
+from pbb_probe.views.words.captions import direct_answers
+from pbb_probe.views.words.phrases import short
 
 if TYPE_CHECKING:
     import pandas as pd

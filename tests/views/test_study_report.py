@@ -10,9 +10,10 @@ import pytest
 from sealed import seal
 
 from pbb_probe.runs.opened import open_run
-from pbb_probe.views import captions, study_report, study_tables
+from pbb_probe.views import study_report, study_tables
 from pbb_probe.views.markdown import markdown_table, markdown_text
-from pbb_probe.views.study_figures import read_table, rows, study_figures
+from pbb_probe.views.run_tables import read_table, rows
+from pbb_probe.views.words import captions
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -47,7 +48,7 @@ def test_the_verdict_comes_first_then_the_order_of_a_paper(written):
 def test_the_markdown_says_the_same_with_pictures(written):
     words = (written / "report.md").read_text()
     page = (written / "report.html").read_text()
-    drawn = set(study_figures(open_run(written)))
+    drawn = set(study_report.study_report(open_run(written)).figures)
     assert set(re.findall(r"\]\(report/(\w+)\.png\)", words)) == drawn
     titles = dict(re.findall(r"<figcaption><b>Figure (\d+)\. (.*?)\.</b>", page))
     assert len(titles) == len(drawn)

@@ -12,7 +12,7 @@ from pbb_probe.views.explorer.controls import checked
 from pbb_probe.views.explorer.explored import Busy, Explored
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.report import cells
-from pbb_probe.views.study_figures import rows
+from pbb_probe.views.run_tables import rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,15 +5,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.views import figures
 from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, select, table_of, values_of
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.layers import DRAWS
 from pbb_probe.views.explorer.overview import PAIRS, SUBSETS, in_short
-from pbb_probe.views.figures.style import group_colours, steps_words
+from pbb_probe.views.figures.style import group_colours
 from pbb_probe.views.study_tables import settings
+from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, 
 from pbb_probe.views.explorer.controls import choice, hidden
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.overview import SUBSETS
-from pbb_probe.views.figures.style import steps_words
+from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
     import pandas as pd

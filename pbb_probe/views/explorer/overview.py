@@ -19,9 +19,9 @@ from pbb_probe.views.explorer.cards import (
 )
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.figures.style import steps_words
 from pbb_probe.views.study_report import study_verdict
 from pbb_probe.views.study_tables import settings, summary
+from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import likely_answers, token_texts
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.programs.templates import templates
 from pbb_probe.runs.opened import value_text
 from pbb_probe.views import figures
@@ -14,8 +14,8 @@ from pbb_probe.views.explorer.address import chosen
 from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.figures.style import steps_words
 from pbb_probe.views.figures.tokens import signed
+from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
     import pandas as pd

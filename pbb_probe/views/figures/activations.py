@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.style import GROUP_COLOURS, LAYOUT, OTHER_COLOURS, plain
 
 if TYPE_CHECKING:

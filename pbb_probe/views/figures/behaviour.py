@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, steps_words
+from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS
+from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
     import pandas as pd

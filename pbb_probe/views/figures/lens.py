@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import OUTCOMES
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.style import LAYOUT
 
 if TYPE_CHECKING:

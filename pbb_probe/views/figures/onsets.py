@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.onsets import when
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, group_colours, plain
 
 if TYPE_CHECKING:

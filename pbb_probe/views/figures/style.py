@@ -27,11 +27,6 @@ def plain(text: Any) -> str:
     return html.escape(str(text), quote=False)
 
 
-def steps_words(steps: Any) -> str:
-    """A number of steps, such as `1 step`."""
-    return f"{steps} step{'s' * (str(steps) != '1')}"
-
-
 def wrapped(text: Any, width: float) -> str:
     """Text as it is, in lines of about so many pixels."""
     return "<br>".join(map(plain, textwrap.wrap(str(text), max(8, int(width / 7.5)))))

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 from pbb_probe.evidence.onsets import when
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
-from pbb_probe.programs.corpus import GROUPS
-from pbb_probe.views.figures.style import steps_words
-from pbb_probe.views.report import short
-from pbb_probe.views.study_figures import rows
+from pbb_probe.programs.program import GROUPS
+from pbb_probe.views.run_tables import rows
+from pbb_probe.views.words.phrases import and_words, sentences, short, steps_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,7 @@ def see_behaviour(behaviour: "pd.DataFrame") -> str:
     if cells.empty:
         return "There are no direct answers on inputs that were never shown."
     said = [
-        f"{group} {_and([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in own.itertuples()])}"
+        f"{group} {and_words([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in own.itertuples()])}"
         for group, own in cells.groupby("group", sort=False)
     ]
     low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
@@ -51,7 +50,7 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
         ways: by use, by reading, or both.
     """
     if onsets.empty:
-        return _sentences([])
+        return "Nothing was found."
     programs = {kind: programs_of(of_kind) for kind, of_kind in onsets.groupby(["group", "steps"], sort=False)}
     few = {kind: n for kind, n in programs.items() if kind in meaningful and n < ENOUGH}
     known = [(row.group, row.steps) in meaningful and (row.group, row.steps) not in few for row in onsets.itertuples()]
@@ -74,7 +73,7 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
     said += [f"{_kinds([kind])}: {too_few(n)}" for kind, n in few.items()]
     silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
     said += [f"nothing is said of {_kinds(silent)}, whose direct answers are not above chance"] * bool(silent)
-    return _sentences(said)
+    return sentences(said) or "Nothing was found."
 
 
 def see_transfer(transfer: "pd.DataFrame") -> str:
@@ -148,10 +147,10 @@ def see_probes(controls: "pd.DataFrame") -> str:
     groups = [group for group in GROUPS if group in set(probes["group"])]
     said = []
     for target, cells in rows(probes, role=role).groupby("target", sort=False):
-        best = _and([f"{rows(cells, group=group)['score'].max():.2f}" for group in groups])
+        best = and_words([f"{rows(cells, group=group)['score'].max():.2f}" for group in groups])
         luck = rows(chance, role=role, target=target)["score"].max()
         said.append(f"{target} {best}" + ("" if luck != luck else f" (most common value at most {luck:.2f})"))
-    return f"Read best in any block at the {role} ({_and(groups)}): {'; '.join(said)}."
+    return f"Read best in any block at the {role} ({and_words(groups)}): {'; '.join(said)}."
 
 
 def see_gains(controls: "pd.DataFrame") -> str:
@@ -233,7 +232,7 @@ def _kinds(kinds: list[Kind]) -> str:
     steps = {group: sorted(n for g, n in kinds if g == group) for group in dict.fromkeys(g for g, _ in kinds)}
     if len(steps) > 1 and len(set(map(tuple, steps.values()))) == 1:
         steps = {"both groups": next(iter(steps.values()))}
-    return "; ".join(f"{g}, {_and([str(n) for n in own])} step{'s' * (own != [1])}" for g, own in steps.items())
+    return "; ".join(f"{g}, {and_words([str(n) for n in own])} step{'s' * (own != [1])}" for g, own in steps.items())
 
 
 def _in_order(cells: "pd.DataFrame", named: list[str]) -> list:
@@ -246,13 +245,3 @@ def _place(row: "pd.Series") -> str:
     given = {name: row[name] for name in ("site", "role", "target", "swap", "hypothesis") if name in row}
     words = [str(value) for name, value in given.items() if name != "hypothesis" or "mean_with_io" in row]
     return ", ".join([*words, f"layer {row['layer']}"])
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-
-
-def _sentences(said: list[str]) -> str:
-    if not said:
-        return "Nothing was found."
-    return " ".join(f"{line[0].upper()}{line[1:]}." for line in said)
