@@ -75,7 +75,7 @@ def labels_of(array: "xr.Dataset | xr.DataArray", unit: str | None = None) -> "p
 
     Args:
         array: with labels.
-        unit: the dimension; the one of `prompt`, `pair` and `call` that the array has when None.
+        unit: the dimension; the one of `prompt`, `pair`, `call` and `row` that the array has when None.
 
     Raises:
         PbbError: an array without that dimension.
@@ -97,23 +97,47 @@ def unit_of(array: "xr.Dataset | xr.DataArray") -> str:
     Raises:
         PbbError: it has none.
     """
-    for unit in ("prompt", "pair", "call"):
+    for unit in ("prompt", "pair", "call", "row"):
         if unit in array.dims:
             return unit
     raise PbbError(f"The array has neither prompts nor pairs: its dimensions are {', '.join(map(str, array.dims))}.")
 
 
-def label(array: "xr.Dataset | xr.DataArray", name: str) -> "pd.Series":
+def label(array: "xr.Dataset | xr.DataArray", name: str, unit: str | None = None) -> "pd.Series":
     """One label by name, a row a prompt or pair.
+
+    Args:
+        array: with labels.
+        name: of the coordinate.
+        unit: the dimension it stands on, as in `labels_of`.
 
     Raises:
         PbbError: the array has no such label.
     """
-    unit = unit_of(array)
+    unit = unit_of(array) if unit is None else unit
     if name not in array.coords or array[name].dims != (unit,):
         there = ", ".join(labels_of(array, unit).columns) or "none"
         raise PbbError(f"The {unit}s have no coordinate {name!r}: {there} are there.")
     return _series(array[name].values, name)
+
+
+def join(arrays: Sequence[Array], unit: str) -> Array:
+    """Arrays of different prompts or pairs as one, with all their labels, missing where an array has no such label.
+
+    Args:
+        arrays: with the dimension `unit`; places that only some have are missing in the others.
+        unit: prompt or pair.
+
+    Raises:
+        ValueError: no arrays.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    labels = pd.concat([labels_of(array, unit) for array in arrays], ignore_index=True)
+    bare = [array.drop_vars([name for name in array.coords if array[name].dims == (unit,)]) for array in arrays]
+    joined = xr.concat(bare, unit, join="outer", coords="minimal", compat="override", combine_attrs="drop_conflicts")
+    return joined.assign_coords({str(name): (unit, storable(column)) for name, column in labels.items()})
 
 
 def storable(column: "pd.Series | Sequence[object]") -> "np.ndarray":
@@ -124,10 +148,11 @@ def storable(column: "pd.Series | Sequence[object]") -> "np.ndarray":
     values = pd.Series(column, dtype=object)
     missing = values.isna().to_numpy()
     kinds = {_kind(value) for value in values[~missing]}
+    typed: np.ndarray
     if not kinds or (len(kinds) == 1 and kinds <= {bool, int, float}) or kinds == {int, float}:
-        if missing.any() or float in kinds:
-            return values.where(~missing, float("nan")).to_numpy(float)
-        return values.to_numpy(bool if kinds == {bool} else np.int64)
+        kind = float if missing.any() or float in kinds else bool if kinds == {bool} else np.int64
+        typed = values.where(~missing, float("nan")).to_numpy(kind)
+        return typed
     texts = ["" if gone else str(value).replace("\0", "\ufffd") for value, gone in zip(values, missing, strict=True)]
     return np.array(texts, dtype=object)
 

@@ -5,15 +5,15 @@ often it reports a difference between two groups of programs that were split at 
 """
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.calibration.circuits import DECOYS, Decoy, Where
 from pbb_probe.calibration.planted import check_design, planted_model
 from pbb_probe.errors import PbbError
+from pbb_probe.evidence.differences import flat_places, transfer_differences
 from pbb_probe.evidence.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
-from pbb_probe.evidence.transfer import flat_places, transfer_differences
-from pbb_probe.probing.controls import SHUFFLED
+from pbb_probe.labels import join, label, measurement
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.schema import Count, Draws, Folds, PairCount, PositiveShare, Strength, check_fields
 from pbb_probe.statistics.groups import compare_groups
@@ -119,16 +119,15 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     labels, parts = prompts.labels, []
     for group in GROUPS:  # each by probes of its own, on programs that they have not seen
         rows = np.flatnonzero(labels["group"] == group)
-        some = labels.iloc[rows].reset_index(drop=True)
+        of_group = labels.iloc[rows].reset_index(drop=True)
         tokens = embeddings(model, prompts.select(rows.tolist()), ["name"])
-        probes = _probes(acts.isel(prompt=rows), some, instrument, design.seed, {"embedding": tokens})
-        parts.append(located_reading(probes, some, ["group"], margin=instrument.margin, **settings))
+        probes = _probes(acts.isel(prompt=rows), of_group, instrument, design.seed, {"embedding": tokens})
+        parts.append(located_reading(probes, ["group"], margin=instrument.margin, **settings))
     read = pd.concat(parts, ignore_index=True)
-    looked = _lens(model, prompts, labels, design.seed)
-    lens = located_lens(looked, labels, ["group"], margin=instrument.margin, **settings)
+    lens = located_lens(_lens(model, prompts, labels, design.seed), ["group"], margin=instrument.margin, **settings)
     kinds = how_evaluated(used, read, ["group"]).rename(columns={"evaluation": "found_evaluation"})
     found = side_by_side(used, read, lens, by=["group"]).merge(kinds)
-    differences = transfer_differences(carried, by=(), **settings)
+    differences = transfer_differences(join(list(carried.values()), "pair"), by=(), **settings)
     return truth.merge(found, how="left").assign(p=differences["p_adjusted"].min())
 
 
@@ -149,7 +148,6 @@ def null_comparisons(data: NullData, splits: int, instrument: Instrument, seed: 
     """
     import numpy as np
     import pandas as pd
-    import xarray as xr
 
     from pbb_probe.hooking.load import load_model, untrained_model
 
@@ -165,32 +163,32 @@ def null_comparisons(data: NullData, splits: int, instrument: Instrument, seed: 
         dealt = np.random.default_rng(seed).permutation(len(labels))
         labels = labels.assign(**{name: labels[name].to_numpy()[dealt] for name in _targets(labels)})
     probes, looked = _probes(acts, labels, instrument, seed), _lens(model, prompts, labels, seed)
-    own = looked["correct"].sel(role="answer", variable=["state_1", "output"])
+    right = measurement(looked)["correct"].sel(role="answer", variable=["state_1", "output"])
     measured = {
-        "probes": (flat_places(probes["correct"].isel(site=0, drop=True)), labels["program"].tolist()),
-        "lens": (flat_places(own), labels["program"].tolist()),
+        "probes": (flat_places(measurement(probes)["correct"].isel(site=0, drop=True)), "program"),
+        "lens": (flat_places(right), "program"),
     }
     if data != "labels":
-        maps = [_carried(model, corpus, group, instrument, seed).sel(run="patched") for group in GROUPS]
-        joined = xr.concat([found.to_array("site").drop_vars("group") for found in maps], "pair")
-        measured["transfer"] = (flat_places(joined, "pair"), joined["program"].values.tolist())
+        maps = join([measurement(_carried(model, corpus, group, instrument, seed)) for group in GROUPS], "pair")
+        measured["transfer"] = (flat_places(maps.to_array("site"), "pair"), "corrupted_program")
     rng, rows = np.random.default_rng(seed), []
     for split in range(splits):
-        for measure, (values, programs) in measured.items():
+        for measure, (values, clusters) in measured.items():
+            programs = label(values, clusters).tolist()
             names = sorted(set(programs))
             first = set(rng.choice(names, len(names) // 2, replace=False).tolist())
             group = ["first" if name in first else "second" for name in programs]
             found = {
-                column: compare_groups(values, group=group, clusters=clusters, draws=instrument.draws, seed=split)
-                for column, clusters in (("p", programs), ("p_of_rows", range(len(programs))))
+                column: compare_groups(values, group, units, draws=instrument.draws, seed=split)
+                for column, units in (("p", programs), ("p_of_rows", range(len(programs))))
             }
             smallest = {column: table["p_adjusted"].min() for column, table in found.items()}
             rows.append({"measure": measure, "split": split, **smallest})
     if data != "programs":
         settings: dict[str, Any] = {"margin": instrument.margin, "draws": instrument.draws, "seed": seed}
         for measure, table in (
-            ("probes", located_reading(probes, labels, ["group"], **settings)),
-            ("lens", located_lens(looked, labels, ["group"], **settings)),
+            ("probes", located_reading(probes, ["group"], **settings)),
+            ("lens", located_lens(looked, ["group"], **settings)),
         ):
             rows.append({"measure": measure, "split": -1, "found": table["layer"].notna().sum(), "n": len(table)})
     return pd.DataFrame(rows).assign(data=data, seed=seed)
@@ -234,28 +232,25 @@ def _probes(
     seed: int,
     elsewhere: "dict[str, xr.Dataset] | None" = None,
 ) -> "xr.Dataset":
+    """Probes of these values of the targets, beside their controls."""
     from pbb_probe.probing.controls import relabelled_targets
     from pbb_probe.probing.linear import fit_probes
 
     names = _targets(labels)
+    relabelled = {"relabelled": relabelled_targets(labels, names, seed)}
     return fit_probes(
         acts,
         labels[names],
-        clusters=labels["program"].tolist(),
         C=instrument.C,
         folds=instrument.folds,
-        controls=["chance", "shuffled"],
-        relabelled=relabelled_targets(labels, names, seed),
-        elsewhere=elsewhere,
+        controls={"chance": None, "shuffled": None, **relabelled, **(elsewhere or {})},
         seed=seed,
     )
 
 
 def _lens(model: "TransformerBridge", prompts: "Prompts", labels: "pd.DataFrame", seed: int) -> "xr.Dataset":
-    import pandas as pd
-
-    from pbb_probe.probing.controls import shuffled_values
+    """The logit lens on these values of the states and the output, beside its control."""
     from pbb_probe.probing.lens import lens
 
     values = labels[[name for name in _targets(labels) if name != "op_1"]]
-    return lens(model, prompts, pd.concat([values, shuffled_values(values, seed).add_prefix(SHUFFLED)], axis=1))
+    return lens(model, replace(prompts, labels=labels), values, controls=["shuffled"], seed=seed)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.evidence.transfer import check_coordinates
-from pbb_probe.probing.controls import SHUFFLED
+from pbb_probe.evidence.subsets import label_rows
+from pbb_probe.labels import CONTROL, NONE, labels_of, measurement
 from pbb_probe.statistics.groups import each_kind
 from pbb_probe.statistics.onset import Edge
 
@@ -47,14 +47,13 @@ class Curve(NamedTuple):
 
 
 def use_curves(
-    carried: "xr.Dataset", by: Sequence[str] = ("group", "steps"), cluster: str = "program", models: str | None = None
+    carried: "xr.Dataset",
+    by: Sequence[str] = ("group", "steps"),
+    clusters: str = "corrupted_program",
+    models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_use` locates: shares of pairs minus those with random vectors."""
-    import pandas as pd
-
-    needed = [*by, cluster, *([models] if models else [])]
-    check_coordinates(carried, needed)
-    labels = pd.DataFrame({name: carried[name].values for name in needed}, index=range(carried.sizes["pair"]))
+    labels = label_rows(carried, _needed(by, clusters, models))
     states = [name for name in carried["hypothesis"].values if name.startswith("state_")]
     rules: list[tuple[str, Sequence[str], str, str, Edge]] = [
         ("program", STREAM, "name", "program", "last"),
@@ -63,52 +62,50 @@ def use_curves(
         ("output", COMPONENTS, "answer", "everything", "last"),
     ]
     for kind, chosen in each_kind(labels[list(by)]):
-        some, table = _above_random(carried.isel(pair=chosen)), labels[chosen]
+        shares, table = _above_random(carried.isel(pair=chosen)), labels[chosen]
         for variable, sites, role, hypothesis, edge in rules:
-            there = [site for site in sites if site in some]
-            if not there or role not in some["role"]:
+            there = [site for site in sites if site in shares]
+            if not there or role not in shares["role"]:
                 continue
-            values = some[there].sel(role=role, hypothesis=hypothesis).to_array("site")
+            values = shares[there].sel(role=role, hypothesis=hypothesis).to_array("site")
             values = values.transpose("site", "layer", "pair").rename(pair="row")
             known = values.notnull().all(["site", "layer"]).values
             if known.any():  # programs of one step have no state
                 best = _best_site(values.isel(row=known))
-                yield Curve(kind, variable, role, edge, best, _rows(table[known], cluster, models))
+                yield Curve(kind, variable, role, edge, best, _rows(table[known], clusters, models))
 
 
 def patching_curves(
     recovered: "xr.DataArray",
     variable: Literal["program", "input"],
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_patching` locates: recovery of the stream at the swapped variable's own place."""
-    import pandas as pd
-
     role = "input" if variable == "input" else "name"
     if role not in recovered["role"] or STREAM[0] not in recovered["site"]:
         return
     values = recovered.sel(site=STREAM[0], role=role).transpose("layer", "pair").rename(pair="row")
-    names = [name for name in recovered.coords if recovered[name].dims == ("pair",)]
-    table = pd.DataFrame({name: recovered[name].values for name in names})
+    table = labels_of(recovered, "pair")
     for kind, chosen in each_kind(table[list(by)]):
-        rows = _rows(table[chosen], cluster, models) | {"weights": table["weight"][chosen].tolist()}
+        rows = _rows(table[chosen], clusters, models) | {"weights": table["weight"][chosen].tolist()}
         yield Curve(kind, variable, role, "last", values.isel(row=chosen), rows)
 
 
 def reading_curves(
     probes: "xr.Dataset",
-    labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_reading` locates: gains over the strongest control."""
-    if "control_correct" not in probes:
+    if CONTROL not in probes.dims:
         raise PbbError("These probes have no controls: fit them with controls, such as chance and relabelled.")
     targets = probes["target"].values.tolist()
-    _check_columns(labels, [*by, *targets], cluster, models)
+    label_rows(probes, [*_needed(by, clusters, models), *targets])  # refuses what is not there
+    labels, correct = labels_of(probes, "prompt"), measurement(probes)["correct"]
+    controls = probes["correct"].sel({CONTROL: [name for name in probes[CONTROL].values if name != NONE]})
     for kind, chosen in each_kind(labels[list(by)]):
         for target in targets:
             known = chosen & _apart(labels, target)
@@ -118,42 +115,41 @@ def reading_curves(
             for role, edge in places:
                 if role not in probes["role"] or not known.any():
                     continue
-                place = probes.sel(target=target, role=role).isel(site=0, prompt=known)
+                place = {"target": target, "role": role}
+                here, beside = (values.sel(place).isel(site=0, prompt=known) for values in (correct, controls))
                 left_out = NO_OBJECTION.get(target.split("_")[0], ())
-                controls = place["control_correct"].isel(control=~place["control"].isin(left_out))
-                gain = _gain(place["correct"], _strongest(controls))
+                gain = _gain(here, _strongest(beside.isel({CONTROL: ~beside[CONTROL].isin(left_out)})))
                 variable = "program" if target == PROGRAM else target
-                yield Curve(kind, variable, role, edge, gain, _rows(labels[known], cluster, models))
-            if target == PROGRAM and "embedding" in probes["control"] and known.any():
-                everywhere = probes["control_correct"].sel(target=target).isel(site=0, role=0, prompt=known)
-                tokens = everywhere.sel(control="embedding", drop=True).isel(layer=[0]).assign_coords(layer=[TOKENS])
-                others = everywhere.isel(layer=[0]).isel(control=~everywhere["control"].isin(NO_OBJECTION["op"]))
-                gain = _gain(tokens, _strongest(others.assign_coords(layer=[TOKENS])))
-                rows = _rows(labels[known], cluster, models)
-                yield Curve(kind, "program", "embedding", "once", gain, rows)
+                yield Curve(kind, variable, role, edge, gain, _rows(labels[known], clusters, models))
+            if target == PROGRAM and "embedding" in controls[CONTROL] and known.any():
+                everywhere = controls.sel(target=target).isel(site=0, role=0, prompt=known)
+                tokens = everywhere.sel({CONTROL: "embedding"}, drop=True).isel(layer=[0])
+                others = everywhere.isel({"layer": [0], CONTROL: ~everywhere[CONTROL].isin(NO_OBJECTION["op"])})
+                tokens, others = (values.assign_coords(layer=[TOKENS]) for values in (tokens, others))
+                rows = _rows(labels[known], clusters, models)
+                yield Curve(kind, "program", "embedding", "once", _gain(tokens, _strongest(others)), rows)
 
 
 def lens_curves(
     looked: "xr.Dataset",
-    labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_lens` locates: gains over values of other prompts."""
-    names = [name for name in looked["variable"].values.tolist() if not name.startswith(SHUFFLED)]
-    if lacking := {SHUFFLED + name for name in names} - set(looked["variable"].values.tolist()):
-        raise PbbError(f"The lens lacks the control {min(lacking)!r}: give it shuffled_values of the variables too.")
-    _check_columns(labels, by, cluster, models)
-    right = looked["correct"].sel(role="answer")
+    if CONTROL not in looked.dims or "shuffled" not in looked[CONTROL]:
+        raise PbbError('The lens has no control: call it with controls=["shuffled"].')
+    label_rows(looked, _needed(by, clusters, models))  # refuses what is not there
+    labels, correct = labels_of(looked, "prompt"), looked["correct"].sel(role="answer")
+    right, by_chance = (correct.sel({CONTROL: name}, drop=True) for name in (NONE, "shuffled"))
     for kind, chosen in each_kind(labels[list(by)]):
-        for name in names:
+        for name in looked["variable"].values.tolist():
             known = chosen & _apart(labels, name) & right.sel(variable=name).notnull().all("layer").values
             if not known.any():
                 continue
-            some = right.isel(prompt=known)
-            gain = _gain(some.sel(variable=name, drop=True), some.sel(variable=SHUFFLED + name, drop=True))
-            yield Curve(kind, name, "answer", "first", gain, _rows(labels[known], cluster, models))
+            here, beside = (values.sel(variable=name, drop=True).isel(prompt=known) for values in (right, by_chance))
+            gain = _gain(here, beside)
+            yield Curve(kind, name, "answer", "first", gain, _rows(labels[known], clusters, models))
 
 
 def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
@@ -162,20 +158,21 @@ def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
     if target.startswith("state_"):
         for other in ("input", "output"):
             known &= labels[target] != labels[other] if other in labels else True
-    return known.to_numpy()
+    rows: np.ndarray = known.to_numpy()
+    return rows
 
 
 def _above_random(carried: "xr.Dataset") -> "xr.Dataset":
-    if "run" not in carried.dims:
-        return carried
-    patched = carried.sel(run="patched", drop=True)
-    return patched - carried.sel(run="random", drop=True) if "random" in carried["run"] else patched
+    """The shares of pairs, less those with random vectors where these are a control."""
+    if CONTROL not in carried.dims or "random" not in carried[CONTROL]:
+        return measurement(carried)
+    return measurement(carried) - carried.sel({CONTROL: "random"}, drop=True)
 
 
 def _strongest(controls: "xr.DataArray") -> "xr.DataArray":
     """(layer, prompt) of the control that is right most often at each layer."""
     means = controls.mean("prompt")
-    return controls.sel(control=means.fillna(-1).idxmax("control")).drop_vars("control")
+    return controls.sel({CONTROL: means.fillna(-1).idxmax(CONTROL)}).drop_vars(CONTROL)
 
 
 def _gain(correct: "xr.DataArray", control: "xr.DataArray") -> "xr.DataArray":
@@ -192,11 +189,9 @@ def _best_site(values: "xr.DataArray") -> "xr.DataArray":
     return values.isel(site=values.mean("row").argmax("site")).transpose("layer", "row").drop_vars("site")
 
 
-def _rows(table: "pd.DataFrame", cluster: str, models: str | None) -> dict[str, Any]:
-    return {"clusters": table[cluster].tolist()} | ({"models": table[models].tolist()} if models else {})
+def _rows(table: "pd.DataFrame", clusters: str, models: str | None) -> dict[str, Any]:
+    return {"clusters": table[clusters].tolist()} | ({"models": table[models].tolist()} if models else {})
 
 
-def _check_columns(labels: "pd.DataFrame", by: Sequence[str], cluster: str, models: str | None) -> None:
-    needed = [*by, cluster, *([models] if models else [])]
-    if lacking := [name for name in needed if name not in labels]:
-        raise PbbError(f"The labels have no column {lacking[0]!r}: {', '.join(map(str, labels.columns))} are there.")
+def _needed(by: Sequence[str], clusters: str, models: str | None) -> list[str]:
+    return [*by, clusters, *([models] if models else [])]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.evidence.curves import Curve, lens_curves, reading_curves, use_curves
-from pbb_probe.evidence.layers import subsets
 from pbb_probe.evidence.onsets import (
     how_evaluated,
     located_curves,
@@ -13,9 +12,10 @@ from pbb_probe.evidence.onsets import (
     side_by_side,
 )
 from pbb_probe.evidence.runs import Measure, gather
-from pbb_probe.evidence.transfer import PAIRS
+from pbb_probe.evidence.subsets import SUBSETS, answered, subsets
+from pbb_probe.labels import CONTROL, join, measurement
 from pbb_probe.patching.pairs import Swap
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
 
 if TYPE_CHECKING:
@@ -56,25 +56,24 @@ def located_tables(
     bars = {"use": threshold, "probes": margin, "lens": margin}
     maps = transfer_maps(runs)
     recovered = {swap: gather(runs, measure).rename(row="pair") for swap, measure in RECOVERED.items()}
-    probes, looked, labels = _readings(runs)
-    prompts = dict(subsets(labels["correct"]))
-    for subset in PAIRS:
+    probes, looked = _readings(runs)
+    prompts = dict(subsets(probes))
+    for subset in SUBSETS:
         rows = prompts.get("all" if subset == "all" else "correct")
-        pairs = None if maps is None else PAIRS[subset](maps)
+        pairs = None if maps is None else SUBSETS[subset](maps)
         if rows is None or (subset == "matched" and (pairs is None or not pairs.any())):
             continue
-        known = labels[rows].reset_index(drop=True)
         curves: dict[str, list[Curve]] = {"use": [], "probes": [], "lens": []}
         if maps is not None and pairs is not None and pairs.any():
             curves["use"] = list(use_curves(maps.isel(pair=pairs), models=models))
-        if "control_correct" in probes:
-            curves["probes"] = list(reading_curves(probes.isel(prompt=rows), known, models=models))
+        if CONTROL in probes.dims:
+            curves["probes"] = list(reading_curves(probes.isel(prompt=rows), models=models))
         if looked is not None:
-            curves["lens"] = list(lens_curves(looked.isel(prompt=rows), known, models=models))
+            curves["lens"] = list(lens_curves(looked.isel(prompt=rows), models=models))
         used, read, lens = (located_curves(some, KIND, bars[measure], settings) for measure, some in curves.items())
         patched = [
             located_patching(
-                values if subset == "all" else values.isel(pair=values["correct"].values.astype(bool)),
+                values if subset == "all" else values.isel(pair=answered(values)),
                 swap,
                 models="run" if models else None,
                 threshold=threshold,
@@ -97,33 +96,27 @@ def transfer_maps(runs: "Mapping[str, Run]", step: str = "transfer") -> "xr.Data
 
     Of the maps' controls, random vectors are kept. None where there is no map.
     """
-    import xarray as xr
-
     parts = []
     for name, run in runs.items():
         for group in GROUPS:
             if run.holds(f"{step}/{group}.nc"):
-                found = run.array(f"{step}/{group}")
-                if "run" in found.dims:
-                    found = found.sel(run=[one for one in ("patched", "random") if one in found["run"]])
-                parts.append(found.drop_vars("pair").assign_coords(model=("pair", [name] * found.sizes["pair"])))
-    return xr.concat(parts, "pair", join="outer", combine_attrs="drop") if parts else None
+                carried = run.array(f"{step}/{group}")
+                if CONTROL in carried.dims:
+                    carried = carried.sel({CONTROL: [c for c in ("none", "random") if c in carried[CONTROL]]})
+                parts.append(carried.assign_coords(model=("pair", [name] * carried.sizes["pair"])))
+    return join(parts, "pair") if parts else None
 
 
-def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None, pd.DataFrame]":
-    """Probes and logit lens of all runs along `prompt`, and the labels of the prompts."""
-    import pandas as pd
-    import xarray as xr
+def _readings(runs: "Mapping[str, Run]") -> "tuple[xr.Dataset, xr.Dataset | None]":
+    """Probes and logit lens of all runs along `prompt`, with the coordinate `model`."""
 
-    labels = pd.concat(
-        [run.table("probing/prompts").assign(model=name) for name, run in runs.items()], ignore_index=True
-    )
-    found = [run.array("probing/probes") for run in runs.values()]
-    names = [name for name in ("correct", "control_correct") if all(name in one for one in found)]
-    probes = xr.concat([one[names] for one in found], "prompt")
+    def together(name: str) -> "list[xr.Dataset]":
+        arrays = {model: run.array(name)[["correct"]] for model, run in runs.items()}
+        if not all(CONTROL in array.dims for array in arrays.values()):
+            arrays = {model: measurement(array) for model, array in arrays.items()}
+        return [array.assign_coords(model=("prompt", [m] * array.sizes["prompt"])) for m, array in arrays.items()]
+
     looked = None
     if all(run.holds("probing/lens.nc") for run in runs.values()):
-        looked = xr.concat(
-            [run.array("probing/lens")[["correct"]].sel(decode="logit") for run in runs.values()], "prompt"
-        )
-    return probes, looked, labels
+        looked = join([array.sel(decode="logit", drop=True) for array in together("probing/lens")], "prompt")
+    return join(together("probing/probes"), "prompt"), looked

@@ -36,7 +36,7 @@ UNDETERMINED = "undetermined"
 def located_use(
     carried: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "corrupted_program",
     models: str | None = None,
     threshold: float = 0.5,
     **settings: Any,
@@ -48,7 +48,7 @@ def located_use(
             name, input and answer; with the control `random` if it is to be taken into account. Variables whose site or
             role is lacking are left out.
         by: coordinates of the pairs whose values get rows of their own.
-        cluster: the coordinate that says which pairs belong together.
+        clusters: the coordinate that says which pairs belong together.
         models: the coordinate that says which finetuned model a pair is of, where there are several.
         threshold: share of pairs.
         settings: `draws`, `seed` of `locate`.
@@ -61,14 +61,13 @@ def located_use(
     Raises:
         PbbError: a coordinate that the pairs do not have.
     """
-    return located_curves(use_curves(carried, by, cluster, models), by, threshold, settings)
+    return located_curves(use_curves(carried, by, clusters, models), by, threshold, settings)
 
 
 def located_reading(
     probes: "xr.Dataset",
-    labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
@@ -79,11 +78,10 @@ def located_reading(
     -1, role `embedding`) where they are a control.
 
     Args:
-        probes: from `fit_probes` with controls; the first of its sites counts.
-        labels: of the same prompts, with the columns `by`, `cluster` and `models`, and the targets.
-        by: columns whose combinations of values get rows of their own.
-        cluster: the column that says which prompts belong together.
-        models: the column that says which finetuned model a prompt was given, where there are several.
+        probes: from `fit_probes` with controls, of prompts with labels; the first of its sites counts.
+        by: coordinates whose combinations of values get rows of their own.
+        clusters: the coordinate that says which prompts belong together.
+        models: the coordinate that says which finetuned model a prompt was given, where there are several.
         margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
             right. Controls that are no objection to a target are left out (`curves.NO_OBJECTION`), and so are prompts
             in which a state equals the input or the output.
@@ -93,16 +91,15 @@ def located_reading(
         As `located_use`, with the largest gain as `peak`.
 
     Raises:
-        PbbError: probes without controls, or a column that the labels do not have.
+        PbbError: probes without controls, or a coordinate that the prompts do not have.
     """
-    return located_curves(reading_curves(probes, labels, by, cluster, models), by, margin, settings)
+    return located_curves(reading_curves(probes, by, clusters, models), by, margin, settings)
 
 
 def located_lens(
     looked: "xr.Dataset",
-    labels: "pd.DataFrame",
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
@@ -110,10 +107,9 @@ def located_lens(
     """The same by the logit lens, whose control is its accuracy on the values of other prompts.
 
     Args:
-        looked: from `lens`, of variables and, prefixed `SHUFFLED`, of their `shuffled_values`.
-        labels: those of `located_reading`.
+        looked: from `lens` with the control `shuffled`.
         by: as in `located_reading`.
-        cluster: as in `located_reading`.
+        clusters: as in `located_reading`.
         models: as in `located_reading`.
         margin: as in `located_reading`.
         settings: `draws`, `seed` of `locate`.
@@ -122,24 +118,24 @@ def located_lens(
         As `located_reading`.
 
     Raises:
-        PbbError: a variable without its control, or a column that the labels do not have.
+        PbbError: a lens without its control, or a coordinate that the prompts do not have.
     """
-    return located_curves(lens_curves(looked, labels, by, cluster, models), by, margin, settings)
+    return located_curves(lens_curves(looked, by, clusters, models), by, margin, settings)
 
 
 def located_patching(
     recovered: "xr.DataArray",
     variable: Literal["program", "input"],
     by: Sequence[str] = ("group", "steps"),
-    cluster: str = "program",
+    clusters: str = "program",
     models: str | None = None,
     threshold: float = 0.5,
     **settings: Any,
 ) -> "pd.DataFrame":
     """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
-    pair), whose pairs have the coordinates `by`, `cluster`, `models` and `weight`; else as `located_use`.
+    pair), whose pairs have the coordinates `by`, `clusters`, `models` and `weight`; else as `located_use`.
     """
-    return located_curves(patching_curves(recovered, variable, by, cluster, models), by, threshold, settings)
+    return located_curves(patching_curves(recovered, variable, by, clusters, models), by, threshold, settings)
 
 
 def onset_differences(
@@ -224,7 +220,7 @@ def when(variable: str) -> tuple[int, int, str]:
     return (2, 0, "") if variable == "output" else (0, int(variable != "program"), variable)
 
 
-def _agreement(row: dict) -> str:
+def _agreement(row: dict[str, Any]) -> str:
     used, read = (
         all(row[f"{way}_{part}"] == row[f"{way}_{part}"] for part in ("layer", "lower")) for way in ("used", "read")
     )

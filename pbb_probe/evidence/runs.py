@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
-from pbb_probe.evidence.layers import recovery_or_nothing
-from pbb_probe.evidence.transfer import answers_all, by_site, flat_places
-from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.evidence.differences import by_site, flat_places
+from pbb_probe.evidence.subsets import answered, matched
+from pbb_probe.labels import CORRUPTED, join, labels_of, measurement
+from pbb_probe.patching.metrics import recovery
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.schema import Name, checked, checks_arguments, refuse_unknown, shown
 from pbb_probe.statistics.groups import compare_groups
 from pbb_probe.store.run import Run
@@ -28,37 +30,28 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
 
     Args:
         runs: by a name of the run, such as its seed.
-        measure: `probes` and `lens` (right or not), `transfer` (is the hypothesis followed, in the patched run), or
+        measure: `probes` and `lens` (right or not), `transfer` (is the hypothesis followed), or
             `recovery_program` and `recovery_input` (recovery with that swapped).
 
     Returns:
-        (places..., row), missing where a run has no such place, with coordinates of the rows: run, group, program,
-        steps, correct (of pairs: both unpatched runs are answered right), weight (ones but for recovery, as
-        `compare_groups` takes it), of the transfer map matched (both swapped calls are answered right too), and the
-        facts of the program in the corpus, such as op_1.
+        (places..., row), missing where a run has no such place, with the labels of the prompts or pairs as coordinates
+        (of a transfer map those of the base under their own names, and those of the donor with the prefix `donor_`),
+        and run, correct (of pairs: both prompts are answered correctly), weight (ones but for recovery, as
+        `compare_groups` takes it) and, of the transfer map, matched (both swapped calls are answered correctly too).
 
     Raises:
         PbbError: an unknown measure, no run, one run under two names, or a run that lacks the measure.
     """
-    import pandas as pd
-    import xarray as xr
-
     if measure not in MEASURES:
         raise PbbError(f"Unknown measure {measure!r}: choose from {', '.join(MEASURES)}.")
     _check_runs(runs)
-    parts, tables = [], []
+    parts = []
     for name, given in runs.items():
         run = given if isinstance(given, Run) else Run.existing(given)
-        facts = pd.DataFrame(
-            [{"program": e.program.name, **e.program.facts} for e in Corpus.load(run.folder("corpus")).entries]
-        )
-        for values, labels in _measured(run, measure):
-            tables.append(labels.merge(facts, on="program", how="left").assign(run=name))
-            bare = values.drop_vars([c for c in values.coords if values[c].dims == (values.dims[-1],)])
-            parts.append(bare.rename({values.dims[-1]: "row"}))
-    table = pd.concat(tables, ignore_index=True)
-    joined = xr.concat(parts, "row", join="outer")
-    return joined.assign_coords({name: ("row", table[name].to_numpy()) for name in table})
+        for values in _measured(run, measure):
+            rows = values.rename({values.dims[-1]: "row"})
+            parts.append(rows.assign_coords(run=("row", [name] * rows.sizes["row"])))
+    return join(parts, "row")
 
 
 @checks_arguments
@@ -116,15 +109,9 @@ def compare_runs(
         raise PbbError(f"No {group} prompt or pair of {lacking[0]} {found}.")
     places = flat_places(chosen, "row")
     several = min(len(first), len(second)) > 1
+    programs = [f"{run} {name}" for run, name in zip(places["run"].values, places["program"].values, strict=True)]
     table = compare_groups(
-        places,
-        group=places["condition"].values.tolist(),
-        clusters=[
-            f"{run} {program}" for run, program in zip(places["run"].values, places["program"].values, strict=True)
-        ],
-        weights=places["weight"].values.tolist(),
-        models=places["run"].values.tolist() if several else None,
-        **settings,
+        places, "condition", programs, weights="weight", models="run" if several else None, **settings
     )
     where = pd.DataFrame({name: places[name].values for name in both.dims if name != "row"})
     return pd.concat([where, table.drop(columns="place")], axis=1)
@@ -143,26 +130,39 @@ def _check_runs(runs: Any) -> None:
             raise PbbError(f"{other!r} and {name!r} are one run: give each run once.")
 
 
-def _measured(run: Run, measure: Measure) -> "Iterator[tuple[xr.DataArray, pd.DataFrame]]":
-    """Values (places..., row) and the labels of the rows, one or two parts a run."""
-    import numpy as np
-    import pandas as pd
-
+def _measured(run: Run, measure: Measure) -> "Iterator[xr.DataArray]":
+    """Values (places..., row) with the labels of the rows, one or two parts a run."""
     if measure in ("probes", "lens"):
-        labels = run.table("probing/prompts").assign(weight=1.0)[["program", "group", "correct", "weight"]]
-        yield run.array(f"probing/{measure}")["correct"], labels
+        values = measurement(run.array(f"probing/{measure}"))["correct"]
+        yield values.assign_coords(
+            correct=("prompt", answered(values)), weight=("prompt", [1.0] * len(values["prompt"]))
+        )
         return
     for group in GROUPS:
         if measure == "transfer":
-            found = run.array(f"transfer/{group}")
-            patched = found.sel(run="patched", drop=True) if "run" in found.dims else found
-            right = found["base_correct"].values.astype(bool) & found["source_correct"].values.astype(bool)
-            labels = pd.DataFrame({"program": found["program"].values, "group": group, "correct": right, "weight": 1.0})
-            labels["matched"] = answers_all(found)
-            yield by_site(patched), labels
+            carried = run.array(f"transfer/{group}")
+            coordinates = {"correct": answered(carried), "matched": matched(carried)}
+            values = _of_base(by_site(measurement(carried))).assign_coords(
+                weight=("pair", [1.0] * len(carried["pair"]))
+            )
         else:
-            name = f"patching/{measure.removeprefix('recovery_')}_{group}"
-            recovered = recovery_or_nothing(run.array(name))
-            labels = run.table(name)[["program", "group", "correct"]]
-            labels["weight"] = np.asarray(recovered["weight"].values, float)
-            yield by_site(recovered), labels
+            recovered = recovery_or_nothing(run.array(f"patching/{measure.removeprefix('recovery_')}_{group}"))
+            coordinates, values = {"correct": answered(recovered)}, by_site(recovered)
+        yield values.assign_coords({name: ("pair", rows) for name, rows in coordinates.items()})
+
+
+def _of_base(carried: "xr.DataArray") -> "xr.DataArray":
+    """A transfer map with the labels of the base under their own names, and those of the donor prefixed."""
+    names = labels_of(carried, "pair").columns
+    base = {name: name.removeprefix(CORRUPTED) for name in names if name.startswith(CORRUPTED)}
+    donor = {name: f"donor_{name}" for name in names if name in base.values()}
+    return carried.drop_vars("pair", errors="ignore").rename(base | donor)
+
+
+def recovery_or_nothing(effects: "xr.Dataset") -> "xr.Dataset":
+    """Recovery, missing throughout where the model does not tell clean from corrupted: nothing will be located."""
+    try:
+        return recovery(effects)
+    except PbbError:
+        nothing = effects.drop_vars(["clean", "corrupted"]) * float("nan")
+        return nothing.assign_coords(weight=("pair", [1.0] * effects.sizes["pair"]))

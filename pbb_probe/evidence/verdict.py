@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.evidence.onsets import UNDETERMINED
-from pbb_probe.programs.corpus import GROUPS
+from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,11 +217,11 @@ def _places(table: "pd.DataFrame", what: str) -> str:
 
 def _asked(row: dict[str, Any], way: str) -> bool:
     """Were there rows to locate it in?"""
-    return row.get(f"{way}_n", 0) > 0
+    return bool(row.get(f"{way}_n", 0) > 0)
 
 
 def _there(row: dict[str, Any], way: str) -> bool:
-    return row[f"{way}_layer"] == row[f"{way}_layer"]
+    return bool(row[f"{way}_layer"] == row[f"{way}_layer"])
 
 
 def _layer(row: dict[str, Any], way: str) -> str:

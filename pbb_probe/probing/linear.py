@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import NONE
+from pbb_probe.labels import NONE, storable
 from pbb_probe.probing.arguments import check_acts, check_kinds, codes_of, read_train, target_table, with_labels_of
 from pbb_probe.probing.controls import Control, control_task, permuted_within, read_controls, shuffled_values
 from pbb_probe.probing.folds import assigned_folds
@@ -72,8 +72,8 @@ def fit_probes(
         read by ridge have instead `r2` ([control,] target, site, layer, role, fold) and `predicted` ([control,] target,
         site, layer, role, prompt), for rows outside `train` the mean over folds. Where C is chosen, `C` (target, site,
         layer, role, fold). With controls, `control` is `none` for the targets themselves and then each control's name;
-        NaN where a control leaves nothing to learn. The labels of `acts` stand on `prompt`; one that is called like a
-        variable of this, as `correct`, is called `prompt_correct`.
+        NaN where a control leaves nothing to learn. The labels of `acts` stand on `prompt`, and so do the targets; a
+        label that is called like a variable of this, as `correct`, is called `prompt_correct`.
 
     Raises:
         PbbError: labels that are not there, lengths that differ, a target with one class, or numbers that are none,
@@ -104,7 +104,10 @@ def fit_probes(
     for name, other in needs.items():
         if hasattr(other, "data_vars"):
             measured |= _elsewhere(name, other, acts, of_targets)
-    return with_labels_of(_as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets]), acts)
+    probes = with_labels_of(_as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets]), acts)
+    taken = {*probes.dims, *probes.data_vars}
+    known = {name: ("prompt", storable(column)) for name, column in targets.items() if name not in taken}
+    return probes.assign_coords(known)
 
 
 def _tasks(

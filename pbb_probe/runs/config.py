@@ -1,8 +1,8 @@
 """The fields of a configuration file, each with what it means: one run of the study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
@@ -226,6 +226,24 @@ def _refuse_heads(sites: Sequence[str], at: str) -> None:
             f"{at} names {split[0]!r}, which is split into heads, and a study patches {', '.join(PATCHED_SITES)}: "
             "choose from these, or patch heads with the command patch."
         )
+
+
+def read_config(values: Mapping[str, Any]) -> StudyConfig:
+    """The settings of a study from what `dataclasses.asdict` made of them.
+
+    Raises:
+        PbbError: settings of another version, or ones that no study can have.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(StudyConfig).validate_python(dict(values))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise PbbError(
+            f"{place} is no setting of a study ({fault['msg']}): run the study again, which writes its settings anew."
+        ) from error
 
 
 def check_stages(curriculum: str, corpus: CorpusConfig, train: TrainConfig) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.labels import labels_of
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.program import call_arguments, trace_programs
 from pbb_probe.programs.templates import templates
+from pbb_probe.runs.config import StudyConfig, read_config
 from pbb_probe.store.records import MANIFEST
 from pbb_probe.store.run import Run
 
@@ -33,8 +35,8 @@ class OpenedRun(Run):
         self._corpus: tuple[str | None, Corpus] | None = None
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The study's settings, as `StudyConfig` has them.
+    def config(self) -> StudyConfig:
+        """The study's settings.
 
         Raises:
             PbbError: they cannot be read, or were changed since.
@@ -48,7 +50,7 @@ class OpenedRun(Run):
             raise PbbError(
                 f"{path} was changed since the study wrote it: undo that, or run the study again with these settings."
             )
-        return found
+        return read_config(found)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class OpenedRun(Run):
     @property
     def steps(self) -> dict[str, bool]:
         """Is it done? For every step of the study in order."""
-        trained = [stage.name for stage in get_curriculum(self.config["curriculum"])]
+        trained = [stage.name for stage in get_curriculum(self.config.curriculum)]
         return {name: self.key(name) is not None for name in ("corpus", *trained, "stage2_alone", *MEASURED)}
 
     def need(self, step: str) -> None:
@@ -94,14 +96,14 @@ class OpenedRun(Run):
     @property
     def models(self) -> dict[str, str]:
         """What `load_model` takes, by name: finetuned, each stage alone, and the base; those that are there."""
-        stages = [stage.name for stage in get_curriculum(self.config["curriculum"])]
+        stages = [stage.name for stage in get_curriculum(self.config.curriculum)]
         named = {
             "finetuned": stages[-1],
             **{f"{name} alone": name for name in stages[:-1]},
             "stage2 alone": "stage2_alone",
         }
         trained = {name: str(self.path / step / "model") for name, step in named.items() if self.key(step)}
-        return {**trained, "base": self.config["base"]}
+        return {**trained, "base": self.config.base}
 
     def model(self, name: str = "finetuned") -> "TransformerBridge":
         """One of `models`, opened.
@@ -121,16 +123,16 @@ class OpenedRun(Run):
     def prompts(self, model: "TransformerBridge") -> "Prompts":
         """The prompts of the step `probing`, in the order of its arrays' dimension `prompt`.
 
-        Their labels are those of `Corpus.calls`, and `correct`: were they answered right?
+        Their labels are those of `Corpus.calls`, and `answered`: are they answered correctly?
 
         Raises:
-            PbbError: the step is not done, or its table names a call that the corpus does not have.
+            PbbError: the step is not done, or its arrays name a call that the corpus does not have.
         """
         import pandas as pd
 
         from pbb_probe.hooking.calls import prompts_of_calls
 
-        table = self.table("probing/prompts")
+        table = labels_of(self.array("probing/probes"), "prompt")
         entries, rows = self.corpus.by_name, []
         try:
             for row in table.to_dict(orient="records"):
@@ -141,8 +143,8 @@ class OpenedRun(Run):
                 f"The prompts of {self.path} are not of its corpus (no {error}): delete the folder "
                 f"{self.path / 'probing'} and run the study again."
             ) from error
-        answered = "output" in self.config["probing"]["roles"]
-        calls = pd.DataFrame(rows).assign(correct=table["correct"])
+        answered = "output" in self.config.probing.roles
+        calls = pd.DataFrame(rows).assign(answered=table["answered"])
         return prompts_of_calls(model, calls, answered, answers=self.corpus.outputs)
 
     def call(self, program: str, call: str, template: str | None = None) -> "pd.DataFrame":
@@ -180,13 +182,14 @@ class OpenedRun(Run):
         """
         from pbb_probe.probing.held_out import fit_held_out
 
-        labels, settings = self.table("probing/prompts"), self.config["probing"]
+        acts, settings = self.array("probing/activations"), self.config.probing
+        labels = labels_of(acts, "prompt")
         return fit_held_out(
-            self.array("probing/activations"),
-            labels[list(settings["targets"])],
+            acts,
+            labels[list(settings.targets)],
             labels["program"].tolist(),
             (labels["group"] == "with_io").to_numpy(),
-            settings["C"],
+            settings.C,
         )
 
     def readings(
@@ -212,11 +215,11 @@ class OpenedRun(Run):
         from pbb_probe.hooking.answers import with_answers
         from pbb_probe.hooking.capture import capture
 
-        settings, labels = self.config["probing"], prompts.labels
-        if "output" in settings["roles"] and "output" not in prompts.roles:
+        settings, labels = self.config.probing, prompts.labels
+        if "output" in settings.roles and "output" not in prompts.roles:
             prompts = with_answers(model, prompts, labels["output"].tolist())
-        roles = [role for role in settings["roles"] if role in prompts.roles]
-        acts = capture(model, prompts, settings["sites"], roles=roles)
+        roles = [role for role in settings.roles if role in prompts.roles]
+        acts = capture(model, prompts, settings.sites, roles=roles)
         read = (probes or self.held_out_probes()).read(acts, labels["program"].tolist())
         read = read.assign(way="probe, " + read["site"]).rename(columns={"target": "variable"})
         table = pd.concat([read.drop(columns="site"), self._looked(model, prompts)], ignore_index=True)
@@ -237,8 +240,8 @@ class OpenedRun(Run):
         from pbb_probe.probing.lens import lens
 
         columns = ["way", "role", "variable", "layer", "prompt", "value", "probability"]
-        names = [name for name in self.config["probing"]["lens"] if name in prompts.labels]
-        known = self.table("probing/prompts")
+        names = [name for name in self.config.probing.lens if name in prompts.labels]
+        known = labels_of(self.array("probing/probes"), "prompt")
         values = sorted({value_text(value) for name in names for value in known[name].dropna()})
         empty = pd.DataFrame(columns=columns)
         if not values:

@@ -8,13 +8,16 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import label
 from pbb_probe.schema import Draws, Margin, Seed, checks_arguments
 from pbb_probe.statistics.pvalues import centred, equivalence_p, holm, permutation_p
 from pbb_probe.statistics.resampling import (
+    Labels,
     bootstrap_groups,
     bootstrap_means,
     cluster_sums,
     numbered,
+    of_rows,
     percentiles,
     read_rows,
     read_weights,
@@ -79,26 +82,63 @@ def cluster_bootstrap(
 
 def interval_table(
     values: "xr.DataArray",
-    clusters: Sequence[Hashable],
-    weights: "np.ndarray | None" = None,
+    by: Sequence[str] = (),
+    clusters: Labels | None = "program",
+    models: Labels | None = None,
     draws: int = 10_000,
     seed: int = 0,
-    models: Sequence[Hashable] | None = None,
+    weights: Labels | None = None,
 ) -> "pd.DataFrame":
     """Every place's mean with its interval from resampling whole clusters.
 
     Args:
-        values: (..., row), in that order; NaN counts as missing.
-        clusters: what each row belongs to [row].
-        weights: those of `compare_groups` [row].
+        values: (..., row), in that order; NaN counts as missing. Clusters, models and weights are names of coordinates
+            of the rows, or their values [row].
+        by: coordinates of the rows; each combination of their values gets rows of its own.
+        clusters: what each row belongs to; each is one of its own when None.
+        models: as in `compare_groups`.
         draws: resamples.
         seed: of the resamples.
-        models: those of `compare_groups` [row].
+        weights: as in `compare_groups`.
 
     Returns:
-        A row for each combination of the dimensions but the last in which there is a value: `mean` with `lower` and
-        `upper`, `n` rows and `clusters`, and `models` where they are given.
+        A row for each combination of the values of `by` and of the dimensions but the last in which there is a value:
+        the columns `by` and the dimensions, `mean` with `lower` and `upper`, `n` rows and `clusters`, and `models`
+        where they are given.
+
+    Raises:
+        PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
     """
+    import numpy as np
+    import pandas as pd
+
+    row = str(values.dims[-1])
+    clusters = range(values.sizes[row]) if clusters is None else clusters
+    of_each = {
+        name: np.asarray(of_rows(values, given))
+        for name, given in {"clusters": clusters, "models": models, "weights": weights}.items()
+        if given is not None
+    }
+    tables = []
+    for kind, rows in each_kind(
+        pd.DataFrame({name: label(values, name, row) for name in by}, range(values.sizes[row]))
+    ):
+        table = _intervals(values.isel({row: rows}), draws=draws, seed=seed, **{k: v[rows] for k, v in of_each.items()})
+        for place, (name, value) in enumerate(kind.items()):
+            table.insert(place, name, value)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _intervals(
+    values: "xr.DataArray",
+    clusters: Sequence[Hashable],
+    draws: int,
+    seed: int,
+    models: Sequence[Hashable] | None = None,
+    weights: "np.ndarray | None" = None,
+) -> "pd.DataFrame":
+    """`interval_table` of one kind of rows."""
     import numpy as np
 
     flat = values.values.reshape(-1, values.shape[-1])
@@ -127,23 +167,25 @@ def places(values: "xr.DataArray", dims: Sequence[Hashable]) -> "pd.DataFrame":
 def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndarray]]":
     """Each combination of values that there is, in order, and the rows [row] that have it; all rows without columns."""
     import numpy as np
+    import pandas as pd
 
     everything = np.ones(len(labels), bool)
     if labels.columns.empty:
         yield {}, everything
         return
     for kind in labels.drop_duplicates().sort_values(list(labels.columns)).to_dict(orient="records"):
-        yield kind, np.all([everything, *((labels[name] == value).to_numpy() for name, value in kind.items())], axis=0)
+        alike = [labels[name].isna() if pd.isna(value) else labels[name] == value for name, value in kind.items()]
+        yield kind, np.all([everything, *(column.to_numpy() for column in alike)], axis=0)
 
 
 @checks_arguments
 def compare_groups(
     values: "xr.DataArray",
+    group: Labels = "group",
+    clusters: Labels = "program",
     *,
-    group: Sequence[Hashable],
-    clusters: Sequence[Hashable],
-    weights: Sequence[float] | None = None,
-    models: Sequence[Hashable] | None = None,
+    weights: Labels | None = None,
+    models: Labels | None = None,
     margin: Margin | None = None,
     adjust: Literal["max_t", "holm"] = "max_t",
     draws: Draws = 10_000,
@@ -163,12 +205,13 @@ def compare_groups(
     a normal quantile stands in for that of t with 4 degrees of freedom; with one model that variance is left out.
 
     Args:
-        values: (..., row), the last dimension being prompts or pairs; NaN counts as missing.
-        group: the group of each row [row]; two values, the first in sorted order minus the second is the difference.
-        clusters: what each row belongs to [row]; a cluster lies in one group.
-        weights: the mean of rows is the sum of their values over the sum of their weights [row]; ones when None. With
+        values: (..., row), the last dimension being prompts or pairs; NaN counts as missing. Group, clusters, weights
+            and models are names of coordinates of the rows, or their values [row].
+        group: of each row; two values, the first in sorted order minus the second is the difference.
+        clusters: what each row belongs to; a cluster lies in one group.
+        weights: the mean of rows is the sum of their values over the sum of their weights; ones when None. With
             the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
-        models: the finetuned model (the seed) of each row [row]; one for all when None. Models are drawn with
+        models: the finetuned model (the seed) of each row; one for all when None. Models are drawn with
             replacement, and then clusters within each. A name that two models share is two clusters, taken as
             independent: give models programs of their own, or what these have in common is not in the interval.
         margin: the smallest difference that would matter, in the unit of the values; tested when given.
@@ -187,14 +230,14 @@ def compare_groups(
         of several places at once if it holds of each, without adjustment (intersection-union test).
 
     Raises:
-        PbbError: not two groups, lengths that differ, a cluster in both groups, a row without a cluster or a model, a
-            margin that is not above zero, or an unknown adjustment.
+        PbbError: a coordinate that the rows do not have, not two groups, lengths that differ, a cluster in both groups,
+            a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
     """
     import numpy as np
 
     if adjust not in ("max_t", "holm"):
         raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
-    rows = read_rows(values.shape[-1], group, clusters, weights, models)
+    rows = read_rows(values, group, clusters, weights, models)
     names, first = two_groups(rows)
 
     for name in names:

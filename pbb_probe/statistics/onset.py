@@ -1,6 +1,6 @@
-"""Where: the layer at which a measure crosses a threshold, for each group and between groups, with its interval."""
+"""Onset layers: where a measure crosses a threshold, in each group and between groups, with intervals."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
@@ -8,6 +8,7 @@ from pbb_probe.schema import Draws, Finite, Margin, Seed, checks_arguments
 from pbb_probe.statistics.groups import places
 from pbb_probe.statistics.pvalues import equivalence_p
 from pbb_probe.statistics.resampling import (
+    Labels,
     bootstrap_groups,
     bootstrap_means,
     cluster_sums,
@@ -30,11 +31,11 @@ EDGES: tuple[Edge, ...] = get_args(Edge)
 @checks_arguments
 def locate(
     values: "xr.DataArray",
+    group: Labels = "group",
+    clusters: Labels = "program",
     *,
-    group: Sequence[Hashable],
-    clusters: Sequence[Hashable],
-    weights: Sequence[float] | None = None,
-    models: Sequence[Hashable] | None = None,
+    weights: Labels | None = None,
+    models: Labels | None = None,
     threshold: Finite = 0.5,
     edge: Edge = "first",
     draws: Draws = 10_000,
@@ -45,10 +46,10 @@ def locate(
     Args:
         values: (..., row), one dimension being `layer`, such as recovery or probe correctness by role and layer; the
             last dimension is prompts or pairs.
-        group: the group of each row [row].
-        clusters: what each row belongs to [row]; resampled whole.
-        weights: as in `compare_groups` [row].
-        models: as in `compare_groups` [row].
+        group: of each row, as in `compare_groups`.
+        clusters: what each row belongs to; resampled whole.
+        weights: as in `compare_groups`.
+        models: as in `compare_groups`.
         threshold: on the mean over rows.
         edge: `first` is the first layer from which the mean stays at or above the threshold up to the last layer;
             `last` is the last layer at which it is, `once` the first one, whether or not it stays there.
@@ -68,7 +69,7 @@ def locate(
     import pandas as pd
 
     stacked, layers, table = _by_layer(values, edge)
-    rows = read_rows(stacked.shape[-1], group, clusters, weights, models)
+    rows = read_rows(values, group, clusters, weights, models)
     located = []
     for name in sorted(set(rows.labels.tolist())):
         here = rows.labels == name
@@ -83,11 +84,11 @@ def locate(
 @checks_arguments
 def locate_difference(
     values: "xr.DataArray",
+    group: Labels = "group",
+    clusters: Labels = "program",
     *,
-    group: Sequence[Hashable],
-    clusters: Sequence[Hashable],
-    weights: Sequence[float] | None = None,
-    models: Sequence[Hashable] | None = None,
+    weights: Labels | None = None,
+    models: Labels | None = None,
     threshold: Finite = 0.5,
     edge: Edge = "first",
     margin: Margin = 0.5,
@@ -100,10 +101,10 @@ def locate_difference(
 
     Args:
         values: those of `locate`.
-        group: the group of each row [row]; two values, the first in sorted order minus the second is the difference.
-        clusters: what each row belongs to [row]; a cluster lies in one group.
-        weights: as in `compare_groups` [row].
-        models: as in `compare_groups` [row].
+        group: of each row; two values, the first in sorted order minus the second is the difference.
+        clusters: what each row belongs to; a cluster lies in one group.
+        weights: as in `compare_groups`.
+        models: as in `compare_groups`.
         threshold: that of `locate`.
         edge: that of `locate`.
         margin: the smallest difference that would matter, in layers.
@@ -127,7 +128,7 @@ def locate_difference(
     import numpy as np
 
     stacked, layers, table = _by_layer(values, edge)
-    rows = read_rows(stacked.shape[-1], group, clusters, weights, models)
+    rows = read_rows(values, group, clusters, weights, models)
     names, first = two_groups(rows)
     for name in names:
         here = rows.labels == name
@@ -146,7 +147,8 @@ def locate_difference(
     def apart(means: "Iterable[np.ndarray]") -> "np.ndarray":
         """The difference of the groups' layers [draw, place] from the means of both groups [draw, place * layer]."""
         one, other = (_cross(part.reshape(-1, *stacked.shape[:2]), layers, threshold, edge) for part in means)
-        return one - other
+        difference: np.ndarray = one - other
+        return difference
 
     resampled, null = apart(drawn), apart(relabelled)
     known = np.isfinite(observed)

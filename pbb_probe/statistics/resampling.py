@@ -7,12 +7,17 @@ are these two sums in each cluster: a resample counts how often it takes each cl
 import itertools
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import label
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
+
+Labels = str | Sequence[Hashable]
+"""The name of a coordinate of the rows, or its values, an entry a row."""
 
 CONFIDENCE = 0.95
 DRAWN_AT_ONCE = 10_000_000
@@ -36,22 +41,20 @@ class Rows(NamedTuple):
 
 
 def read_rows(
-    n_rows: int,
-    group: Sequence[Hashable],
-    clusters: Sequence[Hashable],
-    weights: Sequence[float] | None,
-    models: Sequence[Hashable] | None,
+    values: "xr.DataArray", group: Labels, clusters: Labels, weights: Labels | None, models: Labels | None
 ) -> Rows:
-    """The arguments of `compare_groups` and `locate` that have an entry a row.
+    """The arguments of `compare_groups` and `locate` that have an entry a row, of values (..., row).
 
     Raises:
-        PbbError: lengths that differ, or a row without a cluster or a model.
+        PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
     """
     import numpy as np
     import pandas as pd
 
-    labels = np.asarray(list(group))
-    weight = np.ones(n_rows) if weights is None else read_weights(weights)
+    n_rows = values.shape[-1]
+    labels, clusters = np.asarray(list(of_rows(values, group))), of_rows(values, clusters)
+    weight = np.ones(n_rows) if weights is None else read_weights(of_rows(values, weights))
+    models = None if models is None else of_rows(values, models)
     if pd.isna(labels).any():
         raise PbbError("A row has no group: name one for every row.")
     if not n_rows == len(labels) == len(clusters) == len(weight):
@@ -60,6 +63,15 @@ def read_rows(
             "these must be equal."
         )
     return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None)
+
+
+def of_rows(values: "xr.DataArray", given: Labels) -> Sequence[Any]:
+    """What is said of each row of values (..., row): the coordinate of that name, or an entry a row as given.
+
+    Raises:
+        PbbError: the rows have no such coordinate.
+    """
+    return list(label(values, given, str(values.dims[-1]))) if isinstance(given, str) else given
 
 
 def read_weights(weights: "Sequence[float] | np.ndarray") -> "np.ndarray":
@@ -249,7 +261,8 @@ def _ratio(times: "np.ndarray", sums: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (times @ sums[0]) / (times @ sums[1])
+        ratio: np.ndarray = (times @ sums[0]) / (times @ sums[1])
+    return ratio
 
 
 def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> "np.ndarray":
@@ -257,7 +270,8 @@ def weighted_mean(values: "np.ndarray", weights: "np.ndarray | float" = 1.0) -> 
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(values).sum(axis=-1) / (np.isfinite(values) * weights).sum(axis=-1)
+        mean: np.ndarray = np.nan_to_num(values).sum(axis=-1) / (np.isfinite(values) * weights).sum(axis=-1)
+    return mean
 
 
 def percentiles(means: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":

@@ -21,18 +21,18 @@ from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
 from pbb_probe.store.records import MANIFEST, without_after
-from pbb_probe.study import measures
+from pbb_probe.study import steps as measures
 from pbb_probe.views.report import REPORTS
 
 VERSIONS = {
     "corpus": 1,
     "stage": 1,
-    "behaviour": 1,
-    "probing": 1,
-    "patching": 1,
-    "transfer": 1,
-    "interchange": 1,
-    "comparison": 1,
+    "behaviour": 2,
+    "probing": 2,
+    "patching": 2,
+    "transfer": 2,
+    "interchange": 2,
+    "comparison": 2,
     "report": 1,
 }
 """Of what each step means: raised when the same inputs come to give other results, and never for a release alone. Then
@@ -202,7 +202,9 @@ class Study:
         train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)
 
     def _behave(self, run: OpenedRun, out: Path) -> None:
-        from pbb_probe.evidence.behaviour import accuracy_table
+        import pandas as pd
+
+        from pbb_probe.evidence import tables
         from pbb_probe.finetuning.behaviour import evaluate
 
         models = run.models | {"base, code in context": self.config.base}
@@ -214,31 +216,17 @@ class Study:
         }
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
-        table = accuracy_table(behaviours, self.config.draws, self.config.seed)
-        table.to_csv(out / "behaviour.csv", index=False)
+        settings = {"draws": self.config.draws, "seed": self.config.seed}
+        accuracy = {name: tables.accuracy(behaviour, **settings) for name, behaviour in behaviours.items()}
+        pd.concat(accuracy, names=["model"]).reset_index("model").to_csv(out / "behaviour.csv", index=False)
 
     def _compare(self, run: OpenedRun, out: Path) -> None:
-        from pbb_probe.evidence.brewing import lens_table, outcome_table
-        from pbb_probe.evidence.layers import patching_table, probing_table
-        from pbb_probe.evidence.located import located_tables
-        from pbb_probe.evidence.probes import across_table, control_table, cosine_table
-        from pbb_probe.evidence.transfer import interchange_table, transfer_difference_table, transfer_table
+        from pbb_probe.evidence.comparison import comparison_tables
 
-        settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
-        within = {"margin": self.config.equivalence} | settings
-        tables = {
-            "probing": probing_table(run, **within),
-            "probing_controls": control_table(run, **settings),
-            "probing_across": across_table(run, **settings),
-            "lens": lens_table(run, **settings),
-            "outcomes": outcome_table(run, **settings),
-            "cosines": cosine_table(run),
-            "patching": patching_table(run, **within),
-            "transfer": transfer_table(run, **settings),
-            "interchange": interchange_table(run, **settings),
-            "transfer_differences": transfer_difference_table(run, **within),
-            **located_tables({"": run}, self.config.threshold, self.config.margin, **settings),
-        }
+        config = self.config
+        tables = comparison_tables(
+            run, config.threshold, config.margin, config.equivalence, draws=config.draws, seed=config.seed
+        )
         for name, table in tables.items():
             table.to_csv(out / f"{name}.csv", index=False)
 

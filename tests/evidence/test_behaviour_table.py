@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from pbb_probe.evidence.behaviour import accuracy_table
+from pbb_probe.evidence import tables
 
 CALLS = [  # program, group, mode, steps, seen, input, output, correct
     ("f", "with_io", "direct", 1, True, 0, 4, True),
@@ -28,21 +28,21 @@ def behaviour(calls=CALLS) -> xr.Dataset:
     table = pd.DataFrame(calls, columns=columns).rename_axis("call")
     table["family"] = np.where(table["program"] == "k", "composed", "arithmetic")
     table["answer"] = np.where(table["correct"], table["output"], -1).astype(str)
+    table["forced"] = table["correct"].where(table["mode"] == "direct").astype(float)
     return xr.Dataset.from_dataframe(table).set_coords([*columns[:-1], "family"])
 
 
 def cells(table: pd.DataFrame) -> dict[tuple, dict]:
-    keys = ["model", "mode", "group", "family", "steps", "seen"]
-    return table.set_index(keys).to_dict("index")
+    return table.set_index(list(tables.CELL)).to_dict("index")
 
 
 def test_every_cell_by_hand():
-    table = cells(accuracy_table({"finetuned": behaviour()}, draws=2000))
-    seen = table["finetuned", "direct", "with_io", "arithmetic", 1, True]
-    unseen = table["finetuned", "direct", "with_io", "arithmetic", 1, False]
-    direct = table["finetuned", "direct", "without_io", "arithmetic", 2, False]
-    trace = table["finetuned", "trace", "without_io", "arithmetic", 2, False]
-    composed = table["finetuned", "trace", "without_io", "composed", 2, False]
+    table = cells(tables.accuracy(behaviour(), draws=2000))
+    seen = table["direct", "with_io", "arithmetic", 1, True]
+    unseen = table["direct", "with_io", "arithmetic", 1, False]
+    direct = table["direct", "without_io", "arithmetic", 2, False]
+    trace = table["trace", "without_io", "arithmetic", 2, False]
+    composed = table["trace", "without_io", "composed", 2, False]
     every = (seen, unseen, direct, trace, composed)
     assert len(table) == 5
     assert [cell["mean"] for cell in every] == pytest.approx([1, 1 / 2, 1 / 4, 0, 1])
@@ -52,18 +52,25 @@ def test_every_cell_by_hand():
 
 
 def test_intervals_by_hand():
-    table = cells(accuracy_table({"finetuned": behaviour()}, draws=2000))
-    bounds = {key[1:]: (cell["lower"], cell["upper"]) for key, cell in table.items()}
+    table = cells(tables.accuracy(behaviour(), draws=2000))
+    bounds = {key: (cell["lower"], cell["upper"]) for key, cell in table.items()}
     assert bounds["direct", "with_io", "arithmetic", 1, True] == (1, 1)  # all right
     assert bounds["direct", "with_io", "arithmetic", 1, False] == (0, 1)  # one program right, one wrong: 1/4 of draws
     assert bounds["direct", "without_io", "arithmetic", 2, False] == (0.25, 0.25)  # a single program
     assert bounds["trace", "without_io", "composed", 2, False] == (1, 1)
 
 
-def test_models_stand_one_after_the_other():
-    wrong = behaviour([(*call[:-1], False) for call in CALLS])
-    table = accuracy_table({"finetuned": behaviour(), "base": wrong}, draws=50)
-    assert list(table["model"]) == ["finetuned"] * 5 + ["base"] * 5
-    assert (table.loc[table["model"] == "base", ["mean", "lower", "upper"]] == 0).all(axis=None)
-    chance = table.pivot(index=["mode", "group", "family", "steps", "seen"], columns="model", values="chance")
-    assert (chance["base"] == chance["finetuned"]).all()
+def test_the_forced_choice_is_averaged_where_there_is_one():
+    table = cells(tables.accuracy(behaviour(), draws=50))
+    assert table["direct", "with_io", "arithmetic", 1, False]["forced"] == 1 / 2
+    assert np.isnan(table["trace", "without_io", "composed", 2, False]["forced"])
+
+
+def test_models_of_several_finetunings_are_resampled_with_their_programs():
+    """One model is right throughout and the other wrong: half of the resamples of two models hold but one."""
+    right, wrong = (behaviour([(*call[:-1], value) for call in CALLS]) for value in (True, False))
+    both = xr.concat(
+        [right.assign_coords(model=("call", ["a"] * 12)), wrong.assign_coords(model=("call", ["b"] * 12))], "call"
+    )
+    row = tables.accuracy(both, by=("mode",), models="model", draws=500).set_index("mode").loc["direct"]
+    assert row[["mean", "lower", "upper", "models", "n", "programs"]].tolist() == [0.5, 0, 1, 2, 18, 6]

@@ -50,7 +50,7 @@ def transfer(
             "layer": range(n_layers),
             "role": list(roles),
             "hypothesis": list(HYPOTHESES),
-            "program": ("pair", [f"program {first + i}" for i in range(4)]),
+            "corrupted_program": ("pair", [f"program {first + i}" for i in range(4)]),
             "group": ("pair", [group] * 4),
             "steps": ("pair", [steps] * 4),
         },
@@ -89,13 +89,13 @@ def test_the_threshold_is_a_share_of_pairs():
 def test_what_random_vectors_do_as_well_does_not_count():
     patched = transfer({("resid_pre", "name", "program"): [1, 1, 1, 0.25]})
     chance = transfer({("resid_pre", "name", "program"): [0, 0.25, 0.75, 1]})
-    alike = xr.concat([patched, chance, patched], pd.Index(["patched", "random", "self"], name="run"))
-    with_random, without = (located_use(found, **FEW) for found in (alike, alike.drop_sel(run="random")))
+    alike = xr.concat([patched, chance, patched], pd.Index(["none", "random", "self"], name="control"))
+    with_random, without = (located_use(found, **FEW) for found in (alike, alike.drop_sel(control="random")))
     assert layers(with_random)["program"] == 1
     assert layers(without)["program"] == 2
     curves = {("resid_pre", "name", "program"): [0.75, 0.25]}
     less = xr.concat(
-        [transfer(curves), transfer({next(iter(curves)): [0.25, 0]})], pd.Index(["patched", "random"], name="run")
+        [transfer(curves), transfer({next(iter(curves)): [0.25, 0]})], pd.Index(["none", "random"], name="control")
     )
     assert located_use(less, **FEW)["peak"][0] == 0.5
 
@@ -152,12 +152,12 @@ def test_variables_whose_site_or_role_is_lacking_are_left_out(sites, roles, expe
 def test_programs_are_the_unit():
     """Two programs of two pairs each, one carried at layer 1 and one not at all: half of the resamples are mixed."""
     carried = transfer({("resid_pre", "name", "program"): [0.5, 0.5]})
-    carried = carried.assign_coords(program=("pair", ["a", "a", "b", "b"]))
+    carried = carried.assign_coords(corrupted_program=("pair", ["a", "a", "b", "b"]))
     row = located_use(carried, threshold=0.75, draws=2000).iloc[0]
     assert np.isnan(row["layer"])
     assert row["clusters"] == 2
     assert row["found"] == pytest.approx(1 / 4, abs=0.04)  # the carried one twice; of single pairs it would be 5/16
-    named = located_use(carried.assign_coords(other=("pair", list("abcd"))), cluster="other", draws=2000)
+    named = located_use(carried.assign_coords(other=("pair", list("abcd"))), clusters="other", draws=2000)
     assert named["clusters"][0] == 4
 
 
@@ -165,7 +165,7 @@ def test_pairs_without_a_coordinate_are_refused():
     with pytest.raises(PbbError, match=r"no coordinate 'family': .*program"):
         located_use(transfer(), by=["family"])
     with pytest.raises(PbbError, match="no coordinate 'model'"):
-        located_use(transfer(), cluster="model")
+        located_use(transfer(), clusters="model")
 
 
 def test_recovery_is_located_at_the_variables_own_place_as_a_ratio_of_means():

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from pbb_probe.errors import PbbError
-from pbb_probe.evidence.transfer import carried_table
+from pbb_probe.evidence import tables
 
 NAN = float("nan")
 PROGRAMS = ["a", "a", "b", "b", "c", "d"]
@@ -21,13 +21,13 @@ def by_hand() -> xr.Dataset:
         [[1, 1, 1, 1, 1, 1], [NAN, NAN, NAN, NAN, 0, 0], [0, 0, 0, 0, 0, 0]],
     ]
     return xr.Dataset(
-        {"resid_pre": (("run", "layer", "role", "hypothesis", "pair"), np.array(values)[None, :, None])},
+        {"resid_pre": (("control", "layer", "role", "hypothesis", "pair"), np.array(values)[None, :, None])},
         coords={
-            "run": ["patched"],
+            "control": ["none"],
             "layer": [3, 7],
             "role": ["answer"],
             "hypothesis": ["nothing", "state_1", "other"],
-            "program": ("pair", PROGRAMS),
+            "corrupted_program": ("pair", PROGRAMS),
             "steps": ("pair", STEPS),
         },
     )
@@ -41,24 +41,24 @@ def large(seed: int = 0) -> xr.Dataset:
     heads, rest = (
         (rng.random((*shape, len(programs))) < chance).astype(float) for shape in ((2, 3, 4, 2, 5), (2, 3, 2, 5))
     )
-    dims = ("run", "layer", "role", "hypothesis", "pair")
+    dims = ("control", "layer", "role", "hypothesis", "pair")
     return xr.Dataset(
         {"z": ((*dims[:2], "head", *dims[2:]), heads), "mlp_out": (dims, rest)},
         coords={
-            "run": ["patched", "random"],
+            "control": ["none", "random"],
             "layer": range(3),
             "role": ["name", "answer"],
             "hypothesis": list("vwxyz"),
-            "program": ("pair", programs),
+            "corrupted_program": ("pair", programs),
             "group": ("pair", np.where(programs < 25, "with_io", "without_io")),
         },
     )
 
 
 def test_shares_and_counts_by_hand(by_hand):
-    table = carried_table(by_hand, draws=200)
+    table = tables.transfer(by_hand, by=(), draws=200)
     assert list(table.columns) == [
-        *("site", "run", "layer", "role", "hypothesis"),
+        *("site", "control", "layer", "role", "hypothesis"),
         *("proportion", "lower", "upper", "n", "programs"),
     ]
     found = table.set_index(["layer", "hypothesis"])
@@ -78,7 +78,7 @@ def test_shares_and_counts_by_hand(by_hand):
 
 
 def test_pairs_may_be_split(by_hand):
-    table = carried_table(by_hand, by=["steps"], draws=200)
+    table = tables.transfer(by_hand, by=["steps"], draws=200)
     assert list(table.columns[:2]) == ["steps", "site"]
     found = table[table["layer"] == 3].set_index(["steps", "hypothesis"])[["proportion", "n", "programs"]]
     assert {where: tuple(row) for where, row in found.iterrows()} == {
@@ -88,22 +88,22 @@ def test_pairs_may_be_split(by_hand):
         (2, "state_1"): (1 / 2, 2, 2),
         (2, "other"): (1 / 2, 2, 2),
     }
-    both = carried_table(by_hand, by=["steps", "program"], draws=10)
-    assert set(zip(both["steps"], both["program"], strict=True)) == {(1, "a"), (1, "b"), (2, "c"), (2, "d")}
+    both = tables.transfer(by_hand, by=["steps", "corrupted_program"], draws=10)
+    assert set(zip(both["steps"], both["corrupted_program"], strict=True)) == {(1, "a"), (1, "b"), (2, "c"), (2, "d")}
 
 
 def test_every_cell_is_a_slow_bootstrap_over_programs():
     carried = large()
-    table = carried_table(carried, draws=4000)
+    table = tables.transfer(carried, by=(), draws=4000)
     assert len(table) == 2 * 3 * 4 * 2 * 5 + 2 * 3 * 2 * 5
     assert table["head"].notna().sum() == 2 * 3 * 4 * 2 * 5
     rng = np.random.default_rng(1)
-    names = np.unique(carried["program"])
-    rows = {name: np.flatnonzero(carried["program"] == name) for name in names}
+    names = np.unique(carried["corrupted_program"])
+    rows = {name: np.flatnonzero(carried["corrupted_program"] == name) for name in names}
     draws = [np.concatenate([rows[name] for name in rng.choice(names, len(names))]) for _ in range(4000)]
     for row in table.sample(30, random_state=0).to_dict(orient="records"):
         head = {} if np.isnan(row["head"]) else {"head": int(row["head"])}
-        where = {name: row[name] for name in ("run", "layer", "role", "hypothesis")}
+        where = {name: row[name] for name in ("control", "layer", "role", "hypothesis")}
         values = carried[row["site"]].isel(head).sel(where).values
         lower, upper = np.percentile([values[drawn].mean() for drawn in draws], [2.5, 97.5])
         assert row["proportion"] == values.mean()
@@ -115,35 +115,37 @@ def test_every_cell_is_a_slow_bootstrap_over_programs():
 def test_the_unit_is_the_cluster():
     carried = large().assign_coords(row=("pair", range(large().sizes["pair"])))
     width = {
-        cluster: carried_table(carried[["mlp_out"]], cluster=cluster, draws=2000).eval("upper - lower").mean()
-        for cluster in ("program", "row")
+        cluster: tables.transfer(carried[["mlp_out"]], by=(), clusters=cluster, draws=2000).eval("upper - lower").mean()
+        for cluster in ("corrupted_program", "row")
     }
-    assert width["program"] > 1.2 * width["row"]
+    assert width["corrupted_program"] > 1.2 * width["row"]
 
 
 def test_a_selection_will_do(by_hand):
-    pd.testing.assert_frame_equal(carried_table(by_hand.sel(run="patched"), draws=10), carried_table(by_hand, draws=10))
-    some = carried_table(by_hand.isel(pair=[0, 4]), draws=10)
+    pd.testing.assert_frame_equal(
+        tables.transfer(by_hand.sel(control="none"), by=(), draws=10), tables.transfer(by_hand, by=(), draws=10)
+    )
+    some = tables.transfer(by_hand.isel(pair=[0, 4]), by=(), draws=10)
     assert set(some["n"]) == {1, 2}
-    both = carried_table(large(), by=["group"], draws=10)
+    both = tables.transfer(large(), by=["group"], draws=10)
     assert list(dict.fromkeys(both["group"])) == ["with_io", "without_io"]
-    alone = carried_table(large().isel(pair=large()["group"].values == "without_io"), draws=10)
+    alone = tables.transfer(large().isel(pair=large()["group"].values == "without_io"), by=(), draws=10)
     expected = both[both["group"] == "without_io"].drop(columns="group").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, expected)
 
 
 def test_many_cells_are_bootstrapped_in_parts(monkeypatch):
-    whole = carried_table(large(), draws=50)
+    whole = tables.transfer(large(), by=(), draws=50)
     monkeypatch.setattr("pbb_probe.statistics.groups.AT_ONCE", 7)
-    pd.testing.assert_frame_equal(carried_table(large(), draws=50), whole)
+    pd.testing.assert_frame_equal(tables.transfer(large(), by=(), draws=50), whole)
 
 
 def test_what_cannot_be_grouped_is_refused(by_hand):
     with pytest.raises(PbbError, match="no coordinate 'group'"):
-        carried_table(by_hand, by=["group"])
+        tables.transfer(by_hand, by=["group"])
     with pytest.raises(PbbError, match="no coordinate 'layer'"):
-        carried_table(by_hand, by=["layer"])
+        tables.transfer(by_hand, by=["layer"])
     with pytest.raises(PbbError, match="no coordinate 'source'"):
-        carried_table(by_hand, cluster="source")
+        tables.transfer(by_hand, by=(), clusters="source")
     with pytest.raises(PbbError, match="no pairs"):
-        carried_table(by_hand.isel(pair=[]))
+        tables.transfer(by_hand.isel(pair=[]), by=())

@@ -326,7 +326,7 @@ def test_patching_the_code_restores_the_answer_at_its_constant_alone(bridge):
     tokens = code_tokens(model, clean)
     found = by_node(recovery(effects)["resid_pre"], tokens)
     clusters, weights = clean.labels["program"], found["weight"].values
-    table = interval_table(found, clusters, weights, draws=100).set_index("node")
+    table = interval_table(found, clusters=clusters, weights=weights, draws=100).set_index("node")
     share = (tokens["node"] == "Constant").sum() / 12  # one of the constants of a prompt differs
     assert share == 4
     assert table["mean"]["Constant"] == pytest.approx(1 / share, abs=1e-3)

@@ -132,12 +132,12 @@ def test_a_name_in_two_models_is_two_clusters():
     values, clusters, models = nested(6, [5, 7], per_cluster=2)
     values[models == 1] = NAN
     values[0] = NAN
-    table = interval_table(rows(values), clusters, models=models, draws=300)
+    table = interval_table(rows(values), clusters=clusters, models=models, draws=300)
     assert (table["n"][0], table["clusters"][0], table["models"][0]) == (9, 5, 1)
     values, clusters, models = nested(6, [5, 7], per_cluster=2)
     own_names = [f"{m}, {c}" for m, c in zip(models, clusters, strict=True)]
     assert cluster_bootstrap(values, clusters, models=models) == cluster_bootstrap(values, own_names, models=models)
-    table = interval_table(rows(values), clusters, models=models, draws=300)
+    table = interval_table(rows(values), clusters=clusters, models=models, draws=300)
     assert (table["n"][0], table["clusters"][0], table["models"][0]) == (24, 12, 2)
     # program 0 is in group a of one model and in group b of the other
     table = compare_groups(
@@ -260,12 +260,12 @@ def test_draws_in_blocks_are_the_same_draws(monkeypatch):
 @pytest.mark.parametrize(
     ("clusters", "models", "message"),
     [
-        ("pqrs", "xyz", "4 rows and 3 models"),
+        ("pqrs", list("xyz"), "4 rows and 3 models"),
         ("pqrs", [0, 1, None, 1], "no model"),
         (["p", None, "q", "r"], None, "no cluster"),
-        ("pqpr", "xxxx", "both groups"),
+        ("pqpr", list("xxxx"), "both groups"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(clusters, models, message: str):
     with pytest.raises(PbbError, match=message):
-        compare_groups(rows([0.0] * 4), group="aabb", clusters=list(clusters), models=models, draws=10)
+        compare_groups(rows([0.0] * 4), group=list("aabb"), clusters=list(clusters), models=models, draws=10)

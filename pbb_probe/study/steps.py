@@ -1,20 +1,20 @@
 """What a study measures in the finetuned model: what is read, what patching restores, what each place carries.
 
-Each function draws its prompts from the corpus, opens the model, and writes labelled arrays and tables into a folder.
+Each function draws its prompts from the corpus, opens the model, and writes labelled arrays into a folder.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import label
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.store.disk import write_array
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import xarray as xr
     from transformer_lens import TransformerBridge
@@ -30,46 +30,44 @@ TEXTS = ["prompt", "completion", "source"]
 
 def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: int, out: Path) -> None:
     """Probes of every target beside their controls, across groups, and the cosines of their directions."""
+    from pbb_probe.hooking.answering import with_answered
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.capture import capture
     from pbb_probe.hooking.load import load_model, untrained_model
-    from pbb_probe.probing.controls import CONTROLS, embeddings, relabelled_targets
+    from pbb_probe.probing.controls import embeddings, relabelled_targets
     from pbb_probe.probing.groups import direction_cosines, probe_groups
     from pbb_probe.probing.linear import fit_probes
 
     model = load_model(final, device=available_device())
     answered = "output" in config.roles
     prompts = make_prompts(corpus, model, n=config.prompts, seed=seed, unseen=config.unseen_inputs, answered=answered)
-    labels, names = prompts.labels, list(config.targets)
-    check_targets(names, labels)
-    table = labels.drop(columns=TEXTS).assign(correct=is_answered(model, prompts))
-    table.to_csv(out / "prompts.csv", index=False)
+    labels, targets = prompts.labels, list(config.targets)
+    check_targets(targets, labels)
+    prompts = with_answered(model, prompts)
     acts = capture(model, prompts, config.sites, roles=config.roles)
     write_array(acts, out / "activations.nc")
-    others = {
+    operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
+    unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
+    needs: dict[str, Callable[[], Any]] = {
+        "selectivity": labels.assign(program=unlike).groupby([*operands, "program", "input"], dropna=False).ngroup,
+        "relabelled": lambda: relabelled_targets(labels, targets, seed),
         "untrained": lambda: capture(untrained_model(model, seed), prompts, config.sites, roles=config.roles),
         "base": lambda: capture(load_model(base, device=available_device()), prompts, config.sites, roles=config.roles),
         "embedding": lambda: embeddings(model, prompts, config.roles),
     }
-    operands = list(labels.filter(regex=r"^(op|constant)_\d+$"))
-    unlike = labels["program"].where(labels[operands].isna().all(axis=1), "")  # programs without operands
-    settings: dict[str, Any] = {"clusters": labels["program"], "C": config.C, "seed": seed}
+    settings: dict[str, Any] = {"C": config.C, "seed": seed}
     probes = fit_probes(
         acts,
-        labels[names],
+        targets,
         train=labels["group"].to_numpy() == "with_io",
         folds=config.folds,
-        controls=[control for control in config.controls if control in CONTROLS],
-        types=labels.assign(program=unlike).groupby([*operands, "program", "input"], dropna=False).ngroup(),
-        relabelled=relabelled_targets(labels, names, seed) if "relabelled" in config.controls else None,
-        elsewhere={name: make() for name, make in others.items() if name in config.controls},
+        controls={name: needs[name]() if name in needs else None for name in config.controls},
         **settings,
     )
     write_array(probes, out / "probes.nc")
-    across = {"acts": acts, "targets": labels[names], "group": labels["group"], **settings}
-    write_array(probe_groups(folds=config.folds, **across), out / "groups.nc")
-    write_array(direction_cosines(**across), out / "cosines.nc")
-    _look(config, model, prompts, probes, table["correct"].to_numpy(), seed, out)
+    write_array(probe_groups(acts, targets, folds=config.folds, **settings), out / "groups.nc")
+    write_array(direction_cosines(acts, targets, **settings), out / "cosines.nc")
+    _look(config, model, prompts, probes, seed, out)
 
 
 def _look(
@@ -77,24 +75,22 @@ def _look(
     model: "TransformerBridge",
     prompts: "Prompts",
     probes: "xr.Dataset",
-    answered: "np.ndarray",
     seed: int,
     out: Path,
 ) -> None:
     """The lens on each variable and on values of other prompts, and what becomes of those that were probed too."""
-    import pandas as pd
     import xarray as xr
 
     from pbb_probe.probing.brewing import brewing
-    from pbb_probe.probing.controls import SHUFFLED, shuffled_values
     from pbb_probe.probing.lens import DECODINGS, lens
 
-    values = prompts.labels[list(config.lens)]
-    both = pd.concat([values, shuffled_values(values, seed).add_prefix(SHUFFLED)], axis=1)
-    if both.empty:
+    if not config.lens:
         return
+    variables = prompts.labels[list(config.lens)]
     try:
-        looks = [lens(model, prompts, both, decode=decode) for decode in DECODINGS]
+        looks = [
+            lens(model, prompts, variables, decode=decode, controls=["shuffled"], seed=seed) for decode in DECODINGS
+        ]
     except PbbError as reason:  # values of several tokens, say: the rest of the study stands without
         print(f"No lens. {reason}", file=sys.stderr)
         return
@@ -103,27 +99,22 @@ def _look(
         return
     stripped = looks[DECODINGS.index("stripped")].sel(role="answer")
     place = {"site": "resid_post", "role": "answer"}
-    tables = []
-    for name in (name for name in config.lens if name in config.targets):
-        for prefix, array in (
-            ("", probes["correct"]),
-            (SHUFFLED, probes["control_correct"].sel(control="shuffled")),
-        ):
-            found = brewing(
-                array.sel({"target": name, **place}),
-                stripped["correct"].sel(variable=prefix + name),
-                answered,
-                stripped["candidates"],
-            )
-            tables.append(found.assign(variable=name, control=bool(prefix)))
-    if tables:
-        pd.concat(tables).to_csv(out / "brewing.csv", index=False)
+    names = [name for name in config.lens if name in config.targets]
+    brewed = [
+        brewing(
+            probes["correct"].sel({"target": name, **place}, drop=True),
+            stripped["correct"].sel(variable=name, drop=True),
+            "answered",
+            stripped["candidates"],
+        )
+        for name in names
+    ]
+    if brewed:
+        write_array(xr.concat(brewed, "variable").assign_coords(variable=names), out / "brewing.nc")
 
 
 def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
     """Recovery with the input and with the program swapped, in both groups."""
-    import pandas as pd
-
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.metrics import answer_difference
     from pbb_probe.patching.pairs import SWAPS, make_pairs
@@ -133,20 +124,14 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
     for swap in SWAPS:
         for group in GROUPS:
             pairs = make_pairs(corpus, model, swap, group, config.pairs, seed, config.unseen_inputs)
-            clean, corrupted = pairs.clean.labels, pairs.corrupted.labels
             effects = patch_sweep(
                 model,
-                clean=pairs.clean,
-                corrupted=pairs.corrupted,
+                pairs.with_answered(model),
                 metric=answer_difference(*pairs.answer_ids(model)),
                 sites=config.sites,
                 positions=config.roles,
             )
             write_array(effects, out / f"{swap}_{group}.nc")
-            columns = ["program", "group", "steps", "input", "output"]
-            both_right = is_answered(model, pairs.clean) & is_answered(model, pairs.corrupted)
-            table = pd.concat([clean[columns], corrupted[columns].add_prefix("corrupted_")], axis=1)
-            table.assign(correct=both_right).to_csv(out / f"{swap}_{group}.csv", index=False)
 
 
 def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
@@ -158,8 +143,7 @@ def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, ou
     for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
         carried = transfer_map(
             model,
-            base=pairs.corrupted,
-            source=pairs.clean,
+            pairs,
             sites=config.sites,
             roles=config.roles,
             library=[entry.program for entry in corpus.entries],
@@ -186,8 +170,8 @@ def interchange(
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.probing.subspaces import probe_subspaces
 
-    labels, corpus = run.table("probing/prompts"), run.corpus
-    acts = run.array("probing/activations").isel(prompt=(labels["group"] == "with_io").to_numpy())
+    acts, corpus = run.array("probing/activations"), run.corpus
+    acts = acts.isel(prompt=(label(acts, "group") == "with_io").to_numpy())
     whole = [str(site) for site, array in acts.data_vars.items() if array.dims[3:] == ("d_model",)]
     roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
     if not (whole and roles and probing.interchange):
@@ -199,7 +183,7 @@ def interchange(
     subspaces = {}
     for variable in probing.interchange:
         try:
-            subspaces[variable] = probe_subspaces(acts, labels[variable][labels["group"] == "with_io"], probing.C)
+            subspaces[variable] = probe_subspaces(acts, label(acts, variable), probing.C)
         except PbbError as reason:  # more values than the model is wide, say
             print(f"No interchange of {variable}. {reason}", file=sys.stderr)
     model = load_model(final, device=available_device())
@@ -208,8 +192,7 @@ def interchange(
             (out / variable).mkdir(exist_ok=True)
             carried = transfer_map(
                 model,
-                base=pairs.corrupted,
-                source=pairs.clean,
+                pairs,
                 sites=whole,
                 roles=roles,
                 library=[entry.program for entry in corpus.entries],
@@ -243,14 +226,6 @@ def check_base(base: str, sites: Iterable[str]) -> None:
 
     model = load_model(base, device=available_device())
     check_sites(model, sorted(sites), range(model.cfg.n_layers))
-
-
-def is_answered(model: "TransformerBridge", prompts: "Prompts") -> "np.ndarray":
-    """Does the model answer each prompt correctly? [prompt]"""
-    from pbb_probe.hooking.answering import gives_answers
-    from pbb_probe.hooking.answers import answer_ids
-
-    return gives_answers(model, prompts, answer_ids(model, prompts, prompts.labels["output"])).numpy()
 
 
 def _transfer_pairs(

@@ -1,0 +1,199 @@
+"""A run's step `comparison`: every table of its measurements, on all prompts and on those answered correctly."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.evidence import tables
+from pbb_probe.evidence.differences import transfer_differences
+from pbb_probe.evidence.located import located_tables
+from pbb_probe.evidence.runs import recovery_or_nothing
+from pbb_probe.evidence.subsets import SUBSETS, label_rows, subsets
+from pbb_probe.labels import join, label, measurement
+from pbb_probe.patching.pairs import SWAPS
+from pbb_probe.programs.program import GROUPS
+from pbb_probe.statistics.groups import compare_groups
+from pbb_probe.store.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+def comparison_tables(
+    run: Run, threshold: float, margin: float, equivalence: float, draws: int, seed: int
+) -> "dict[str, pd.DataFrame]":
+    """Every table by name.
+
+    Args:
+        run: whose steps up to `interchange` are done.
+        threshold: of `located_tables`.
+        margin: of `located_tables`.
+        equivalence: differences within it count as none, if that can be told.
+        draws: resamples and permutations.
+        seed: of both.
+
+    Raises:
+        PbbError: a step that is not done.
+    """
+    settings: dict[str, Any] = {"draws": draws, "seed": seed}
+    within = {"margin": equivalence} | settings
+    return {
+        "probing": probing_table(run, **within),
+        "probing_controls": control_table(run, **settings),
+        "probing_across": across_table(run, **settings),
+        "lens": lens_table(run, **settings),
+        "outcomes": outcome_table(run, **settings),
+        "cosines": run.array("probing/cosines")["cosine"].to_dataframe().reset_index(),
+        "patching": patching_table(run, **within),
+        "transfer": transfer_table(run, **settings),
+        "interchange": interchange_table(run, **settings),
+        "transfer_differences": transfer_difference_table(run, **within),
+        **located_tables({"": run}, threshold, margin, **settings),
+    }
+
+
+def probing_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of probe correctness by target, site, role and layer, with the column `subset` (all, correct).
+
+    `chance` is the share of the target's most common value.
+    """
+    import pandas as pd
+
+    probes = measurement(run.array("probing/probes"))
+    found = []
+    for subset, rows in subsets(probes):
+        chosen = probes["correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
+        if label(chosen, "group").nunique() < 2:
+            continue
+        values = label_rows(chosen, probes["target"].values.tolist())
+        chance = {name: column.value_counts(normalize=True).max() for name, column in values.items()}
+        table = compare_groups(chosen, **settings)
+        found.append(table.assign(subset=subset, chance=table["target"].map(chance)))
+    return pd.concat(found, ignore_index=True)
+
+
+def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`tables.probes` of a study's probes by group, with the column `subset` (all, correct)."""
+    import pandas as pd
+
+    probes = run.array("probing/probes")
+    found = [
+        tables.probes(probes.isel(prompt=rows), **settings).assign(subset=subset) for subset, rows in subsets(probes)
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """The same of the probes that were fitted on either group, which `fitted_on` names."""
+    import pandas as pd
+
+    probes = run.array("probing/groups")
+    found = [
+        tables.probes(probes.isel(prompt=rows).sel(fitted_on=name), **settings).assign(subset=subset, fitted_on=name)
+        for subset, rows in subsets(probes)
+        for name in probes["fitted_on"].values
+    ]
+    return pd.concat(found, ignore_index=True).drop(columns="control")
+
+
+def lens_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of a study's lens by decode, variable, role and layer, with the column `subset` (all, correct).
+
+    `shuffled` is the share right when prompts are judged by the values of others. No lens, no rows.
+    """
+    import pandas as pd
+
+    if not run.holds("probing/lens.nc"):
+        return pd.DataFrame(columns=["decode", "variable", "role", "layer", "subset"])
+    looked = run.array("probing/lens")["correct"]
+    found = []
+    for subset, rows in subsets(looked):
+        chosen = looked.isel(prompt=rows).transpose("control", "decode", "variable", "role", "layer", "prompt")
+        if label(chosen, "group").nunique() < 2:
+            continue
+        table = compare_groups(measurement(chosen), **settings)
+        by_chance = chosen.sel(control="shuffled", drop=True).mean("prompt").rename("shuffled")
+        found.append(table.merge(by_chance.to_dataframe().reset_index(), how="left").assign(subset=subset))
+    return pd.concat(found, ignore_index=True)
+
+
+def outcome_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`tables.outcomes` of each variable of a study by group and steps. No brewing, no rows."""
+    import pandas as pd
+
+    if not run.holds("probing/brewing.nc"):
+        return pd.DataFrame(columns=["variable", "group", "steps", "measure", "mean"])
+    brewed = run.array("probing/brewing")
+    found = [
+        tables.outcomes(brewed.sel(variable=name), ("group", "steps"), **settings).assign(variable=name)
+        for name in brewed["variable"].values
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`compare_groups` of recovery by swap, site, role and layer, with the column `subset` (all, correct)."""
+    import pandas as pd
+    import xarray as xr
+
+    found = []
+    for swap in SWAPS:
+        effects = [run.array(f"patching/{swap}_{group}") for group in GROUPS]
+        for subset in ("all", "correct"):
+            chosen = [dict(subsets(of_group)).get(subset) for of_group in effects]
+            if any(rows is None for rows in chosen):
+                continue
+            parts = [
+                recovery_or_nothing(of_group.isel(pair=rows)).to_array("site")
+                for of_group, rows in zip(effects, chosen, strict=True)
+            ]
+            values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+            found.append(compare_groups(values, weights="weight", **settings).assign(swap=swap, subset=subset))
+    return pd.concat(found, ignore_index=True)
+
+
+def transfer_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`tables.transfer` of a run's transfer maps by group and steps, with the column `subset` (all, correct).
+
+    A group without a map has no rows.
+    """
+    maps = [run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")]
+    return _joined([table for carried in maps for table in _by_subset(carried, settings)], [])
+
+
+def interchange_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """The same of the maps of probes' subspaces, whose `variable` is what the probes read."""
+    found = [
+        table.assign(variable=name.split("/")[1])
+        for group in GROUPS
+        for name in run.files("interchange", ".nc")
+        if name.endswith(f"/{group}")
+        for table in _by_subset(run.array(name), settings)
+    ]
+    return _joined(found, ["variable"])
+
+
+def transfer_difference_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map."""
+    import pandas as pd
+
+    maps = {group: run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")}
+    found = []
+    for subset, rows in SUBSETS.items() if len(maps) == len(GROUPS) else ():
+        chosen = {group: carried.isel(pair=rows(carried)) for group, carried in maps.items()}
+        if set.intersection(*(set(label(carried, "steps")) for carried in chosen.values())):
+            found.append(transfer_differences(join(list(chosen.values()), "pair"), **settings).assign(subset=subset))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
+
+
+def _by_subset(carried: "xr.Dataset", settings: dict[str, Any]) -> "Iterable[pd.DataFrame]":
+    for subset, rows in subsets(carried):
+        yield tables.transfer(carried.isel(pair=rows), ("group", "steps"), **settings).assign(subset=subset)
+
+
+def _joined(parts: "list[pd.DataFrame]", further: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    numbers = ["proportion", "lower", "upper", "n", "programs"]
+    columns = ["group", "steps", "site", "control", "layer", "role", "hypothesis", *numbers, "subset", *further]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

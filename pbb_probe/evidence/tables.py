@@ -1,0 +1,282 @@
+"""Measurements as tables: a row a place, with intervals from resampling whole programs.
+
+Every function takes an array with its labels and has the signature `f(array, by, clusters, models, draws, seed)`, all
+but the array names of coordinates: `by` splits the rows, `clusters` says which are resampled together, `models` which
+finetuned model each is of, where there are several. `clusters=None` takes every prompt or pair for itself.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pbb_probe.errors import PbbError
+from pbb_probe.evidence.subsets import label_rows
+from pbb_probe.labels import CONTROL, NONE, label, measurement
+from pbb_probe.patching.metrics import recovery as recovered
+from pbb_probe.probing.brewing import LAYERS, OUTCOMES
+from pbb_probe.schema import Draws, Seed, checks_arguments
+from pbb_probe.statistics.groups import each_kind, interval_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+CELL = ("mode", "group", "family", "steps", "seen")
+
+
+@checks_arguments
+def accuracy(
+    behaviour: "xr.Dataset",
+    by: Sequence[str] = CELL,
+    clusters: str | None = "program",
+    models: str | None = None,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """The share of calls answered correctly.
+
+    Args:
+        behaviour: from `evaluate`.
+        by: coordinates of the calls; each combination of their values has a row.
+        clusters: coordinate, as above.
+        models: coordinate, as above.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        The columns `by`; mean, lower and upper (95 %, cluster bootstrap), forced (the mean of the forced choice, where
+        there is one), n calls, programs (clusters), and chance, the share of the most common right answer.
+
+    Raises:
+        PbbError: a coordinate that the calls do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus = pbb.make_corpus(with_io=4, without_io=2)
+        >>> table = pbb.tables.accuracy(pbb.evaluate("nano", corpus, modes=["direct"], n=3), by=("group",))
+        >>> table["n"].tolist()
+        [3, 3]
+    """
+    table = interval_table(behaviour["correct"].astype(float), by, clusters, models, draws, seed)
+    table = table.rename(columns={"clusters": "programs"})
+    calls = label_rows(behaviour, (*by, "output")).assign(forced=behaviour["forced"].values)
+    kinds = [calls[rows] for _, rows in each_kind(calls[list(by)])]
+    table["forced"] = [kind["forced"].mean() for kind in kinds]
+    table["chance"] = [kind["output"].value_counts(normalize=True).max() for kind in kinds]
+    counts = ["n", "programs", *(["models"] if models else [])]
+    return table[[*by, "mean", "lower", "upper", "forced", *counts, "chance"]]
+
+
+@checks_arguments
+def probes(
+    probes: "xr.Dataset",
+    by: Sequence[str] = ("group",),
+    clusters: str | None = "program",
+    models: str | None = None,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """Accuracy, or of numbers R squared, at each place on prompts whose cluster the probe did not see.
+
+    Args:
+        probes: from `fit_probes`.
+        by: coordinates of the prompts; each combination of their values has rows of its own.
+        clusters: coordinate, as above.
+        models: coordinate, as above.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a combination of the values of `by`, control (`none` for the probes themselves), target, site, layer and
+        role: `measure` (accuracy or r2), `score` with `lower` and `upper` of its 95 % interval, `n` prompts and
+        `clusters`; of controls also `gain`, the probe's score minus the control's on the prompts that both read, with
+        `gain_lower` and `gain_upper`. The gain over `selectivity` is Hewitt and Liang's selectivity. R squared is
+        1 - (squared errors) / (squared deviations from the mean of these prompts), as a ratio of sums.
+
+    Raises:
+        PbbError: a coordinate that the prompts do not have.
+    """
+    import numpy as np
+    import pandas as pd
+
+    tables = []
+    for variable, measure in (("correct", "accuracy"), ("predicted", "r2")):
+        if variable not in probes:
+            continue
+        every = probes[variable] if CONTROL in probes.dims else probes[variable].expand_dims({CONTROL: [NONE]})
+        for kind, rows in each_kind(label_rows(probes, by)):
+            for target in probes["target"].values:
+                values = every.sel(target=[target]).isel(prompt=rows).transpose(CONTROL, ..., "prompt")
+                weights = None
+                if not np.isfinite(values).any():
+                    continue
+                if measure == "r2":
+                    right = pd.to_numeric(label(values, target)).to_numpy(float)
+                    weights = np.nan_to_num((right - np.nanmean(right)) ** 2)
+                    values = weights - (values - right) ** 2
+                settings: dict[str, Any] = {
+                    "clusters": clusters,
+                    "models": models,
+                    "draws": draws,
+                    "seed": seed,
+                    "weights": None if weights is None else weights.tolist(),
+                }
+                table = interval_table(values, **settings).rename(columns={"mean": "score"})
+                above = values.isel({CONTROL: 0}, drop=True) - values.isel({CONTROL: slice(1, None)})
+                gains = interval_table(above.transpose(*values.dims), **settings)
+                gains = gains.rename(columns={"mean": "gain", "lower": "gain_lower", "upper": "gain_upper"})
+                if len(gains):
+                    table = table.merge(gains.drop(columns=["n", "clusters", "models"], errors="ignore"), how="left")
+                tables.append(table.assign(measure=measure, **kind))
+    table = pd.concat(tables, ignore_index=True)
+    last = [name for name in ("models", "gain", "gain_lower", "gain_upper") if name in table]
+    first = [*by, CONTROL, "target", "site", "layer", "role", "measure"]
+    return table[[*first, "score", "lower", "upper", "n", "clusters", *last]]
+
+
+@checks_arguments
+def recovery(
+    effects: "xr.Dataset",
+    by: Sequence[str] = ("group",),
+    clusters: str | None = "program",
+    models: str | None = None,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """How much of the clean answer each place of a sweep restores, as a ratio of means over the pairs.
+
+    Args:
+        effects: from `patch_sweep`.
+        by: coordinates of the pairs; each combination of their values has rows of its own.
+        clusters: coordinate, as above.
+        models: coordinate, as above.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a site and combination of its dimensions ([metric,] layer, [head | kv_head,] role | position) and of the
+        values of `by`: `recovery` with `lower` and `upper` of its 95 % interval, `n` pairs and `clusters`. Cells that
+        were not patched have none.
+
+    Raises:
+        PbbError: what `patching.metrics.recovery` refuses, of any metric, or a coordinate that the pairs do not have.
+    """
+
+    metrics = [effects.isel(metric=[i]) for i in range(effects.sizes["metric"])] if "metric" in effects.dims else None
+    tables = []
+    for measured in metrics or [effects]:
+        of_pairs = recovered(measured)
+        for site, values in of_pairs.items():
+            weights = of_pairs["weight"].values.ravel().tolist()
+            table = interval_table(
+                values.transpose(..., "pair"), by, clusters, models, draws=draws, seed=seed, weights=weights
+            )
+            tables.append(table.rename(columns={"mean": "recovery"}).assign(site=site))
+    return _ordered(tables, [*by, "site"], ["recovery", "lower", "upper", "n", "clusters"])
+
+
+@checks_arguments
+def transfer(
+    carried: "xr.Dataset",
+    by: Sequence[str] = ("group",),
+    clusters: str | None = "corrupted_program",
+    models: str | None = None,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """The share of pairs that follow each hypothesis at each place.
+
+    Args:
+        carried: from `transfer_map`; a selection of its pairs, controls or places will do.
+        by: coordinates of the pairs, such as `group` or `steps`; each combination of their values has rows of its own.
+        clusters: coordinate, as above: the program of the base, which is patched.
+        models: coordinate, as above.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a site and combination of its other dimensions ([control,] layer, [head | kv_head,] role, hypothesis) and
+        of the values of `by`: proportion with lower and upper of its 95 % interval, n (pairs) and programs (clusters).
+        Only pairs that have the hypothesis count; where none has it there is no row.
+
+    Raises:
+        PbbError: a coordinate that the pairs do not have, or no pairs.
+    """
+    if not carried.sizes["pair"]:
+        raise PbbError("There are no pairs: select some.")
+    if CONTROL in carried.coords and CONTROL not in carried.dims:  # one of them selected
+        carried = carried.expand_dims(CONTROL)
+    tables = [
+        interval_table(values.transpose(..., "pair"), by, clusters, models, draws, seed)
+        .rename(columns={"mean": "proportion", "clusters": "programs"})
+        .assign(site=site)
+        for site, values in carried.items()
+    ]
+    return _ordered(tables, [*by, "site"], ["proportion", "lower", "upper", "n", "programs"])
+
+
+@checks_arguments
+def outcomes(
+    brewed: "xr.Dataset",
+    by: Sequence[str] = ("group",),
+    clusters: str | None = "program",
+    models: str | None = None,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+) -> "pd.DataFrame":
+    """The share of prompts with each outcome of brewing, and the mean layers of it.
+
+    Args:
+        brewed: from `brewing`, of one variable; prompts without the value are left out.
+        by: coordinates of the prompts such as group and steps; each combination of their values has rows of its own.
+        clusters: coordinate, as above.
+        models: coordinate, as above.
+        draws: resamples.
+        seed: of the resamples.
+
+    Returns:
+        A row a combination of the values of `by` and measure: `mean` with `lower` and `upper` of its 95 % interval, `n`
+        prompts and `clusters`, and where the control is there `shuffled`, its mean, which is what comes by chance. The
+        measures are the `OUTCOMES`, whose means are shares of the prompts that have the value (the paper's shares leave
+        out `no_brewing`), and the `LAYERS`, whose means are over the prompts in which there is such a layer: `n` of
+        them, which may be few and are no random sample.
+
+    Raises:
+        PbbError: a coordinate that the prompts do not have.
+    """
+    import pandas as pd
+
+    values = outcome_measures(brewed)
+    values = values.isel(prompt=measurement(values).sel(measure=OUTCOMES[0]).notnull().values)
+    table = interval_table(measurement(values), by, clusters, models, draws, seed)
+    numbers = ["mean", "lower", "upper", "n", "clusters", *(["models"] if models else [])]
+    if CONTROL in values.dims:
+        by_chance = values.sel({CONTROL: "shuffled"}, drop=True)
+        means = [
+            by_chance.isel(prompt=rows).mean("prompt").to_series().rename("shuffled").reset_index().assign(**kind)
+            for kind, rows in each_kind(label_rows(values, by))
+        ]
+        table, numbers = table.merge(pd.concat(means), how="left"), [*numbers, "shuffled"]
+    return table[[*by, "measure", *numbers]]
+
+
+def outcome_measures(brewed: "xr.Dataset") -> "xr.DataArray":
+    """([control,] measure, prompt): 1 for a prompt's outcome and 0 for the others, and its layers; NaN where none is.
+
+    With `compare_groups` it says where groups differ.
+    """
+    import xarray as xr
+
+    known = brewed["outcome"] != ""
+    rows = [(brewed["outcome"] == name).where(known).astype(float) for name in OUTCOMES]
+    rows += [brewed[name].astype(float) for name in LAYERS]
+    together = xr.concat(rows, "measure", coords="minimal", compat="override")
+    return together.assign_coords(measure=[*OUTCOMES, *LAYERS]).transpose(..., "measure", "prompt").rename(None)
+
+
+def _ordered(tables: "list[pd.DataFrame]", first: list[str], numbers: list[str]) -> "pd.DataFrame":
+    """The tables as one: where it is first, then the dimensions, then the numbers."""
+    import pandas as pd
+
+    table = pd.concat(tables, ignore_index=True)
+    numbers = [*numbers, *(["models"] if "models" in table else [])]
+    return table[[*first, *table.columns.drop([*first, *numbers]), *numbers]]
