@@ -19,6 +19,7 @@ import resource
 import struct
 import sys
 from collections.abc import Callable
+from typing import Any
 
 MEMORY = 1 << 29  # bytes
 NOBODY = 65534
@@ -115,7 +116,8 @@ def become_nobody() -> None:
     if os.geteuid() != 0:
         return
     refused = []
-    for give_up in (lambda: os.setgroups([]), lambda: os.setgid(NOBODY), lambda: os.setuid(NOBODY)):
+    ways: list[Callable[[], None]] = [lambda: os.setgroups([]), lambda: os.setgid(NOBODY), lambda: os.setuid(NOBODY)]
+    for give_up in ways:
         try:
             give_up()
         except OSError as error:
@@ -182,7 +184,7 @@ def seccomp_filter(machine: str) -> list[tuple[int, int, int, int]]:
     return [*steps, (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, REFUSE)]
 
 
-def _libc():
+def _libc() -> tuple[Any, type[Any]]:
     """The C library, by which this process asks the kernel, and its own type of number for arguments."""
     if not sys.platform.startswith("linux"):
         raise MissingError(f"there is no such thing on {sys.platform}")
@@ -199,9 +201,10 @@ def _last_error() -> str:
     return os.strerror(ctypes.get_errno())
 
 
-def _syscall(number: int, *arguments) -> int:
+def _syscall(number: int, *arguments: int | bytes | None) -> int:
     libc, word = _libc()
-    return libc.syscall(word(number), *(word(given) if isinstance(given, int) else given for given in arguments))
+    given = (word(argument) if isinstance(argument, int) else argument for argument in arguments)
+    return int(libc.syscall(word(number), *given))
 
 
 def _prctl(option: int, *arguments: int) -> None:

@@ -1,8 +1,8 @@
 """The child process that runs programs, from outside: what it is told, how long it may take, what is read of it.
 
-What the child does is in `_executor.py`, and what confines it in `_confinement.py`. From here it is held to two limits
-of its own, for a child that is stopped, or that no longer does what `_executor.py` says: of the time it is waited for,
-and of what is read of it. Beyond either it is killed. What it answers is a stranger's until it has been checked.
+What the child does is in `_executor.py` and `_tracing.py`, and what confines it in `_confinement.py`. Two more limits
+are set from here, for a child that is stopped, or that no longer does what `_executor.py` says: on the time it is
+waited for, and on what is read of it. Beyond either it is killed. What it answers is not trusted until it is checked.
 """
 
 import contextlib
@@ -101,7 +101,7 @@ def _run(job: bytes, seconds: int) -> _Child:
     return _Child(child.returncode, answers, printable, overrun)
 
 
-def _converse(child: subprocess.Popen, job: bytes, wait: float) -> tuple[bytearray, bytearray, str | None]:
+def _converse(child: "subprocess.Popen[bytes]", job: bytes, wait: float) -> tuple[bytearray, bytearray, str | None]:
     """Write the job and read both outputs as they come, until the child has ended or gone too far.
 
     Returns:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs import _executor, child, values
+from pbb_probe.programs import _executor, _tracing, child, values
 from pbb_probe.programs.program import Program, trace_programs, try_programs
 
 PROGRAMS = [Program(name, "test", f"def {name}(x):\n    return x") for name in ("first", "second")]
@@ -242,7 +242,7 @@ def test_programs_and_inputs_of_different_numbers_are_refused():
 
 
 def test_both_sides_have_the_same_limits():
-    assert (_executor.LARGEST, _executor.DEEPEST) == (values.LARGEST, values.DEEPEST)
+    assert (_tracing.LARGEST, _tracing.DEEPEST) == (values.LARGEST, values.DEEPEST)
     assert child.PROGRAM_SECONDS == _executor.PROGRAM_SECONDS
 
 

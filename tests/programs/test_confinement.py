@@ -482,7 +482,7 @@ def filtered(steps, number: int, architecture: int, arguments=(0, 0, 0)) -> int:
 
 
 def confinement():
-    return _executor.confinement()
+    return _executor.beside("_confinement")
 
 
 def landlock_version() -> int:
