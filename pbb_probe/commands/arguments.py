@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_parsing_settings,
+)
 
 from pbb_probe.errors import PbbError
 from pbb_probe.schema import described, field_types, is_configuration, is_printable, shown

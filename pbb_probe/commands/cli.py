@@ -97,7 +97,8 @@ def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
     if hasattr(config, "out"):
         from transformers.utils import logging  # after parsing: it takes a second
 
-        logging.disable_progress_bar()  # a bar for each file loaded; training and evaluation show their own
+        # a bar for each file loaded; training and evaluation show their own
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return known[name][1], config
 
 

@@ -151,6 +151,8 @@ def forced_choice(
 
     Where choices have several, the end counts with them: else `1` would always be likelier than `12`.
     """
+    import torch
+
     begun = [[] for _ in prompts] if starts is None else starts
     repeated = [prompt for prompt, some in zip(prompts, choices, strict=True) for _ in some]
     begin = [len(start) for start, some in zip(begun, choices, strict=True) for _ in some]
@@ -166,7 +168,7 @@ def forced_choice(
         before = [a for a, row in zip(asked, rows, strict=True) for _ in row]
         end = end_ids(tokenizer)
         flat = answer_log_probs(model, tokenizer, before, [choice + end for choice in ids], batch_size)
-        scores = list(flat.split([len(row) for row in rows]))
+        scores = list(torch.split(flat, [len(row) for row in rows]))
     return [some[int(score.argmax())] for score, some in zip(scores, choices, strict=True)]
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.corpus import Corpus, Entry, Group
+from pbb_probe.programs.corpus import Corpus, Entry
 from pbb_probe.programs.documents import Document, Kind, call_document, program_document
+from pbb_probe.programs.program import Group
 from pbb_probe.programs.templates import Mode, templates
 
 Inputs = Literal["uniform", "skewed"]

@@ -13,9 +13,10 @@ from pbb_probe.finetuning.curricula import Stage, stage_documents
 from pbb_probe.finetuning.trainer import training_arguments
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.templates import Mode
 
 if TYPE_CHECKING:
-    from trl import GRPOTrainer
+    from trl import GRPOTrainer  # type: ignore[attr-defined]
 
 
 def grpo_trainer(
@@ -28,7 +29,7 @@ def grpo_trainer(
             numbers positions from there).
     """
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
 
     refuse_unfit(model, config)
     documents = []
@@ -46,7 +47,7 @@ def grpo_trainer(
     steps = len(rows) * config.generations // config.batch_size
     longest = longest_answer(tokenizer, [d.prompt for d in documents], [d.completion for d in documents])
 
-    def exact_answer(completions: list, mode: list, answer: list[str], **_: Any) -> list[float | None]:
+    def exact_answer(completions: list[Any], mode: list[Mode], answer: list[str], **_: Any) -> list[float | None]:
         texts = [text if isinstance(text, str) else text[0]["content"] for text in completions]
         return [
             float(is_right(read_answer(text, asked), right))

@@ -6,8 +6,9 @@ Each is recorded once all processes have written it: with hashes, its step, and 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
 from pbb_probe.store.disk import read_sealed, write_sealed
@@ -27,10 +28,10 @@ class RecordCheckpoints(TrainerCallback):
     def __init__(self, settings: str, together: Callable[[], bool]):
         self.settings, self.together = settings, together
 
-    def on_save(self, args, state, control, **_) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called after a checkpoint was written."""
         if self.together():
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             (folder / _RECORD).unlink(missing_ok=True)
             whose = {"settings": self.settings, "step": state.global_step}
             write_sealed(folder / _RECORD, whose | {"outputs": record_outputs(folder)})
@@ -47,12 +48,21 @@ class RefuseDivergence(TrainerCallback):
     def __init__(self, samples: bool):
         self.samples = samples
 
-    def on_step_end(self, args, state, control, model=None, **_) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         """Called after each step."""
         if self.samples:
             refuse_weights(model)
 
-    def on_log(self, args, state, control, logs=None, **_) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         """Called ten times in a stage."""
         refuse_loss((logs or {}).get("loss", 0.0))
 

@@ -52,7 +52,7 @@ def merged(peft_model: Any) -> "PreTrainedModel":
     kind = str(peft_model.active_peft_config.peft_type).rpartition(".")[2]
     try:
         _give_each_its_own(peft_model)
-        hf_model = peft_model.merge_and_unload().eval()
+        hf_model: PreTrainedModel = peft_model.merge_and_unload().eval()
     except Exception as error:  # prompts have no weights to be merged into; other kinds say so in their own ways
         raise PbbError(
             f"This adapter ({kind}) cannot be merged into the weights ({first_line(error)}), which probing and "

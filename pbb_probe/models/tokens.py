@@ -26,7 +26,7 @@ def text_ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool = True) 
 
 def encoded(
     tokenizer: Any, texts: Sequence[str], special_tokens: bool = True, offsets: bool = False
-) -> dict[str, list]:
+) -> dict[str, list[Any]]:
     """`text_ids` as `input_ids`, and on request as `offset_mapping` the characters that each token covers.
 
     Raises:
@@ -60,9 +60,9 @@ def as_asked(tokenizer: Any, prompt: str) -> str:
     """The prompt as the model is given it: as it is, or as the user's turn with the assistant's begun."""
     if not tokenizer.chat_template:
         return prompt
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    turn = [{"role": "user", "content": prompt}]
+    asked = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    return str(asked)
 
 
 def as_answered(tokenizer: Any, completion: str) -> str:
@@ -170,7 +170,7 @@ def end_ids(tokenizer: Any) -> list[int]:
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "7"}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
         if end := text[text.rindex("7") + 1 :].rstrip("\n"):
-            return tokenizer(end, add_special_tokens=False)["input_ids"]
+            return list(tokenizer(end, add_special_tokens=False)["input_ids"])
     return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
 

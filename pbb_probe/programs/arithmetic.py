@@ -9,14 +9,15 @@ import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import Program
 from pbb_probe.programs.values import brief
 
+T = TypeVar("T")
 VALUES = range(10)
 MOST_REPEATED = 4  # of the ten inputs may share an output: beyond it the answer can be guessed
 
@@ -193,9 +194,10 @@ def _drawn(shape: str, rng: random.Random) -> Iterator[Callable[[str], Program]]
             yield made(arithmetic_program, steps=steps)
 
 
-def _endless(sequences, rng: random.Random):
+def _endless(pool: Sequence[T], rng: random.Random) -> Iterator[T]:
+    """What is in the pool, in random order, again and again."""
     while True:
-        yield from rng.sample(sequences, len(sequences))
+        yield from rng.sample(pool, len(pool))
 
 
 def _once(draw: Callable[[], Any]) -> Iterator[Any]:

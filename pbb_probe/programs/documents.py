@@ -127,7 +127,8 @@ class _Substitute(ast.NodeTransformer):
         self.values = values
 
     def of(self, expression: ast.expr) -> ast.expr:
-        return self.visit(ast.parse(ast.unparse(expression), mode="eval").body)  # a copy: trees are shared
+        copied: ast.expr = self.visit(ast.parse(ast.unparse(expression), mode="eval").body)  # trees are shared
+        return copied
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.parse(repr(self.values[node.id]), mode="eval").body if node.id in self.values else node

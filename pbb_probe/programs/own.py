@@ -175,18 +175,18 @@ def _program(function: Any) -> Program:
     return Program(function.name, "own", source, {"steps": count_steps(source)})
 
 
-def _listed(value: Any) -> list:
+def _listed(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{brief(value):.60} is not a list")
     return value
 
 
-def _distinct(name: str, inputs: Iterable[list]) -> tuple[tuple[Value, ...], ...]:
+def _distinct(name: str, inputs: Iterable[list[Any]]) -> tuple[tuple[Value, ...], ...]:
     """The argument lists, each once: what was shown of a program must not come again as unseen."""
     return tuple({repr(given): given for given in (checked_arguments(name, tuple(each)) for each in inputs)}.values())
 
 
-def _literal(where: str, name: str, node: ast.expr) -> list:
+def _literal(where: str, name: str, node: ast.expr) -> list[Any]:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError) as error:

@@ -244,7 +244,7 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier()
 
 
-def _listed(program: Program, values: Any) -> list:
+def _listed(program: Program, values: Any) -> list[Any]:
     """The inputs of a program, which may be any iterable but text and mappings."""
     try:
         if not isinstance(values, str | Mapping):

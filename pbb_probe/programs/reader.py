@@ -57,7 +57,7 @@ class Reader:
         for slots, j in self._pattern(("the", "pair", "of", "_0", "and", "_1"), i):
             yield (slots["_0"], slots["_1"]), j
 
-    def _sequence(self, i: int, item: Any = None) -> Iterator[tuple[list, int]]:
+    def _sequence(self, i: int, item: Any = None) -> Iterator[tuple[list[Any], int]]:
         """`( a, b )`"""
         item = item or self._expression
         if self._token(i) == "(" and self._token(i + 1) == ")":
@@ -107,7 +107,7 @@ class Reader:
             for operators, rights, end in self._compared(j):
                 yield ast.Compare(left, operators, rights), end
 
-    def _compared(self, i: int) -> Iterator[tuple[list, list, int]]:
+    def _compared(self, i: int) -> Iterator[tuple[list[Any], list[Any], int]]:
         for kind, words in COMPARISONS.items():
             if (j := self._literal(words, i)) is None:
                 continue

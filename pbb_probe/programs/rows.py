@@ -34,7 +34,7 @@ def read_row(row: Any) -> Row:
     return program, group, traces, tuple(places)
 
 
-def _program(fields: dict) -> Program:
+def _program(fields: dict[str, Any]) -> Program:
     if odd := fields.keys() - Program.__dataclass_fields__.keys():
         raise ValueError(f"a program has no field {brief(min(odd))}")
     facts = _object(fields.get("facts", {}), "the facts of a program")
@@ -61,19 +61,19 @@ def _trace(name: str, fields: Any, arguments: int, lines: set[int]) -> Trace:
     return trace
 
 
-def _object(value: Any, what: str) -> dict:
+def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is {brief(value)}, not an object")
     return value
 
 
-def _list(value: Any, what: str) -> list:
+def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{what}: {brief(value)} is not a list")
     return value
 
 
-def _field(fields: dict, key: str) -> Any:
+def _field(fields: dict[str, Any], key: str) -> Any:
     if key not in fields:
         raise ValueError(f"{key} is missing")
     return fields[key]
