@@ -37,7 +37,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> None:
     """Call programs and read the answers; prints accuracies with their intervals."""
-    from pbb_probe.evidence.behaviour import accuracy_table
+    from pbb_probe.evidence import tables
     from pbb_probe.finetuning.behaviour import evaluate
 
     run = Run(config.out)
@@ -51,7 +51,8 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    table = accuracy_table({config.model: behaviour}, seed=config.seed)
+    table = tables.accuracy(behaviour, seed=config.seed)
+    table.insert(0, "model", config.model)
     with run.writing():
         write_array(behaviour, run.path / "behaviour.nc")
         table.to_csv(run.path / "behaviour.csv", index=False)

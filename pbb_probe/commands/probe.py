@@ -101,7 +101,7 @@ class ProbeConfig:
 
 def probe(config: ProbeConfig) -> None:
     """Fit linear probes to labels of prompts: what can be read at each place, beside its controls?"""
-    from pbb_probe.evidence.probes import probe_table
+    from pbb_probe.evidence import tables
     from pbb_probe.hooking.capture import capture, check_layers, check_roles, check_sites
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
@@ -120,7 +120,7 @@ def probe(config: ProbeConfig) -> None:
     base = load_model(config.base, device=device) if config.base else None
     if base is not None:
         check_sites(base, config.sites, check_layers(base, config.layers))
-    groups = {config.group: prompts.labels[config.group].tolist()} if config.group in prompts.labels else {}
+    groups = [config.group] if config.group in prompts.labels else []
     roles = list(config.roles or prompts.roles)
     run = Run(config.out)
     out = run.path
@@ -154,7 +154,8 @@ def probe(config: ProbeConfig) -> None:
             memory_gib=config.memory_gib,
         )
         write_array(probes, out / "probes.nc")
-        table = probe_table(probes, targets, clusters, groups, config.draws, config.seed)
+        by_cluster = config.cluster if config.cluster in prompts.labels else None
+        table = tables.probes(probes, groups, by_cluster, draws=config.draws, seed=config.seed)
         table.to_csv(out / "accuracy.csv", index=False)
         if config.save_probes:
             _save_probes(config, acts, targets, train, out / "probes")

@@ -48,8 +48,8 @@ def describe(
     words, meaningful = _behaviour(behaviour)
     if not any(meaningful.values()):
         return [words, "No direct answers are above chance: where they are evaluated was not found."]
-    onsets, evaluation = (matched_rows(table, ["group", "steps"]) for table in (onsets, evaluation))
-    onset_differences = matched_rows(onset_differences, ["steps"])
+    onsets, evaluation = (best_subset(table, ["group", "steps"]) for table in (onsets, evaluation))
+    onset_differences = best_subset(onset_differences, ["steps"])
     return [
         words,
         *(_group(onsets, evaluation, group, meaningful) for group in GROUPS),
@@ -57,7 +57,7 @@ def describe(
     ]
 
 
-def matched_rows(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
+def best_subset(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
     """Of each kind the rows of matched pairs, or of those answered right where there are no matched ones.
 
     Args:

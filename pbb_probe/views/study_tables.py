@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.evidence.verdict import ALPHA, ENOUGH, enough_programs, kind_of, matched_rows, programs_of, too_few
+from pbb_probe.evidence.verdict import ALPHA, ENOUGH, enough_programs, kind_of, best_subset, programs_of, too_few
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
 from pbb_probe.views.figures.onsets import WAYS
@@ -25,7 +25,7 @@ def summary(run: Run) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    onsets, evaluation = (matched_rows(read_table(run, name), ["group", "steps"]) for name in ("onsets", "evaluation"))
+    onsets, evaluation = (best_subset(read_table(run, name), ["group", "steps"]) for name in ("onsets", "evaluation"))
     lines = []
     for cell in direct_answers(read_table(run, "behaviour", "behaviour")).itertuples():
         of = {"group": cell.group, "steps": cell.steps}

@@ -8,6 +8,7 @@ from sealed import seal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.runs import MEASURES, compare_runs, gather
+from pbb_probe.labels import labels_of, storable
 from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.store.run import Run
 
@@ -33,18 +34,16 @@ def write_run(path, kind: str = "a", layers=(0, 1), scale: float = 1.0) -> str:
         (run.path / step).mkdir()
     programs = [name for group in NAMES.values() for name in group for _ in range(2)]
     read = np.array([0] * 8 + READ[kind]) * scale
-    labels = {"program": programs, "group": np.repeat(list(NAMES), 8), "steps": [FACTS[p]["steps"] for p in programs]}
-    right = np.array([0] * 8 + RIGHT[kind], bool)
-    pd.DataFrame({**labels, "correct": right, "input": 1}).to_csv(run.path / "probing/prompts.csv", index=False)
+    prompts = known_of(programs, np.repeat(list(NAMES), 8), [0] * 8 + RIGHT[kind], "prompt")
     by_layer = np.stack([read, 1 - read])[:, None]  # [layer, role, prompt]
     probes = np.stack([by_layer, 0 * by_layer])[:, None]
     where = {"layer": list(layers), "role": ["answer"]}
-    coords = {"target": ["output", "op_1"], "site": ["resid_post"], **where}
-    xr.Dataset({"correct": (PROMPTS, probes)}, coords).to_netcdf(run.path / "probing/probes.nc")
+    coords = {"target": ["output", "op_1"], "site": ["resid_post"], **where, **prompts}
+    write(xr.Dataset({"correct": (PROMPTS, probes)}, coords), run.path / "probing/probes.nc")
     looks = np.stack([by_layer[None], 1 - by_layer[None]])
     dims = ("decode", "variable", "layer", "role", "prompt")
-    coords = {"decode": ["plain", "stripped"], "variable": ["output"], **where}
-    xr.Dataset({"correct": (dims, looks)}, coords).to_netcdf(run.path / "probing/lens.nc")
+    coords = {"decode": ["plain", "stripped"], "variable": ["output"], **where, **prompts}
+    write(xr.Dataset({"correct": (dims, looks)}, coords), run.path / "probing/lens.nc")
     for group, names in NAMES.items():
         follows = np.array(READ[kind] if group == "without_io" else [0] * 8, float)
         _write_transfer(run.path / f"transfer/{group}.nc", group, follows, RIGHT[kind], where)
@@ -52,37 +51,40 @@ def write_run(path, kind: str = "a", layers=(0, 1), scale: float = 1.0) -> str:
             effects = np.array(PATCHED[kind] if group == "without_io" else CORRUPTED, float)
             if swap == "input":
                 effects = np.array([1, 1.0])
-            stacked = np.stack([effects, CORRUPTED])[:, None]
-            xr.Dataset(
+            sweep = xr.Dataset(
                 {
                     "clean": ("pair", np.array(CLEAN, float)),
                     "corrupted": ("pair", np.array(CORRUPTED, float)),
-                    "resid_pre": (("layer", "role", "pair"), stacked),
+                    "resid_pre": (("layer", "role", "pair"), np.stack([effects, CORRUPTED])[:, None]),
                 },
-                where,
-            ).to_netcdf(run.path / f"patching/{swap}_{group}.nc")
-            table = pd.DataFrame({"program": names[:2], "group": group, "steps": 1, "correct": [True, False]})
-            table.to_csv(run.path / f"patching/{swap}_{group}.csv", index=False)
+                where | known_of(names[:2], [group] * 2, [True, False], "pair"),
+            )
+            right = {"corrupted_answered": ("pair", [True, True])}
+            write(sweep.assign_coords(right), run.path / f"patching/{swap}_{group}.nc")
     return str(seal(run.path))
+
+
+def known_of(programs, groups, answered, unit: str, prefix: str = "") -> dict:
+    """Labels of prompts or pairs, with the facts of their programs."""
+    table = pd.DataFrame([FACTS[name] for name in programs]).assign(
+        program=programs, group=groups, answered=np.array(answered, bool)
+    )
+    return {f"{prefix}{name}": (unit, storable(column)) for name, column in table.items()}
+
+
+def write(array: xr.Dataset, path) -> None:
+    array.to_netcdf(path, engine="h5netcdf")
 
 
 def _write_transfer(path, group: str, follows: np.ndarray, right: list[int], where: dict) -> None:
     shares = np.stack([np.stack([follows, 1 - follows]), np.stack([1 - follows, follows])])  # [layer, hypothesis, pair]
-    both = np.stack([shares, np.ones_like(shares)])[:, :, None]  # [run, layer, role, hypothesis, pair]
-    dims = ("run", "layer", "role", "hypothesis", "pair")
-    xr.Dataset(
-        {"attn_out": (dims, both)},
-        {
-            **where,
-            "run": ["patched", "random"],
-            "hypothesis": ["program", "other"],
-            "program": ("pair", np.repeat(NAMES[group], 2)),
-            "steps": ("pair", [1] * 8),
-            "base_correct": ("pair", np.array(right, bool)),
-            "source_correct": ("pair", np.array([True] * 7 + [False])),
-            "source_program": ("pair", np.repeat(NAMES[group], 2)),
-        },
-    ).to_netcdf(path)
+    both = np.stack([shares, np.ones_like(shares)])[:, :, None]  # [control, layer, role, hypothesis, pair]
+    dims = ("control", "layer", "role", "hypothesis", "pair")
+    programs, groups = np.repeat(NAMES[group], 2).tolist(), [group] * 8
+    base = known_of(programs, groups, right, "pair", "corrupted_")
+    donor = known_of(programs[::-1], groups, [True] * 7 + [False], "pair")
+    coords = {**where, "control": ["none", "random"], "hypothesis": ["program", "other"], "pair": np.arange(8) + 3}
+    write(xr.Dataset({"attn_out": (dims, both)}, {**coords, **base, **donor}), path)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +122,14 @@ def test_every_prompt_of_every_run_is_a_row(runs):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_what_the_corpus_knows_of_the_program_stands_beside_it(runs, measure):
+def test_the_labels_of_the_program_stand_beside_it(runs, measure):
     found = gather({"one": runs["a1"], "two": Run(runs["b1"])}, measure)
     for row in range(found.sizes["row"]):
-        here = found.isel(row=row)
-        facts = FACTS[str(here["program"].values)]
-        assert {name: here[name].item() for name in facts} == facts
+        here = labels_of(found.isel(row=[row]), "row").iloc[0]
+        facts = FACTS[here["program"]]
+        assert {name: here[name] for name in facts} == facts
         others = {name for some in FACTS.values() for name in some} - set(facts)
-        assert all(pd.isna(here[name].item()) for name in others)  # such as a second step
+        assert all(pd.isna(here[name]) for name in others)  # such as a second step
     assert set(found["group"].values.tolist()) == {"with_io", "without_io"}
 
 
@@ -148,7 +150,7 @@ def test_of_a_transfer_map_the_patched_run_counts_and_both_runs_must_be_right(ru
     assert everyone_right["layer"].values.tolist() == [1, 2]
 
 
-def test_a_pair_is_right_only_if_base_and_source_are(runs, tmp_path):
+def test_a_pair_is_right_only_if_base_and_donor_are(runs, tmp_path):
     path = write_run(tmp_path / "run")
     for group in NAMES:
         _write_transfer(
@@ -160,7 +162,7 @@ def test_a_pair_is_right_only_if_base_and_source_are(runs, tmp_path):
         )
     seal(tmp_path / "run")
     found = gather({"one": path}, "transfer")
-    assert found["correct"].values.tolist() == [False, *[True] * 6, False] * 2  # the last source is wrong
+    assert found["correct"].values.tolist() == [False, *[True] * 6, False] * 2  # the last donor is wrong
 
 
 def test_recovery_has_the_weights_of_its_pairs(runs):
@@ -292,8 +294,8 @@ def test_a_run_that_lacks_a_step_says_what_it_has(tmp_path):
     seal(tmp_path / "run")
     with pytest.raises(PbbError, match=r"has no transfer/without_io\.nc"):
         gather({"0": path}, "transfer")
-    (tmp_path / "run" / "corpus" / "corpus.jsonl").unlink()
-    with pytest.raises(PbbError, match=r"not as its step wrote it: corpus/corpus\.jsonl \(missing\)"):
+    (tmp_path / "run" / "probing" / "probes.nc").unlink()
+    with pytest.raises(PbbError, match=r"not as its step wrote it: probing/probes\.nc \(missing\)"):
         gather({"0": path}, "probes")
 
 

@@ -1,0 +1,32 @@
+"""The public names, each in the room it lives in. This one list says what is exported, and type checkers read it."""
+
+from . import controls as controls
+from . import figures as figures
+from . import metrics as metrics
+from . import prompts as prompts
+from . import tables as tables
+from .calibration.planted import planted_model as planted_model
+from .errors import PbbError as PbbError
+from .finetuning.behaviour import evaluate as evaluate
+from .finetuning.config import TrainConfig as TrainConfig
+from .finetuning.train import finetune as finetune
+from .hooking.calls import make_prompts as make_prompts
+from .hooking.capture import capture as capture
+from .hooking.load import load_model as load_model
+from .hooking.prompts import Prompts as Prompts
+from .hooking.shards import open_capture as open_capture
+from .patching.backward import back_patch as back_patch
+from .patching.pairs import Pairs as Pairs
+from .patching.pairs import make_pairs as make_pairs
+from .patching.sweep import patch_sweep as patch_sweep
+from .patching.transfer import transfer_map as transfer_map
+from .patching.transfer_pairs import make_transfer_pairs as make_transfer_pairs
+from .probing.lens import lens as lens
+from .probing.linear import fit_probes as fit_probes
+from .programs.corpus import Corpus as Corpus
+from .programs.corpus import make_corpus as make_corpus
+from .runs.config import StudyConfig as StudyConfig
+from .runs.opened import open_run as open_run
+from .statistics.groups import compare_groups as compare_groups
+from .statistics.onset import locate as locate
+from .study.run import Study as Study
