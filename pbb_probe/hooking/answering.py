@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.prompts import Prompts, put_behind
 from pbb_probe.hooking.readable import as_read
 from pbb_probe.models import scoring
@@ -55,6 +57,32 @@ def gives_answers(
     it would write behind the answer is not looked at. The arguments are those of `answer_log_probs`.
     """
     return scoring.gives_answers(model, _batches(model, prompts, ids, batch_size))
+
+
+@checks_arguments
+def with_correct(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> Prompts:
+    """The prompts with the label `correct`: does the model, decoding greedily, give the output of each?
+
+    Args:
+        model: an opened model.
+        prompts: with the label `output`, the right answer of each.
+        batch_size: prompts run together.
+
+    Raises:
+        PbbError: no label `output`, or outputs that `answer_ids` refuses.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=2), pbb.load_model("nano")
+        >>> prompts = with_correct(model, pbb.make_prompts(corpus, model, n=3))
+        >>> "correct" in pbb.capture(model, prompts).coords
+        True
+    """
+    if "output" not in prompts.labels:
+        raise PbbError("These prompts have no label `output` to say which answer is right: give them one.")
+    ids = answer_ids(model, prompts, list(prompts.labels["output"]))
+    correct = gives_answers(model, prompts, ids, batch_size).numpy()
+    return replace(prompts, labels=prompts.labels.assign(correct=correct))
 
 
 def _batches(

@@ -6,6 +6,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import check_eval, check_layers, run_to
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import as_read
+from pbb_probe.labels import with_labels
 from pbb_probe.schema import BatchSize, LayerList, checks_arguments
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def attention_patterns(
         batch_size: prompts run together.
 
     Returns:
-        `pattern` (layer, head, prompt, query, key) in float32, with the prompts' own positions as queries and keys.
-        Zero at keys behind the query and wherever the query or the key is padding; heads that share keys and values
-        have a pattern each.
+        `pattern` (layer, head, prompt, query, key) in float32, with the prompts' own positions as queries and keys,
+        and their labels as coordinates. Zero at keys behind the query and wherever the query or the key is padding;
+        heads that share keys and values have a pattern each.
 
     Raises:
         PbbError: a layer the model does not have, one whose attention has no pattern, patterns that are NaN, or a
@@ -69,6 +70,5 @@ def attention_patterns(
                 own = slice(begin, min(begin + width, length))
                 of_prompt = pattern[prompt - start, :, : own.stop - begin, : own.stop - begin]
                 patterns[i, :, prompt, own, own] = of_prompt.numpy()
-    return xr.DataArray(
-        patterns, dims=("layer", "head", "prompt", "query", "key"), coords={"layer": layers}, name="pattern"
-    )
+    dims = ("layer", "head", "prompt", "query", "key")
+    return with_labels(xr.DataArray(patterns, dims=dims, coords={"layer": layers}, name="pattern"), prompts)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError, first_line
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import as_read
-from pbb_probe.hooking.shards import open_capture, write_shards
+from pbb_probe.hooking.shards import open_capture, write_labels, write_shards
+from pbb_probe.labels import with_labels
 from pbb_probe.schema import AnyPlace, BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def capture(
             leaves them on disk until they are looked at, and `open_capture` gives it again.
 
     Returns:
-        `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32.
+        `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, with the labels of the
+        prompts as coordinates on `prompt`.
 
     Raises:
         PbbError: unknown site, layer or role, an activation of other axes than said or that is NaN or infinite (the
@@ -178,6 +180,7 @@ def capture(
         places = [prompts.roles[role] for role in roles]
         content = [x.cpu().numpy() for x in (prompts.tokens, prompts.attention_mask, *places)]
         write_shards(out, {**asked, "prompts": len(prompts)}, content, starts, read, lambda start: read(start, 1))
+        write_labels(out, prompts)
         return open_capture(out)
     stored: dict[str, np.ndarray] = {}
     for start in starts:
@@ -186,7 +189,7 @@ def capture(
                 stored[site] = np.empty((*values.shape[:2], len(prompts), *values.shape[3:]), np.float32)
             stored[site][:, :, start : start + batch_size] = values
     variables = {site: (dims[site], values) for site, values in stored.items()}
-    return xr.Dataset(variables, coords={"layer": layers, "role": roles})
+    return with_labels(xr.Dataset(variables, coords={"layer": layers, "role": roles}), prompts)
 
 
 def _read(

@@ -1,11 +1,13 @@
 """Activations at any tokens of prompts, such as those of code: a row a token, ready for `fit_probes`."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, check_layers, check_sites, refuse_nan, run_to
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import as_read
+from pbb_probe.labels import with_labels
 from pbb_probe.schema import BatchSize, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def capture_tokens(
 
     Returns:
         `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, as `capture` has them: the
-        one role is `token`, and the dimension `prompt` runs over the rows of `tokens`.
+        one role is `token`, and the dimension `prompt` runs over the rows of `tokens`. The coordinates on it are the
+        columns of `tokens`, the labels of each token's prompt, and `prompt_index`, which prompt that is.
 
     Raises:
         PbbError: no tokens, or one that no prompt has; unknown site or layer, or an activation that is NaN or infinite.
@@ -65,7 +68,23 @@ def capture_tokens(
     for site, values in stored.items():
         refuse_nan(site, values, layers, of_prompt.tolist())
     variables = {site: (("layer", "role", "prompt", *SITES[site]), values) for site, values in stored.items()}
-    return xr.Dataset(variables, coords={"layer": layers, "role": ["token"]})
+    acts = xr.Dataset(variables, coords={"layer": layers, "role": ["token"]})
+    return with_labels(acts, Tokens(_labels(prompts, tokens, of_prompt)))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that stand on the dimension `prompt`, as prompts do."""
+
+    labels: "pd.DataFrame"
+    """What is known of each token and of its prompt, a row a token."""
+    unit: str = "prompt"
+
+
+def _labels(prompts: Prompts, tokens: "pd.DataFrame", of_prompt: "np.ndarray") -> "pd.DataFrame":
+    """The labels of each token's prompt, and over them what is said of the token itself."""
+    labels = prompts.labels.iloc[of_prompt].reset_index(drop=True).assign(prompt_index=of_prompt)
+    return labels.assign(**{str(name): column.to_numpy() for name, column in tokens.items()})
 
 
 def _checked(prompts: Prompts, tokens: "pd.DataFrame") -> "tuple[np.ndarray, np.ndarray]":

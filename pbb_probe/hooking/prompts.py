@@ -50,6 +50,11 @@ class Prompts:
     """The dimension of arrays on which they stand."""
 
     @property
+    def unit(self) -> str:
+        """The dimension of arrays that prompts stand on."""
+        return "prompt"
+
+    @property
     def roles(self) -> dict[str, "torch.Tensor"]:
         """The last position of each role [prompt]."""
         return {role: span[:, 1] for role, span in self.spans.items()}

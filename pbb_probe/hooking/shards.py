@@ -8,18 +8,22 @@ values stay on disk until they are looked at.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import Labelled, storable, with_labels
 from pbb_probe.store.disk import read_sealed, write_sealed
 from pbb_probe.store.outputs import ALWAYS, forget, is_whole, write_recorded
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import xarray as xr
 
 _INDEX = "capture.json"
+_LABELS = "labels.json"
 
 
 def write_shards(
@@ -78,8 +82,33 @@ def write_shards(
         write_recorded(path, save({site: np.ascontiguousarray(values) for site, values in make(start).items()}))
 
 
+def write_labels(folder: str | Path, prompts: Labelled) -> None:
+    """Put the labels of the prompts beside their shards, in place of others that lie there."""
+    columns = {str(name): storable(column) for name, column in prompts.labels.items()}
+    write_sealed(Path(folder) / _LABELS, {"labels": [[name, v.dtype.str, v.tolist()] for name, v in columns.items()]})
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The labels of prompts as they lie beside their shards."""
+
+    labels: "pd.DataFrame"
+    unit: str = "prompt"
+
+    @classmethod
+    def read(cls, folder: Path, n: int) -> "_Stored | None":
+        """Those of `n` prompts; None where they are missing or were changed."""
+        import numpy as np
+        import pandas as pd
+
+        if (stored := read_sealed(folder / _LABELS)) is None:
+            return None
+        columns = {name: np.array(values, dtype) for name, dtype, values in stored["labels"]}
+        return cls(pd.DataFrame(columns, index=range(n)))
+
+
 def open_capture(folder: str | Path) -> "xr.Dataset":
-    """What `capture` wrote into a folder, without reading more than its index.
+    """What `capture` wrote into a folder, without reading more than its index and the labels of the prompts.
 
     Selecting (`acts["resid_post"].sel(layer=3, role="answer")`) reads nothing either; `.values` reads what was
     selected, and `.load()` keeps it.
@@ -102,11 +131,16 @@ def open_capture(folder: str | Path) -> "xr.Dataset":
             f"The capture in {folder} is not finished or damaged ({len(missing)} of {len(starts)} shards are missing "
             "or were changed): call `capture` with the same arguments again."
         )
+    if (prompts := _Stored.read(folder, index["prompts"])) is None:
+        raise PbbError(
+            f"The labels of the capture in {folder} are missing or were changed: call `capture` with the same "
+            "arguments again."
+        )
     variables = {
         site: (dims, LazilyIndexedArray(_array(folder, site, starts, index["prompts"])))
         for site, dims in index["sites"].items()
     }
-    return xr.Dataset(variables, coords={"layer": index["layers"], "role": index["roles"]})
+    return with_labels(xr.Dataset(variables, coords={"layer": index["layers"], "role": index["roles"]}), prompts)
 
 
 def _bytes(paths: Iterable[Path]) -> int:

@@ -10,6 +10,7 @@ from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.positions import capture_tokens
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.labels import labels_of
 from pbb_probe.probing.linear import fit_probes
 
 TEXTS = ("run dolvik(7) :", "the value of zabrutim(4) is", "gaxnol of 3 is", "what is dolvik(12345) ?", "7")
@@ -89,6 +90,16 @@ def test_at_the_places_of_a_role_it_is_capture(bridge):
         assert found[site].dims == expected[site].dims
         assert close(found[site].values, torch.tensor(expected[site].values))
     assert list(found["layer"]) == [2, 0]
+
+
+def test_tokens_carry_their_columns_and_the_labels_of_their_prompts(bridge):
+    model = bridge("llama")
+    labels = pd.DataFrame({"program": list("abcde")[: len(TEXTS)], "line": "of the prompt"})
+    prompts = Prompts.from_texts(model, TEXTS, labels=labels)
+    tokens = pd.DataFrame({"prompt": [2, 0, 2], "position": [0, 1, 0], "line": [7, 8, 9]}, index=[5, 3, 1])
+    acts = capture_tokens(model, prompts, tokens)
+    expected = {"program": ["c", "a", "c"], "line": [7, 8, 9], "position": [0, 1, 0], "prompt_index": [2, 0, 2]}
+    assert labels_of(acts).to_dict("list") == expected
 
 
 def test_each_prompt_that_has_tokens_is_run_once_and_no_further_than_needed(bridge):
