@@ -9,15 +9,14 @@ import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.draws import distinct, endless
 from pbb_probe.programs.program import Program
 from pbb_probe.programs.values import brief
 
-T = TypeVar("T")
 VALUES = range(10)
 MOST_REPEATED = 4  # of the ten inputs may share an output: beyond it the answer can be guessed
 
@@ -175,38 +174,23 @@ def _drawn(shape: str, rng: random.Random) -> Iterator[Callable[[str], Program]]
     made = functools.partial
     every = [step for (step,) in step_sequences(1)]
     if shape in SHAPES[:3]:
-        for steps in _endless(step_sequences(1 + SHAPES.index(shape)), rng):
+        for steps in endless(step_sequences(1 + SHAPES.index(shape)), rng):
             yield made(arithmetic_program, steps=steps)
     elif shape == "loop":
         loops = [(step, turns) for step in every for turns in range(2, 5) if _table((step,) * turns) != tuple(VALUES)]
-        for step, turns in _endless([(step, n) for step, n in loops if _varied(_table((step,) * n))], rng):
+        for step, turns in endless([(step, n) for step, n in loops if _varied(_table((step,) * n))], rng):
             yield made(loop_program, turns=turns, step=step)
     elif shape == "nested":
         pairs = [(a, b) for a, b in itertools.permutations(every, 2) if _varied(_table((a, a, b)))]
-        for steps in _endless(pairs, rng):
+        for steps in endless(pairs, rng):
             yield made(nested_program, steps=steps)
     elif shape == "conditional":
-        for (above, below, last), threshold in _once(lambda: (tuple(rng.sample(every, 3)), rng.randint(2, 6))):
+        for (above, below, last), threshold in distinct(lambda: (tuple(rng.sample(every, 3)), rng.randint(2, 6))):
             if _varied(_table((last,), [_table((above if x > threshold else below,), [x])[0] for x in VALUES])):
                 yield made(conditional_program, threshold=threshold, steps=(above, below, last))
     else:
-        for steps in _once(lambda: draw_steps(4, rng)):
+        for steps in distinct(lambda: draw_steps(4, rng)):
             yield made(arithmetic_program, steps=steps)
-
-
-def _endless(pool: Sequence[T], rng: random.Random) -> Iterator[T]:
-    """What is in the pool, in random order, again and again."""
-    while True:
-        yield from rng.sample(pool, len(pool))
-
-
-def _once(draw: Callable[[], Any]) -> Iterator[Any]:
-    """What is drawn, without repetition: for pools too large to list and to use up."""
-    seen = set()
-    while True:
-        if (drawn := draw()) not in seen:
-            seen.add(drawn)
-            yield drawn
 
 
 def _operands(steps: Iterable[Step]) -> dict[str, str | int]:

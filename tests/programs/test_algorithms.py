@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.algorithms import COLLATZ, PROBLEMS, algorithm, algorithms_programs, input_size
+from pbb_probe.programs.algorithms import PROBLEMS, algorithm, algorithms_programs, input_size
+from pbb_probe.programs.number_problems import COLLATZ
 from pbb_probe.programs.program import trace_programs
 
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
