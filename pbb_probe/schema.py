@@ -290,7 +290,7 @@ def _missed(error: ValidationError, kind: Any) -> str:
     if not first["loc"]:
         match first["type"]:
             case "greater_than_equal":
-                return f"at least {bound['ge']:g}" if bound["ge"] < 1e6 else f"at least {bound['ge']}"
+                return f"at least {bound['ge']:g}" if abs(bound["ge"]) < 1e6 else f"at least {bound['ge']}"
             case "greater_than":
                 return f"above {bound['gt']:g}"
             case "less_than_equal":

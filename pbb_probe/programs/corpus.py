@@ -5,25 +5,26 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.algorithms import algorithms_programs
 from pbb_probe.programs.arithmetic import VALUES, arithmetic_programs, check_shapes
 from pbb_probe.programs.ciphers import ciphers_programs
-from pbb_probe.programs.composition import Usable, composed_programs
-from pbb_probe.programs.describe import describe
-from pbb_probe.programs.documents import call_document
+from pbb_probe.programs.composition import composed_entries
+from pbb_probe.programs.entry import Entry as Entry
 from pbb_probe.programs.names import PACKAGED, nonsense_words
-from pbb_probe.programs.own import Own, load_programs, renamed
-from pbb_probe.programs.program import GROUPS, Group, Program, Trace, Value, label, trace_programs
+from pbb_probe.programs.own import load_programs, named_and_grouped
+from pbb_probe.programs.program import GROUPS as GROUPS
+from pbb_probe.programs.program import Group as Group
+from pbb_probe.programs.program import Program, Value, trace_programs
 from pbb_probe.programs.rows import read_row
-from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import MODES, Mode, templates
-from pbb_probe.programs.values import brief, path_text
+from pbb_probe.programs.values import path_text
+from pbb_probe.schema import AnyPlace, Name, checks_arguments, refuse_unknown, whole
 from pbb_probe.store.records import refuse_damaged
 
 if TYPE_CHECKING:
@@ -31,7 +32,25 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 MOST_PROGRAMS = 100_000
-"""More names than that are hardly to be had: the families' programs are called by nonsense words of six letters."""
+"""More names are hard to find: the families' programs are called by nonsense words of six letters."""
+ProgramCount = Annotated[int, whole(0, MOST_PROGRAMS)]
+CARD = """\
+# A corpus of named programs
+
+`corpus.jsonl` holds a program a line: its source, its facts, its group, its traces on every input, and `shown`, the
+places of the inputs whose answers a model may be shown. with_io programs have source and examples, without_io
+programs source only.
+
+| family | group | programs |
+|---|---|---|
+{rows}
+
+Made by `pbb_probe.make_corpus({settings})`. The first program:
+
+```python
+{example}
+```
+"""
 N_INPUTS = 10  # of a program of the families
 
 FAMILIES: dict[str, Callable[..., list[tuple[Program, list[tuple[Value, ...]]]]]] = {
@@ -41,41 +60,6 @@ FAMILIES: dict[str, Callable[..., list[tuple[Program, list[tuple[Value, ...]]]]]
     "algorithms": lambda names, rng, _: algorithms_programs(names, rng),
     "ciphers": lambda names, rng, _: ciphers_programs(names, rng),
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A program of the corpus with its traces, on inputs in their natural order."""
-
-    program: Program
-    group: Group
-    traces: tuple[Trace, ...]
-    shown: tuple[int, ...]
-    """The places in `traces` of those whose answers may stand in a document; none for without_io."""
-
-    @property
-    def shown_traces(self) -> list[Trace]:
-        """The traces on the shown inputs."""
-        return [self.traces[place] for place in self.shown]
-
-    def call(self, trace: Trace, mode: Mode, template: str, place: int) -> dict[str, Any]:
-        """A row of `Corpus.calls`; a trace on an input that is not among the program's own has the place -1."""
-        document = call_document(self.program, trace, mode, template)
-        return {
-            "prompt": document.prompt,
-            "completion": document.completion,
-            "template": template,
-            "call": trace.call_text,
-            "place": place,
-            "program": self.program.name,
-            "source": self.program.source,
-            "family": self.program.family,
-            "group": self.group,
-            "seen": place in self.shown,
-            **self.program.facts,
-            **trace.variables(),
-            **call_targets(self.program.source, trace),
-        }
 
 
 @dataclass(frozen=True)
@@ -128,10 +112,8 @@ class Corpus:
         """
         import pandas as pd
 
-        if mode not in MODES:
-            raise PbbError(f"Unknown mode {mode!r}: choose one of {', '.join(MODES)}.")
-        if group is not None and group not in GROUPS:
-            raise PbbError(f"Unknown group {group!r}: choose one of {', '.join(GROUPS)}.")
+        refuse_unknown("mode", [mode], MODES)
+        refuse_unknown("group", [] if group is None else [group], GROUPS)
         rows = []
         for name in [group] if group else [g for g in GROUPS if self.of(g)]:
             if not (entries := self.of(name)):
@@ -161,7 +143,7 @@ class Corpus:
         path.mkdir(parents=True, exist_ok=True)
         (path / "corpus.jsonl").write_text(self._lines(), encoding="utf-8")
         (path / "config.json").write_text(json.dumps(self.config, indent=1), encoding="utf-8")
-        (path / "README.md").write_text(_card(self), encoding="utf-8", errors="backslashreplace")
+        (path / "README.md").write_text(self._card(), encoding="utf-8", errors="backslashreplace")
 
     @property
     def digest(self) -> str:
@@ -202,22 +184,29 @@ class Corpus:
         """
         from datasets import Dataset, DatasetDict
 
-        return DatasetDict(
-            {group: Dataset.from_list([_row(entry) for entry in self.of(group)]) for group in GROUPS if self.of(group)}
-        )
+        rows = {group: [entry.dataset_row() for entry in self.of(group)] for group in GROUPS}
+        return DatasetDict({group: Dataset.from_list(each) for group, each in rows.items() if each})
+
+    def _card(self) -> str:
+        families = Counter((entry.program.family, entry.group) for entry in self.entries)
+        rows = "\n".join(f"| {family} | {group} | {n} |" for (family, group), n in sorted(families.items()))
+        example = self.entries[0].program.source if self.entries else ""
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+        return CARD.format(rows=rows, settings=settings, example=example)
 
 
+@checks_arguments
 def make_corpus(
-    family: str = "arithmetic",
-    with_io: int = 850,
-    without_io: int = 150,
-    shown_inputs: int = 7,
-    seed: int = 0,
+    family: Name = "arithmetic",
+    with_io: ProgramCount = 850,
+    without_io: ProgramCount = 150,
+    shown_inputs: Annotated[int, whole(1, 10**6)] = 7,
+    seed: Annotated[int, whole(1 - 2**63, 2**63 - 1)] = 0,
     *,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
-    composed_with_io: int = 0,
-    composed_without_io: int = 0,
-    programs: str | Path | None = None,
+    composed_with_io: ProgramCount = 0,
+    composed_without_io: ProgramCount = 0,
+    programs: AnyPlace | None = None,
 ) -> Corpus:
     """Named programs in two groups, traced by running them.
 
@@ -238,24 +227,17 @@ def make_corpus(
         PbbError: an unknown family, a negative or empty corpus, more inputs to show than there are, or programs that
             cannot be read or run.
     """
-    _check_counts(
-        with_io=with_io,
-        without_io=without_io,
-        composed_with_io=composed_with_io,
-        composed_without_io=composed_without_io,
-    )
     if with_io + without_io == 0:
         raise PbbError("A corpus needs at least one program: with_io and without_io are counts of programs.")
-    if not isinstance(family, str) or (programs is None and family not in FAMILIES):
-        raise PbbError(f"Unknown family {brief(family)}: choose one of {', '.join(FAMILIES)}.")
-    if type(shown_inputs) is not int or shown_inputs < 1 or (programs is None and shown_inputs > N_INPUTS):
-        most = f"and {N_INPUTS}, the inputs of a program" if programs is None else "and the inputs of a program"
-        raise PbbError(f"shown_inputs must be a whole number between 1 {most}, not {brief(shown_inputs)}.")
-    if type(seed) is not int or abs(seed) >= 2**63:
-        raise PbbError(f"The seed must be a whole number of 64 bits, not {brief(seed)}.")
+    if with_io + without_io + composed_with_io + composed_without_io > MOST_PROGRAMS:
+        raise PbbError(
+            f"A corpus has at most {MOST_PROGRAMS:,} programs: with_io, without_io and composed_* have more."
+        )
+    if programs is None:
+        refuse_unknown("family", [family], FAMILIES)
+        if shown_inputs > N_INPUTS:
+            raise PbbError(f"shown_inputs must be at most {N_INPUTS}, the inputs of a program, not {shown_inputs}.")
     check_shapes(shapes)
-    if programs is not None and not isinstance(programs, str | Path):
-        raise PbbError(f"The programs are given as the path of a file, not as {brief(programs)}.")
     config = {
         "family": family,
         "with_io": with_io,
@@ -270,148 +252,26 @@ def make_corpus(
     rng = random.Random(f"corpus {family} {seed}")
     own = [] if programs is None else load_programs(programs)
     n = len(own) or with_io + without_io
-    composed = composed_with_io + composed_without_io
-    words = nonsense_words(max(n + composed, PACKAGED))
+    n_composed = composed_with_io + composed_without_io
+    words = nonsense_words(max(n + n_composed, PACKAGED))
     names = rng.sample(words, n)
     if own:
-        made, groups = _own_programs(own, names, with_io / (with_io + without_io), rng)
+        made, groups = named_and_grouped(own, names, with_io / (with_io + without_io), rng)
     else:
         made = FAMILIES[family](names, rng, tuple(shapes))
         groups = ["without_io" if i < without_io else "with_io" for i in range(n)]
     basic = [program for program, _ in made]
-    run = [given.program for given in own] or basic  # a refusal names the user's own function
-    traces = trace_programs(run, [inputs for _, inputs in made])
-    entries = _entries(zip(basic, traces, strict=True), groups, shown_inputs, rng)
+    executed = [given.program for given in own] or basic  # a refusal names the user's own function
+    entries = []
+    for program, group, traces in zip(basic, groups, trace_programs(executed, [each for _, each in made]), strict=True):
+        if shown_inputs > len(traces):
+            raise PbbError(
+                f"shown_inputs must be between 1 and {len(traces)}, the inputs of {program.name}, not {shown_inputs}."
+            )
+        shown = sorted(rng.sample(range(len(traces)), shown_inputs)) if group == "with_io" else []
+        entries.append(Entry(program, group, tuple(traces), tuple(shown)))
     # a random stream of their own: the other programs are the same with and without composed ones
     rng = random.Random(f"composition {family} {seed}")
-    free = rng.sample(sorted(set(words) - set(names)), composed)
-    basics = {entry.program.name: entry for entry in entries}
-
-    def compose(names: list[str], callees: list[Entry], usable: Usable) -> list[tuple[Program, list[Trace]]]:
-        return composed_programs(names, [e.program for e in callees], [e.traces for e in callees], rng, usable)
-
-    for program, runs in compose(free[:composed_without_io], list(entries), lambda *_: True):
-        entries += (Entry(program, "without_io", tuple(runs), ()),)
-    # whatever has examples shows what it calls at work, so that it calls only programs with examples, on shown inputs
-    callees = [entry for entry in basics.values() if entry.group == "with_io"]
-    for program, runs in compose(free[composed_without_io:], callees, functools.partial(_showable, basics)):
-        places = _showable(basics, program, runs)
-        shown = tuple(sorted(rng.sample(places, min(shown_inputs, len(places)))))
-        entries += (Entry(program, "with_io", tuple(runs), shown),)
-    return Corpus(entries, config)
-
-
-def _check_counts(**counts: object) -> None:
-    """Refuse what are no counts before anything is made."""
-    total = 0
-    for name, count in counts.items():
-        if type(count) is not int or count < 0:
-            raise PbbError(
-                f"{name} must be a whole number that is not negative, as counts of programs are, not {brief(count)}."
-            )
-        total += count
-    if total > MOST_PROGRAMS:
-        raise PbbError(f"A corpus has at most {MOST_PROGRAMS:,} programs: {', '.join(counts)} come to more.")
-
-
-def _showable(callees: dict[str, Entry], program: Program, traces: list[Trace]) -> list[int]:
-    """The places of the traces of a composed program that show no held-out answer of the two that it calls."""
-    first, second = (callees[str(program.facts[fact])] for fact in ("callee_1", "callee_2"))
-    held_out = [
-        [trace.arguments for place, trace in enumerate(entry.traces) if place not in entry.shown]
-        for entry in (first, second)
-    ]
-    return [
-        place
-        for place, trace in enumerate(traces)
-        if trace.arguments not in held_out[0] and (trace.states[0],) not in held_out[1]
-    ]
-
-
-def _entries(
-    runs: Iterable[tuple[Program, list[Trace]]], groups: list[Group], shown_inputs: int, rng: random.Random
-) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(program, group, tuple(traces), _shown(program, group, len(traces), shown_inputs, rng))
-        for (program, traces), group in zip(runs, groups, strict=True)
-    )
-
-
-def _shown(program: Program, group: Group, n: int, shown: int, rng: random.Random) -> tuple[int, ...]:
-    if not 0 < shown <= n:
-        raise PbbError(f"shown_inputs must be between 1 and {n}, the inputs of {program.name}, not {shown}.")
-    return () if group == "without_io" else tuple(sorted(rng.sample(range(n), shown)))
-
-
-def _own_programs(
-    own: list[Own], names: list[str], with_io: float, rng: random.Random
-) -> tuple[list[tuple[Program, list[tuple[Value, ...]]]], list[Group]]:
-    """The user's programs under nonsense names, and their groups."""
-    naming = {given.program.name: name for given, name in zip(own, names, strict=True)}
-    undivided = [i for i, given in enumerate(own) if given.group is None]
-    examples = set(rng.sample(undivided, round(with_io * len(undivided))))
-    groups: list[Group] = []
-    for i, given in enumerate(own):
-        groups.append(given.group or ("with_io" if i in examples else "without_io"))
-    _refuse_shown_callees(own, groups)
-    return [(renamed(given.program, naming), list(given.inputs)) for given in own], groups
-
-
-def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
-    """A program with examples would show a callee without examples at work. Where the group was drawn, change it."""
-    place = {given.program.name: i for i, given in enumerate(own)}
-    changed = True
-    while changed:
-        changed = False
-        for i, given in enumerate(own):
-            hidden = [callee for callee in given.program.calls if groups[place[callee]] == "without_io"]
-            if groups[i] == "without_io" or not hidden:
-                continue
-            if given.group is not None:
-                raise PbbError(
-                    f"{given.program.name:.60} is to have examples and calls {hidden[0]:.60}, which has none: "
-                    "its worked steps would show them; put both into one group."
-                )
-            groups[i], changed = "without_io", True
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    program = entry.program
-    try:
-        description = describe(program.source)
-    except PbbError:
-        description = ""
-    return {
-        "name": program.name,
-        "family": program.family,
-        "source": program.source,
-        "description": description,
-        "facts": json.dumps(program.facts),
-        "calls": list(program.calls),
-        "inputs": [trace.call_text for trace in entry.traces],
-        "outputs": [str(label(trace.output)) for trace in entry.traces],
-        "shown": [place in entry.shown for place in range(len(entry.traces))],
-    }
-
-
-def _card(corpus: Corpus) -> str:
-    families = Counter((entry.program.family, entry.group) for entry in corpus.entries)
-    rows = "\n".join(f"| {family} | {group} | {n} |" for (family, group), n in sorted(families.items()))
-    example = corpus.entries[0].program.source if corpus.entries else ""
-    settings = ", ".join(f"{name}={value!r}" for name, value in corpus.config.items())
-    return f"""# A corpus of named programs
-
-`corpus.jsonl` holds a program a line: its source, its facts, its group, its traces on every input, and `shown`, the
-places of the inputs whose answers a model may be shown. with_io programs have source and examples, without_io
-programs source only.
-
-| family | group | programs |
-|---|---|---|
-{rows}
-
-Made by `pbb_probe.make_corpus({settings})`. The first program:
-
-```python
-{example}
-```
-"""
+    free = rng.sample(sorted(set(words) - set(names)), n_composed)
+    composed = composed_entries(free[:composed_without_io], free[composed_without_io:], entries, shown_inputs, rng)
+    return Corpus((*entries, *composed), config)

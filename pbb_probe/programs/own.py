@@ -8,6 +8,7 @@ of a file is imported: it is parsed, checked, and run in the same confinement as
 
 import ast
 import json
+import random
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -78,6 +79,48 @@ def renamed(program: Program, names: Mapping[str, str]) -> Program:
         source=ast.unparse(tree),
         calls=tuple(names[callee] for callee in program.calls),
     )
+
+
+def named_and_grouped(
+    own: list[Own], names: list[str], with_io: float, rng: random.Random
+) -> tuple[list[tuple[Program, list[tuple[Value, ...]]]], list[Group]]:
+    """The user's programs under other names, each with its inputs, and their groups.
+
+    Args:
+        own: the programs.
+        names: one for each.
+        with_io: the share of programs with examples among those that name no group.
+        rng: draws these.
+
+    Raises:
+        PbbError: a program that asks for examples calls one that has none.
+    """
+    naming = {given.program.name: name for given, name in zip(own, names, strict=True)}
+    undivided = [i for i, given in enumerate(own) if given.group is None]
+    examples = set(rng.sample(undivided, round(with_io * len(undivided))))
+    groups: list[Group] = []
+    for i, given in enumerate(own):
+        groups.append(given.group or ("with_io" if i in examples else "without_io"))
+    _refuse_shown_callees(own, groups)
+    return [(renamed(given.program, naming), list(given.inputs)) for given in own], groups
+
+
+def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
+    """A program with examples would show a callee without examples at work. Where the group was drawn, change it."""
+    place = {given.program.name: i for i, given in enumerate(own)}
+    changed = True
+    while changed:
+        changed = False
+        for i, given in enumerate(own):
+            hidden = [callee for callee in given.program.calls if groups[place[callee]] == "without_io"]
+            if groups[i] == "without_io" or not hidden:
+                continue
+            if given.group is not None:
+                raise PbbError(
+                    f"{given.program.name:.60} is to have examples and calls {hidden[0]:.60}, which has none: "
+                    "its worked steps would show them; put both into one group."
+                )
+            groups[i], changed = "without_io", True
 
 
 def _from_jsonl(where: str, text: str) -> list[Own]:

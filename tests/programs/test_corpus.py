@@ -377,11 +377,11 @@ def test_unseen_calls_leave_out_what_was_shown(family: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"family": "cooking"}, "'cooking': choose one of arithmetic, algorithms, ciphers"),
+        ({"family": "cooking"}, "'cooking': choose from arithmetic, algorithms, ciphers"),
         ({"with_io": 0, "without_io": 0}, "at least one program"),
         ({"with_io": -1, "without_io": 3}, "with_io"),
         ({"with_io": 3, "without_io": -1}, "without_io"),
-        ({"with_io": 3, "without_io": 1, "composed_with_io": -1}, "counts of programs"),
+        ({"with_io": 3, "without_io": 1, "composed_with_io": -1}, "composed_with_io must be at least 0"),
         ({"with_io": 0, "without_io": 0, "composed_with_io": 3}, "at least one program"),
         ({"with_io": 2, "without_io": 2, "shown_inputs": 0}, "shown_inputs"),
         ({"with_io": 2, "without_io": 2, "shown_inputs": 11}, "11"),
