@@ -28,6 +28,8 @@ TOO_FEW = float("inf")  # in place of a block, behind all of them
 
 def sweeps(corpus, model_path: str, out: Path) -> None:
     """Recovery with the program swapped, in every universe: a file a pair seed and group."""
+    from pbb_probe.study.measures import is_answered
+
     from pbb_probe.hooking.answering import answer_logits
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.load import load_model
@@ -35,7 +37,6 @@ def sweeps(corpus, model_path: str, out: Path) -> None:
     from pbb_probe.patching.pairs import make_pairs
     from pbb_probe.patching.sweep import patch_sweep
     from pbb_probe.programs.corpus import GROUPS
-    from pbb_probe.study.measures import is_answered
 
     model = load_model(model_path)
     for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):

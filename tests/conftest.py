@@ -10,6 +10,7 @@ import random
 
 import pytest
 import torch
+from blank import blank_report
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -30,8 +31,6 @@ from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.documents import call_document, program_document
 from pbb_probe.programs.templates import CALLS
 from pbb_probe.runs.config import PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
-from pbb_probe.study import run as study
-from pbb_probe.views.report import REPORTS
 
 torch.set_num_threads(1)
 
@@ -225,11 +224,6 @@ def bridge(small_model):
     return functools.cache(lambda name: load_model("nano" if name == "nano" else small_model(name)))
 
 
-def _blank(self, run, out) -> None:
-    for name in REPORTS:
-        (run.path / name).write_text("a report")
-
-
 @pytest.fixture(scope="session")
 def planted_run(tmp_path_factory):
     """The folder of a whole study of a planted model: program in block 1, state 1 in block 2, output in block 3.
@@ -243,21 +237,16 @@ def planted_run(tmp_path_factory):
         tokenizer.save_pretrained(out)
 
     out = tmp_path_factory.mktemp("planted") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "make_corpus", lambda **_: corpus)
-        patch.setattr(study, "train_stage", save)
-        patch.setattr(study.Study, "_report", _blank)
-        study.Study(
-            StudyConfig(
-                out=str(out),
-                calls=20,
-                probing=ProbingConfig(
-                    prompts=150, folds=2, targets=("input", "op_1", "state_1", "output"), interchange=(),
-                    controls=("shuffled", "chance", "embedding"),
-                ),
-                patching=PatchingConfig(pairs=20, sites=("resid_pre", "mlp_out")),
-                transfer=TransferConfig(pairs=40, sites=("resid_pre",), controls=("random",)),
-                draws=200,
-            )
-        ).run()  # fmt: skip
+    config = StudyConfig(
+        out=str(out),
+        calls=20,
+        probing=ProbingConfig(
+            prompts=150, folds=2, targets=("input", "op_1", "state_1", "output"), interchange=(),
+            controls=("shuffled", "chance", "embedding"),
+        ),
+        patching=PatchingConfig(pairs=20, sites=("resid_pre", "mlp_out")),
+        transfer=TransferConfig(pairs=40, sites=("resid_pre",), controls=("random",)),
+        draws=200,
+    )  # fmt: skip
+    pbb.Study(config, corpus, train=save, report=blank_report).run()
     return out

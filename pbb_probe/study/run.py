@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.models.bases import base_digest
@@ -21,7 +22,7 @@ from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
 from pbb_probe.store.records import MANIFEST, without_after
-from pbb_probe.study import steps as measures
+from pbb_probe.study import steps as measuring
 from pbb_probe.views.report import REPORTS
 
 VERSIONS = {
@@ -39,6 +40,9 @@ VERSIONS = {
 the step is done again, and after it those that are made of it where it gave something else."""
 
 
+Train = Callable[[str, Corpus, Stage, Path, int, TrainConfig], Any]
+
+
 @dataclass(frozen=True)
 class Step:
     """One step: what makes its folder, of which earlier ones, and from which settings."""
@@ -53,10 +57,33 @@ class Step:
 
 
 class Study:
-    """The steps of one run. `run()` does those that are not done for this configuration."""
+    """The steps of one run. `run()` does those that are not done for this configuration.
 
-    def __init__(self, config: StudyConfig):
+    Args:
+        config: its settings.
+        corpus: the programs that are taught; when None those that `config.corpus` describes.
+        train: teaches one stage: called with the base, the corpus, the stage, the directory of the new model, the seed
+            and `config.train`.
+        report: writes the report of a run, given the run and a folder for pictures; when None `write_study_report`. A
+            run does not record which functions made it: give another directory with others.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> config = pbb.StudyConfig(out="runs/mine", calls=200)
+        >>> run = pbb.Study(config).run()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        corpus: Corpus | None = None,
+        train: Train = train_stage,
+        report: Callable[[OpenedRun, Path], None] | None = None,
+    ):
         self.config = config
+        self._given = corpus
+        self._train_stage = train
+        self._report = report or _default_report
 
     def run(self) -> OpenedRun:
         """Do what is left to do and return the run, with `report.html` and `report.md` in its directory.
@@ -85,7 +112,7 @@ class Study:
 
     @cached_property
     def _corpus(self) -> Corpus:
-        return make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
+        return self._given or make_corpus(**asdict(self.config.corpus), seed=self.config.seed)
 
     def _refuse_what_is_in_the_way(self, run: OpenedRun, steps: Sequence[Step]) -> None:
         """Before anything is made: files and folders that the study would replace, and that it has not written."""
@@ -107,11 +134,11 @@ class Study:
 
         config, corpus = self.config, self._corpus
         probing, sites = config.probing, {*config.probing.sites, *config.patching.sites, *config.transfer.sites}
-        measures.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
+        measuring.check_targets((*probing.targets, *probing.interchange, *probing.lens), corpus.calls())
         check_feasible(config, corpus)
         stages = (*get_curriculum(config.curriculum), *CURRICULA["stage2_only"])
         check_training(config.base, corpus, stages, config.train)
-        measures.check_base(config.base, sites)
+        measuring.check_base(config.base, sites)
 
     def _steps(self, run: OpenedRun) -> list[Step]:
         """The steps in order."""
@@ -137,7 +164,9 @@ class Study:
                 train=asdict(config.train) | {"replay": replay},
             )
 
-        step("corpus", self._make_corpus, (), corpus=asdict(config.corpus) | {"programs": programs})
+        described = asdict(config.corpus) | {"programs": programs}
+        given = {} if self._given is None else {"given": self._given.digest}
+        step("corpus", lambda out: self._corpus.save(out), (), corpus=described | given)
         stages, final = get_curriculum(config.curriculum), config.base
         for stage in stages:
             train(stage, final, [earlier.name for earlier in steps])
@@ -156,26 +185,26 @@ class Study:
         )
         step(
             "probing",
-            lambda out: measures.probe(config.probing, run.corpus, final, config.base, config.seed, out),
+            lambda out: measuring.probe(config.probing, run.corpus, final, config.base, config.seed, out),
             trained,
             probing=probing,
             base=base,
         )
         step(
             "patching",
-            lambda out: measures.patch(config.patching, run.corpus, final, config.seed, out),
+            lambda out: measuring.patch(config.patching, run.corpus, final, config.seed, out),
             trained,
             patching=patching,
         )
         step(
             "transfer",
-            lambda out: measures.transfer(config.transfer, run.corpus, final, config.seed, out),
+            lambda out: measuring.transfer(config.transfer, run.corpus, final, config.seed, out),
             trained,
             transfer=transfer,
         )
         step(
             "interchange",
-            lambda out: measures.interchange(config.probing, config.transfer, run, final, config.seed, out),
+            lambda out: measuring.interchange(config.probing, config.transfer, run, final, config.seed, out),
             (*trained, "probing"),
             probing=probing,
             transfer=transfer,
@@ -193,13 +222,10 @@ class Study:
         step("report", lambda out: self._report(run, out), ("behaviour", "comparison"), config=shown)
         return steps
 
-    # The steps that are no function of `measures` or `finetuning`. Each writes into the directory it is given.
-
-    def _make_corpus(self, out: Path) -> None:
-        self._corpus.save(out)
+    # The steps that are no function of `study.steps` or `finetuning`. Each writes into the directory it is given.
 
     def _train(self, run: OpenedRun, base: str, stage: Stage, out: Path) -> None:
-        train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)
+        self._train_stage(base, run.corpus, stage, out / "model", self.config.seed, self.config.train)
 
     def _behave(self, run: OpenedRun, out: Path) -> None:
         import pandas as pd
@@ -216,7 +242,7 @@ class Study:
         }
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
-        settings = {"draws": self.config.draws, "seed": self.config.seed}
+        settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
         accuracy = {name: tables.accuracy(behaviour, **settings) for name, behaviour in behaviours.items()}
         pd.concat(accuracy, names=["model"]).reset_index("model").to_csv(out / "behaviour.csv", index=False)
 
@@ -230,7 +256,8 @@ class Study:
         for name, table in tables.items():
             table.to_csv(out / f"{name}.csv", index=False)
 
-    def _report(self, run: OpenedRun, out: Path) -> None:
-        from pbb_probe.views.study_report import write_study_report
 
-        write_study_report(run, out)
+def _default_report(run: OpenedRun, out: Path) -> None:
+    from pbb_probe.views.study_report import write_study_report
+
+    write_study_report(run, out)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.evidence.verdict import ALPHA, ENOUGH, enough_programs, kind_of, best_subset, programs_of, too_few
+from pbb_probe.evidence.verdict import ALPHA, ENOUGH, best_subset, enough_programs, kind_of, programs_of, too_few
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
 from pbb_probe.views.figures.onsets import WAYS

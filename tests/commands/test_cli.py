@@ -20,9 +20,10 @@ import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe.commands import cli
+from pbb_probe.commands import run as run_command
 from pbb_probe.probing.controls import CONTROLS
 from pbb_probe.probing.probe import LinearProbe
-from pbb_probe.study.run import Study
+from pbb_probe.store.run import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,8 +59,9 @@ def test_fields_come_from_the_file_and_the_command_line_wins(tmp_path, monkeypat
     config = tmp_path / "study.yaml"
     config.write_text("seed: 5\ncorpus:\n  with_io: 30\nprobing:\n  roles: [name]\n")
     seen = []
-    monkeypatch.setattr(Study, "run", lambda self: seen.append(self.config) or self)
-    monkeypatch.setattr(Study, "path", tmp_path, raising=False)
+    monkeypatch.setattr(
+        run_command, "Study", lambda config: SimpleNamespace(run=lambda: seen.append(config) or Run(tmp_path))
+    )
     assert cli.main(["run", "--config", str(config), "--seed", "7", "--out", "elsewhere"]) == 0
     (got,) = seen
     assert (got.seed, got.out, got.corpus.with_io, got.corpus.without_io) == (7, "elsewhere", 30, 150)
@@ -78,11 +80,16 @@ def test_a_run_directory_that_is_a_file_is_one_sentence(capsys, tmp_path):
     assert "cannot be made" in refused(capsys, "--out", str(tmp_path / "taken"))
 
 
+def study_that(monkeypatch, does) -> None:
+    """Let the command run a study that does this and nothing else."""
+    monkeypatch.setattr(run_command, "Study", lambda config: SimpleNamespace(run=does))
+
+
 def test_a_full_disk_is_one_sentence(capsys, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr(Study, "_make_corpus", full)
+    study_that(monkeypatch, full)
     assert "make room" in refused(capsys, "--out", str(tmp_path))
 
 
@@ -90,7 +97,7 @@ def test_a_full_disk_that_a_library_reports_in_its_own_way_is_one_sentence(capsy
     def fails(*_):
         raise RuntimeError("enforce fail at inline_container.cc: unexpected pos 2964480")  # torch.save on a full disk
 
-    monkeypatch.setattr(Study, "_make_corpus", fails)
+    study_that(monkeypatch, fails)
     with pytest.raises(RuntimeError):  # with room on the disk it is a defect, and is shown as one
         cli.main(["run", "--out", str(tmp_path)])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
@@ -100,8 +107,8 @@ def test_a_full_disk_that_a_library_reports_in_its_own_way_is_one_sentence(capsy
 WORKING = """
 import sys, time
 from pbb_probe.commands import cli
-    from pbb_probe.study import run as study
-study.Study.run = lambda self: (print("working", flush=True), time.sleep(60))
+from pbb_probe.study.run import Study
+Study.run = lambda self: (print("working", flush=True), time.sleep(60))
 sys.argv = ["pbb-probe", "run", "--out", sys.argv[1]]
 sys.exit(cli.program())
 """
@@ -159,14 +166,14 @@ def test_what_a_library_makes_of_an_interruption_is_told_as_one(tmp_path, monkey
         except KeyboardInterrupt:
             raise ImportError("numpy could not be imported") from None
 
-    monkeypatch.setattr(Study, "_make_corpus", swallowed)
+    study_that(monkeypatch, swallowed)
     assert cli.main(["run", "--out", str(tmp_path)]) == 128 + signal.SIGTERM
     assert "ended by SIGTERM" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_too_little_memory_is_one_sentence(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(Study, "_make_corpus", lambda *_: bytes(1 << 62))
+    study_that(monkeypatch, lambda: bytes(1 << 62))
     assert "not enough memory" in refused(capsys, "--out", str(tmp_path))
 
 

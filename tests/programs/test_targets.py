@@ -11,7 +11,7 @@ from pbb_probe.probing.linear import fit_probes
 from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.programs.program import Program, Value, label, trace_programs
 from pbb_probe.programs.targets import call_targets, line_targets
-from pbb_probe.study.measures import check_targets
+from pbb_probe.study.steps import check_targets
 
 SHAPES = ("two_steps", "conditional", "loop", "nested")
 

@@ -9,25 +9,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import xarray as xr
+from blank import blank_report
 from dash_parts import control_values, figures_of, parts_of
 from sealed import seal
 
 from pbb_probe.errors import PbbError
+from pbb_probe.evidence.comparison import transfer_table
 from pbb_probe.evidence.located import located_tables
-from pbb_probe.evidence.transfer import transfer_table
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.models.bases import resolve_base
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.runs.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.store.run import Run
-from pbb_probe.study import measures
+from pbb_probe.study import steps
 from pbb_probe.study.run import VERSIONS, Study
-from pbb_probe.views import study_report
 from pbb_probe.views.explorer import activations, attention, layers, overview, program
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.report import REPORTS
 
 STEPS = (
     "corpus",
@@ -105,12 +104,12 @@ def test_the_transfer_table_follows_from_its_arrays(run):
     """The shares of one cell, computed here from the NetCDF file alone; the control that puts in what is there."""
     carried = xr.load_dataset(run.path / "transfer" / "with_io.nc")
     two = carried.isel(pair=carried["steps"].values == 2)
-    cell = two["resid_pre"].sel(run="patched", layer=5, role="answer", hypothesis="everything")
+    cell = two["resid_pre"].sel(control="none", layer=5, role="answer", hypothesis="everything")
     table = pd.read_csv(run.path / "comparison" / "transfer.csv")
     table = table[(table["subset"] == "all") & (table["group"] == "with_io") & (table["steps"] == 2)]
-    last = table[(table["layer"] == 5) & (table["role"] == "answer")].set_index(["run", "hypothesis"])
-    assert last.loc[("patched", "everything"), "proportion"] == pytest.approx(float(cell.mean()))
-    assert last.loc[("patched", "everything"), "n"] == two.sizes["pair"] > 0
+    last = table[(table["layer"] == 5) & (table["role"] == "answer")].set_index(["control", "hypothesis"])
+    assert last.loc[("none", "everything"), "proportion"] == pytest.approx(float(cell.mean()))
+    assert last.loc[("none", "everything"), "n"] == two.sizes["pair"] > 0
     assert last.loc[("self", "everything"), "proportion"] == 0
 
 
@@ -118,17 +117,16 @@ def test_probes_stand_beside_every_control(run):
     """One cell of each table, computed here from the NetCDF files alone."""
     table = pd.read_csv(run.path / "comparison" / "probing_controls.csv")
     controls = {"selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"}
-    assert set(table["run"]) == {"probe", *controls}
-    prompts = pd.read_csv(run.path / "probing" / "prompts.csv")
-    mine = (prompts["group"] == "without_io").to_numpy()
+    assert set(table["control"]) == {"none", *controls}
     probes = xr.load_dataset(run.path / "probing" / "probes.nc")
+    mine = probes["group"].values == "without_io"
     place = {"target": "output", "site": "resid_post", "layer": 4, "role": "answer"}
-    own = probes["correct"].sel(place).values[mine]
-    base = probes["control_correct"].sel({"control": "base", **place}).values[mine]
+    own = probes["correct"].sel({"control": "none", **place}).values[mine]
+    base = probes["correct"].sel({"control": "base", **place}).values[mine]
     rows = table[(table["subset"] == "all") & (table["group"] == "without_io")]
     for name, value in place.items():
         rows = rows[rows[name] == value]
-    row = rows.set_index("run").loc["base"]
+    row = rows.set_index("control").loc["base"]
     assert (row["score"], row["gain"]) == pytest.approx((base.mean(), (own - base).mean()), abs=1e-6)
     across = pd.read_csv(run.path / "comparison" / "probing_across.csv")
     assert set(across["fitted_on"]) == set(across["group"]) == {"with_io", "without_io"}
@@ -144,9 +142,7 @@ def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):
         shutil.copytree(run.path / step, tmp_path / step)
     (tmp_path / "probing" / "lens.nc").unlink()
     probes = xr.load_dataset(tmp_path / "probing" / "probes.nc")
-    probes.drop_vars([name for name in probes if str(name).startswith("control_")]).to_netcdf(
-        tmp_path / "probing" / "probes.nc"
-    )
+    probes.sel(control="none", drop=True).to_netcdf(tmp_path / "probing" / "probes.nc")
     bare = located_tables({"": Run(seal(tmp_path))}, draws=50)
     assert {name: len(table) for name, table in bare.items()} == {"onsets": 0, "evaluation": 0, "onset_differences": 0}
 
@@ -169,7 +165,7 @@ def test_probes_subspaces_are_interchanged(run):
     assert set(table["variable"]) == {"state_1", "output"}
     assert set(table["run"]) == {"patched", "random"}
     carried = xr.load_dataset(run.path / "interchange" / "output" / "with_io.nc")
-    cell = carried["resid_post"].sel(run="patched", layer=5, role="answer", hypothesis="everything")
+    cell = carried["resid_post"].sel(control="none", layer=5, role="answer", hypothesis="everything")
     two = float(cell[carried["steps"].values == 2].mean())
     rows = table[(table["variable"] == "output") & (table["run"] == "patched") & (table["hypothesis"] == "everything")]
     rows = rows[(rows["layer"] == 5) & (rows["role"] == "answer") & (rows["group"] == "with_io")]
@@ -178,9 +174,7 @@ def test_probes_subspaces_are_interchanged(run):
 
 def test_a_group_without_a_transfer_map_leaves_the_rest_standing(config, run, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("pbb_probe.patching.transfer_pairs.ROUNDS", 0)  # no candidate is drawn
-    measures.transfer(
-        config.transfer, Corpus.load(run.path / "corpus"), str(run.path / "stage2" / "model"), 0, tmp_path
-    )
+    steps.transfer(config.transfer, Corpus.load(run.path / "corpus"), str(run.path / "stage2" / "model"), 0, tmp_path)
     assert "No transfer map of with_io. No pair of with_io calls" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     table = transfer_table(Run(tmp_path))
@@ -197,10 +191,9 @@ def test_the_report_is_one_offline_file_that_says_what_was_found(run):
     assert pictures == {f"report/{path.name}" for path in (run.path / "report").glob("*.png")}
 
 
-def test_a_second_run_does_nothing(config, run, monkeypatch):
+def test_a_second_run_does_nothing(config, run):
     before = made(run.path)
-    monkeypatch.setattr(Study, "_train", lambda *_: pytest.fail("trained again"))
-    Study(config).run()
+    Study(config, train=lambda *_: pytest.fail("trained again")).run()
     assert made(run.path) == before
 
 
@@ -208,12 +201,11 @@ def test_another_spelling_of_a_path_or_another_release_redoes_nothing(config, ru
     """A copy of the run, by a relative path, its base by a path, in what a patch release would be called."""
     copy = shutil.copytree(run.path, tmp_path / "run")
     before = made(copy)
-    monkeypatch.setattr(Study, "_report", lambda self, run, out: [(run.path / name).write_text("") for name in REPORTS])
     monkeypatch.setattr("pbb_probe.store.records.version", lambda package: "9.9.9")
     monkeypatch.chdir(tmp_path)
-    Study(replace(config, out="run")).run()
+    Study(replace(config, out="run"), report=blank_report).run()
     assert made(copy) == before
-    Study(replace(config, base=resolve_base("nano"), out="../" + tmp_path.name + "/./run")).run()
+    Study(replace(config, base=resolve_base("nano"), out="../" + tmp_path.name + "/./run"), report=blank_report).run()
     assert {step for step in STEPS if made(copy)[step] != before[step]} == {"report"}  # it names the base
 
 
@@ -264,25 +256,22 @@ def test_what_is_taught_is_what_its_version_says():
     }
 
 
-def test_a_changed_field_redoes_what_follows_from_it_and_a_kill_loses_nothing(config, run, monkeypatch):
-    monkeypatch.setattr(study_report, "save_pngs", lambda *_: True)  # pictures are drawn by the first run
+def test_a_changed_field_redoes_what_follows_from_it_and_a_kill_loses_nothing(config, run):
     before = made(run.path)
     changed = replace(config, patching=replace(config.patching, pairs=15))
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Study, "_compare", killed)
-        with pytest.raises(KeyboardInterrupt):
-            Study(changed).run()
-    assert not (run.path / ".comparison").exists()
+    with pytest.raises(KeyboardInterrupt):
+        Study(changed, report=killed).run()
+    assert not (run.path / ".report").exists()
     after_kill = made(run.path)
-    assert {step for step in STEPS if after_kill[step] != before[step]} == {"patching"}
+    assert {step for step in STEPS if after_kill[step] != before[step]} == {"patching", "comparison"}
 
-    Study(changed).run()
+    Study(changed, report=blank_report).run()
     after = made(run.path)
-    assert {step for step in STEPS if after[step] != after_kill[step]} == {"comparison", "report"}
+    assert {step for step in STEPS if after[step] != after_kill[step]} == {"report"}
     assert xr.load_dataset(run.path / "patching" / "program_with_io.nc").sizes["pair"] <= 15
     assert not list(run.path.glob(".*"))
 
@@ -313,8 +302,8 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
     )
     run = Study(config).run()
     effects = xr.load_dataset(run.path / "patching" / "program_with_io.nc")
-    pairs = pd.read_csv(run.path / "patching" / "program_with_io.csv")
-    assert effects.sizes["pair"] == len(pairs) > 0
+    assert effects.sizes["pair"] > 0
+    assert set(effects["corrupted_group"].values.tolist()) == {"with_io"}
     # put into the last block's input at the last token of the prompt, the clean run's residual is not everything: the
     # answers' later tokens see the corrupted prompt
     last = effects["resid_pre"].isel(layer=-1, role=0)
