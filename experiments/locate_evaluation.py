@@ -48,8 +48,7 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
         metric = pbb.answer_difference(*pairs.answer_ids(model))
         effects = pbb.patch_sweep(
             model,
-            clean=pairs.clean,
-            corrupted=pairs.corrupted,
+            pairs,
             metric=metric,
             sites=("resid_pre", "attn_out", "mlp_out"),
             positions=ROLES,
@@ -69,10 +68,8 @@ def carry(model, corpus, n: int, seed: int):
     tables = []
     for group in ("with_io", "without_io"):
         pairs = pbb.make_transfer_pairs(corpus, model, group, n=n, seed=seed, unseen=True)
-        carried = pbb.transfer_map(
-            model, base=pairs.corrupted, source=pairs.clean, roles=ROLES, controls=("random",), seed=seed
-        )
-        both = (carried["base_correct"] * carried["source_correct"]).values.astype(bool)
+        carried = pbb.transfer_map(model, pairs, roles=ROLES, controls=("random",), seed=seed)
+        both = (carried["correct"] & carried["corrupted_correct"]).values
         tables.append(pbb.carried_table(carried.isel(pair=both), by=("group", "steps"), seed=seed))
     return pd.concat(tables, ignore_index=True)
 

@@ -52,8 +52,7 @@ def sweeps(corpus, model_path: str, out: Path) -> None:
         effects = [
             patch_sweep(
                 model,
-                clean=pairs.clean,
-                corrupted=pairs.corrupted,
+                pairs,
                 metric=metrics,
                 positions=["name"],
                 noising=direction == "noising",

@@ -84,14 +84,13 @@ def main() -> None:
         for strength in STRENGTHS:
             carried = pbb.transfer_map(
                 model,
-                base=pairs.corrupted,
-                source=pairs.clean,
+                pairs,
                 subspaces=pbb.probe_subspaces(acts, labels[variable], C=strength),
                 controls=["random"],
                 **places,  # type: ignore[arg-type]
             )
             moved.append(pbb.carried_table(carried).assign(variable=variable, C=strength))
-    whole = pbb.transfer_map(model, base=pairs.corrupted, source=pairs.clean, **places)  # type: ignore[arg-type]
+    whole = pbb.transfer_map(model, pairs, **places)  # type: ignore[arg-type]
     moved.append(pbb.carried_table(whole).assign(variable="everything", run="patched"))
     interchange = pd.concat(moved, ignore_index=True)
     interchange.to_csv(options.out / "interchange.csv", index=False, float_format="%.4g")

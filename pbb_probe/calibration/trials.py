@@ -203,9 +203,7 @@ def _carried(model: "TransformerBridge", corpus: Corpus, group: str, instrument:
 
     pairs = make_transfer_pairs(corpus, model, group, instrument.pairs, seed)  # type: ignore[arg-type]
     maps = [
-        transfer_map(
-            model, base=pairs.corrupted, source=pairs.clean, sites=sites, roles=roles, controls=["random"], seed=seed
-        )
+        transfer_map(model, pairs, sites=sites, roles=roles, controls=["random"], seed=seed)
         for sites, roles in ((["resid_pre"], ["name", "input"]), (["attn_out", "mlp_out"], ["answer"]))
     ]
     return xr.merge(maps, join="outer", compat="override", combine_attrs="override")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.hooking.capture import SITES
-from pbb_probe.patching.grid import Source
-from pbb_probe.patching.transfer import CONTROLS, PATCHED, Control
+from pbb_probe.labels import CONTROL, NONE
+from pbb_probe.patching.grid import Replacement
+from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.schema import Draws, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
 from pbb_probe.store.disk import write_array
 from pbb_probe.store.run import Run
@@ -46,10 +47,10 @@ class PatchConfig:
     corrupted one; log_prob: of the clean one; logit_difference and probability: of the answers' first tokens;
     negative_kl: from the clean run's prediction."""
     noising: bool = False
-    """Patch the clean run with activations of the corrupted one, instead of the other way round."""
-    source: Source = "other"
-    """What is put in: the other run's activation, its mean or zero (ablations), or a control."""
-    source_model: Place | None = None
+    """Patch the clean prompts with activations of the corrupted ones, instead of the other way round."""
+    replace_with: Replacement = "other"
+    """What is put in: the other prompt's activation, its mean or zero (ablations), or a control."""
+    donor_model: Place | None = None
     """Model that activations are taken from, such as the base of a finetuned one; the model itself when null."""
     transfer: bool = False
     """Draw the transfer map too: the pairs need the labels program, source and call."""
@@ -88,37 +89,35 @@ def patch(config: PatchConfig) -> None:
     device = available_device()
     model = load_model(config.model, device=device)
     pairs = read_pairs(config.prompts, model, config.gap, config.special_tokens)
-    source_model = None if config.source_model is None else load_model(config.source_model, device=device)
+    donor_model = None if config.donor_model is None else load_model(config.donor_model, device=device)
     layers = check_layers(model, config.layers)  # before anything is written
     check_roles(pairs.clean, config.roles)
     positions = None if config.every_position else config.roles or list(pairs.clean.roles)
     given: dict[str, Any] = {"sites": config.sites, "layers": layers, "whole_spans": config.whole_spans}
     check_sweep(
         model,
-        pairs.clean,
-        pairs.corrupted,
+        pairs,
         positions=positions,
-        source=config.source,
-        source_model=source_model,
+        replace_with=config.replace_with,
+        donor_model=donor_model,
         **given,
     )
     metrics = _metrics(config.metrics, model, pairs)
     if config.transfer:
-        check_transfer(model, pairs.corrupted, pairs.clean, roles=config.roles, controls=config.controls, **given)
+        check_transfer(model, pairs, roles=config.roles, controls=config.controls, **given)
     run = Run(config.out)
     out = run.path
     with run.writing():
         effects = patch_sweep(
             model,
-            clean=pairs.clean,
-            corrupted=pairs.corrupted,
+            pairs,
             metric=metrics,
             sites=config.sites,
             layers=config.layers,
             positions=positions,
             noising=config.noising,
-            source=config.source,
-            source_model=source_model,
+            replace_with=config.replace_with,
+            donor_model=donor_model,
             whole_spans=config.whole_spans,
             seed=config.seed,
             memory_gib=config.memory_gib,
@@ -171,8 +170,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
 
     carried = transfer_map(
         model,
-        base=pairs.corrupted,
-        source=pairs.clean,
+        pairs,
         sites=config.sites,
         roles=config.roles,
         layers=config.layers,
@@ -187,7 +185,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
     table.to_csv(out / "carried.csv", index=False)
     counts = "{qualified} of {given} pairs tell all hypotheses apart".format(**carried.attrs)
     words = [f"What most pairs carry: {counts}."]
-    for site, cells in table[table["run"] == PATCHED].groupby("site", sort=False):
+    for site, cells in table[table[CONTROL] == NONE].groupby("site", sort=False):
         rows = [name for name in ("layer", "head", "kv_head") if name in cells and cells[name].notna().all()]
         most = cells.loc[cells.groupby([*rows, "role"], sort=False)["proportion"].idxmax()]
         most = most.assign(words=most["hypothesis"] + most["proportion"].map(" {:.0%}".format))

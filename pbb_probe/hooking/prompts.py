@@ -46,8 +46,6 @@ class Prompts:
     """Did the tokenizer add those it begins texts with?"""
     answer_start: "torch.Tensor | None" = None
     """Token ids [prompt, k] at the end of each prompt with which all possible answers begin, padded with -1."""
-    unit = "prompt"
-    """The dimension of arrays on which they stand."""
 
     @property
     def unit(self) -> str:

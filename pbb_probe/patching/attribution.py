@@ -19,8 +19,10 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
 from pbb_probe.hooking.engines.tail import row_bytes
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.labels import with_labels
+from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
-from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.schema import Gibibytes, LayerList, NameList, PositionList, checks_arguments, whole
 
@@ -30,20 +32,20 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
     from transformer_lens.tools.analysis.attribution_patching import GradientCache
 
-    from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.metrics import Metric
 
 
 @checks_arguments
 def attribution_scores(
     model: "TransformerBridge",
+    pairs: Pairs | None = None,
     *,
-    clean: "torch.Tensor | Prompts",
-    corrupted: "torch.Tensor | Prompts",
     metric: "Metric",
     sites: NameList = ("resid_pre",),
     layers: LayerList | None = None,
     positions: NameList | PositionList | None = None,
+    clean: "torch.Tensor | None" = None,
+    corrupted: "torch.Tensor | None" = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     whole_spans: bool = True,
@@ -53,23 +55,27 @@ def attribution_scores(
 
     Args:
         model: an opened model in eval mode.
-        clean: token ids [pair, position], or `Prompts`.
-        corrupted: the same for the run whose gradient is taken; padded alike.
+        pairs: the prompts; the gradient is taken at the corrupted ones. Or bare tokens as `clean` and `corrupted`.
         metric: logits [pair, d_vocab] at the answer position -> [pair], differentiable, each pair from its own logits.
         sites: keys of `SITES`; per head for z, q, k and v.
         layers: all when None.
-        positions: as for `patch_sweep`.
-        attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
-        answer: position [pair] at which the answer is predicted; the last attended one when None.
+        positions, clean, corrupted, attention_mask, answer: as for `patch_sweep`.
         whole_spans: as for `patch_sweep`; the estimate of a span is the sum of those of its tokens.
         memory_gib: what the activations kept for the gradient may take.
 
     Returns:
         `scores[site]` (layer, [head | kv_head,] position | role, pair): the estimated change, that is `patch_sweep`'s
-        effect minus its `corrupted`; 0 behind the answer position.
+        effect minus its `corrupted`; 0 behind the answer position. The labels of the pairs are coordinates.
 
     Raises:
         PbbError: what `patch_sweep` refuses; a metric of whole answers, several metrics, or one without a gradient.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
+        >>> scores = pbb.attribution_scores(model, pairs, metric=metric, sites=["z"])
     """
     import torch
     import xarray as xr
@@ -83,31 +89,43 @@ def attribution_scores(
     layers = check_layers(model, layers)
     check_sites(model, sites, layers)
     names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
-    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
-    for tokens in (runs.clean, runs.corrupted):
-        check_readable(model, tokens, runs.lengths)
-    chunks = torch.arange(len(runs)).split(_pairs_at_once(model, runs, len(sites) * len(layers), memory_gib))
+    aligned = align(
+        pairs,
+        positions,
+        clean=clean,
+        corrupted=corrupted,
+        attention_mask=attention_mask,
+        answer=answer,
+        whole_spans=whole_spans,
+    )
+    for tokens in (aligned.clean, aligned.corrupted):
+        check_readable(model, tokens, aligned.lengths)
+    chunks = torch.arange(len(aligned)).split(_pairs_at_once(model, aligned, len(sites) * len(layers), memory_gib))
     with torch.enable_grad():
-        pull = _pull(model, runs, metric, chunks)
-        found = [_chunk_scores(model, runs, rows, pull[rows.to(pull.device)], names, layers) for rows in chunks]
-    scores = {}
+        slopes = _logit_gradient(model, aligned, metric, chunks)
+        by_chunk = [
+            _chunk_scores(model, aligned, rows, slopes[rows.to(slopes.device)], names, layers) for rows in chunks
+        ]
+    arrays = {}
     for site in sites:
-        values = torch.cat([chunk[site] for chunk in found], dim=-1)  # [layer, (head,) place, pair]
-        scores[site] = (("layer", *SITES[site][:-1], runs.place, "pair"), values.numpy())
-    return xr.Dataset(scores, coords={"layer": layers, runs.place: runs.labels})
+        values = torch.cat([scores[site] for scores in by_chunk], dim=-1)  # [layer, (head,) place, pair]
+        arrays[site] = (("layer", *SITES[site][:-1], aligned.place_dim, "pair"), values.numpy())
+    scores = xr.Dataset(arrays, coords={"layer": layers, aligned.place_dim: aligned.places})
+    return scores if pairs is None else with_labels(scores, pairs)
 
 
 @checks_arguments
 def screen_patches(
     model: "TransformerBridge",
+    pairs: Pairs | None = None,
     *,
-    clean: "torch.Tensor | Prompts",
-    corrupted: "torch.Tensor | Prompts",
     metric: "Metric",
     top: Annotated[int, whole(2, 10**7)],
     sites: NameList = ("resid_pre",),
     layers: LayerList | None = None,
     positions: NameList | PositionList | None = None,
+    clean: "torch.Tensor | None" = None,
+    corrupted: "torch.Tensor | None" = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     whole_spans: bool = True,
@@ -118,8 +136,8 @@ def screen_patches(
     Args:
         top: how many cells are patched: those of the largest absolute estimate, averaged over pairs first, out of all
             sites together.
-        model, clean, corrupted, metric, sites, layers, positions, attention_mask, answer, whole_spans, memory_gib:
-            as for `attribution_scores` and `patch_sweep`.
+        model, pairs, metric, sites, layers, positions, clean, corrupted, attention_mask, answer, whole_spans,
+            memory_gib: as for `attribution_scores` and `patch_sweep`.
 
     Returns:
         `effects[site]`, `clean` and `corrupted` of `patch_sweep`, NaN at the cells that were not patched, and
@@ -131,11 +149,19 @@ def screen_patches(
 
     Raises:
         PbbError: what `attribution_scores` and `patch_sweep` refuse, or fewer than 2 cells.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
+        >>> effects = pbb.screen_patches(model, pairs, metric=metric, sites=["z"], top=20)
     """
     import numpy as np
     from scipy.stats import spearmanr
 
-    where: dict[str, Any] = {
+    arguments: dict[str, Any] = {
+        "pairs": pairs,
         "clean": clean,
         "corrupted": corrupted,
         "metric": metric,
@@ -147,7 +173,7 @@ def screen_patches(
         "whole_spans": whole_spans,
         "memory_gib": memory_gib,
     }
-    scores = attribution_scores(model, **where)
+    scores = attribution_scores(model, **arguments)
     expected = abs(scores.mean("pair"))
     sizes = np.concatenate([expected[site].values.ravel() for site in sites])
     chosen = np.zeros(len(sizes), dtype=bool)
@@ -156,7 +182,7 @@ def screen_patches(
     only = expected.copy()
     for site, cells in zip(sites, np.split(chosen, ends), strict=True):
         only[site] = expected[site].copy(data=cells.reshape(expected[site].shape))
-    effects = patch_sweep(model, **where, only=only)
+    effects = patch_sweep(model, **arguments, only=only)
     changes = abs((effects[list(sites)] - effects["corrupted"]).mean("pair"))
     measured = np.concatenate([changes[site].values.ravel() for site in sites])
     agreement = spearmanr(sizes[chosen], measured[chosen]).statistic
@@ -166,68 +192,71 @@ def screen_patches(
     )
 
 
-def _pairs_at_once(model, runs: Runs, n_hooks: int, memory_gib: float) -> int:
+def _pairs_at_once(model, aligned: AlignedTokens, n_hooks: int, memory_gib: float) -> int:
     """Pairs whose activations, in all layers and at all hooks, fit into the memory."""
-    cfg, hf_model, width = model.cfg, model.original_model, runs.clean.shape[1]
+    cfg, hf_model, width = model.cfg, model.original_model, aligned.clean.shape[1]
     hooked = 3 * n_hooks * width * cfg.d_model * hf_model.dtype.itemsize  # clean, corrupted and gradient
     logits = 3 * width * cfg.d_vocab * hf_model.dtype.itemsize
     a_pair = cfg.n_layers * row_bytes(hf_model, width, width) + hooked + logits
     return max(1, int(memory_gib * 2**30 / a_pair))
 
 
-def _pull(model, runs: Runs, metric: "Metric", chunks) -> "torch.Tensor":
-    """The gradient [pair, d_vocab] of each pair's metric with respect to its logits in the corrupted run.
+def _logit_gradient(model, aligned: AlignedTokens, metric: "Metric", chunks) -> "torch.Tensor":
+    """The gradient [pair, d_vocab] of each pair's metric with respect to the logits of its corrupted prompt.
 
-    The rest of the gradient is that of pull . logits, which can be taken for some pairs at a time.
+    By the chain rule the gradient further down is that of (this gradient . logits), which can be taken for some pairs
+    at a time though the metric needs all of them.
     """
     import torch
 
     with torch.no_grad():
-        found = [_at_answer(model(runs.corrupted[rows].to(model.cfg.device)), runs, rows) for rows in chunks]
-    logits = torch.cat(found).requires_grad_()
-    values = check_values(metric(logits), len(runs))
+        by_chunk = [_at_answer(model(aligned.corrupted[rows].to(model.cfg.device)), aligned, rows) for rows in chunks]
+    logits = torch.cat(by_chunk).requires_grad_()
+    values = check_values(metric(logits), len(aligned))
     if not values.requires_grad:
         raise PbbError("The metric has no gradient: use a differentiable one, such as logit_difference.")
     return torch.autograd.grad(values.sum(), logits)[0]
 
 
-def _at_answer(logits: "torch.Tensor", runs: Runs, rows: "torch.Tensor") -> "torch.Tensor":
+def _at_answer(logits: "torch.Tensor", aligned: AlignedTokens, rows: "torch.Tensor") -> "torch.Tensor":
     """[row, d_vocab] of logits [row, position, d_vocab]."""
     import torch
 
-    return logits[torch.arange(len(rows)), runs.answer[rows]]
+    return logits[torch.arange(len(rows)), aligned.answer[rows]]
 
 
-def _chunk_scores(model, runs: Runs, rows, pull, names: dict[str, list[str]], layers) -> "dict[str, torch.Tensor]":
+def _chunk_scores(
+    model, aligned: AlignedTokens, rows, slopes, names: dict[str, list[str]], layers
+) -> "dict[str, torch.Tensor]":
     """The scores [layer, (head,) place, row] of some pairs at each site, on the CPU."""
     import torch
     from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
-    def pulled(logits: "torch.Tensor") -> "torch.Tensor":
-        return (_at_answer(logits, runs, rows) * pull).sum()
+    def linearised(logits: "torch.Tensor") -> "torch.Tensor":
+        return (_at_answer(logits, aligned, rows) * slopes).sum()
 
     # The gradient is taken down to a point that all others are above: without one, hooks within attention get none.
-    wanted = {name for some in names.values() for name in some} | {hook_name(model, "resid_pre", min(layers))}
+    wanted = {name for at_layers in names.values() for name in at_layers} | {hook_name(model, "resid_pre", min(layers))}
     if "resid_mid" in names:
         wanted |= {hook_name(model, site, layer) for site in ("resid_post", "mlp_out") for layer in layers}
-    clean, corrupted = (tokens[rows].to(model.cfg.device) for tokens in (runs.clean, runs.corrupted))
+    clean, corrupted = (tokens[rows].to(model.cfg.device) for tokens in (aligned.clean, aligned.corrupted))
     with torch.no_grad():
-        given = cache_activation_and_gradient(model, clean, pulled, wanted.__contains__, compute_gradient=False)
+        of_clean = cache_activation_and_gradient(model, clean, linearised, wanted.__contains__, compute_gradient=False)
     with _differentiable(model):
-        own = cache_activation_and_gradient(model, corrupted, pulled, wanted.__contains__)
-    at = torch.arange(runs.clean.shape[1])
-    first, last = runs.spans[:, rows, None].unbind(-1)  # [place, row, 1]
+        of_corrupted = cache_activation_and_gradient(model, corrupted, linearised, wanted.__contains__)
+    at = torch.arange(aligned.clean.shape[1])
+    first, last = aligned.spans[:, rows, None].unbind(-1)  # [place, row, 1]
     inside = ((at >= first) & (at <= last)).float()  # [place, row, position]
     scores = {}
     for site, at_layers in names.items():
         products = []
         for name, layer in zip(at_layers, layers, strict=True):
-            gradient = _gradient(own, name)
+            gradient = _gradient(of_corrupted, name)
             if site == "resid_mid":
                 # its hook is the MLP's input, whose gradient leaves out the residual stream that goes past the MLP
-                _refuse_unless_a_sum(model, own, layer)
-                gradient = gradient + _gradient(own, hook_name(model, "resid_post", layer))
-            change = given.activations[name] - own.activations[name]
+                _refuse_unless_a_sum(model, of_corrupted, layer)
+                gradient = gradient + _gradient(of_corrupted, hook_name(model, "resid_post", layer))
+            change = of_clean.activations[name] - of_corrupted.activations[name]
             products.append((change.float() * gradient.float()).sum(-1).cpu())  # [row, position, (head)]
         by_token = torch.stack(products)  # [layer, row, position, (head)]
         if by_token.ndim == 4:

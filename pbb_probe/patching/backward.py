@@ -20,10 +20,12 @@ from pbb_probe.hooking.engines.slower import FullForward
 from pbb_probe.hooking.engines.tail import Window
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.labels import with_labels
 from pbb_probe.models.parity import spread_between, tolerance
+from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.metrics import check_values
-from pbb_probe.patching.runs import Runs, line_up
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.schema import Gibibytes, LayerList, NameList, checks_arguments
 
 if TYPE_CHECKING:
@@ -84,68 +86,69 @@ def back_patch(
     sources = list(range(model.cfg.n_layers + 1)) if source_layers is None else list(source_layers)
     if not sources or min(sources) < 0 or max(sources) > model.cfg.n_layers:
         raise PbbError(f"source_layers must be between 0 and {model.cfg.n_layers}, not {sources}.")
-    runs = _lined_up(prompts, roles, attention_mask, answer)
+    aligned = _aligned(prompts, roles, attention_mask, answer)
     cells = sorted((target, source) for target, source in set(itertools.product(targets, sources)) if source > target)
-    check_readable(model, runs.clean, runs.lengths)
+    check_readable(model, aligned.clean, aligned.lengths)
     engines = Engines()
 
     def by(kind: Any) -> "tuple[np.ndarray, np.ndarray]":
         engine = kind(model)
         if kind is not FullForward and cells:
-            _check_against_full_forward(engine, runs, cells)
-        return _measured(engine, runs, cells, from_metric(metric), int(memory_gib * 2**30))
+            _check_against_full_forward(engine, aligned, cells)
+        return _measured(engine, aligned, cells, from_metric(metric), int(memory_gib * 2**30))
 
     unpatched, patched = engines.first_exact(by)
-    effects = np.full((len(sources), len(targets), len(runs.labels), len(runs)), np.nan, dtype=np.float32)
+    effects = np.full((len(sources), len(targets), len(aligned.places), len(aligned)), np.nan, dtype=np.float32)
     for (i, source), (j, target) in itertools.product(enumerate(sources), enumerate(targets)):
         if source == target:
             effects[i, j] = unpatched
         elif source > target:
             effects[i, j] = patched[cells.index((target, source))]
-    return xr.Dataset(
+    patched_effects = xr.Dataset(
         {
             "resid_pre": (("source_layer", "target_layer", "role", "prompt"), effects),
             "unpatched": ("prompt", unpatched),
         },
-        coords={"source_layer": sources, "target_layer": targets, "role": runs.labels},
+        coords={"source_layer": sources, "target_layer": targets, "role": aligned.places},
         attrs=engines.attributes,
     )
+    return with_labels(patched_effects, prompts) if isinstance(prompts, Prompts) else patched_effects
 
 
-def _lined_up(prompts, roles: Sequence[str], attention_mask, answer) -> Runs:
-    """The prompts as both sides of `Runs`: padding behind the tokens, a place a role."""
+def _aligned(prompts, roles: Sequence[str], attention_mask, answer) -> AlignedTokens:
+    """The prompts as both sides of pairs: padding behind the tokens, a place a role."""
     if isinstance(prompts, Prompts):
-        return line_up(prompts, prompts, roles, attention_mask, answer)
+        return align(Pairs(prompts, prompts), roles, attention_mask=attention_mask, answer=answer)
     if list(roles) != ["answer"]:
         raise PbbError("Token ids have no role but `answer`: give Prompts for others.")
-    runs = line_up(prompts, prompts, None, attention_mask, answer)
-    return replace(runs, spans=runs.answer[None, :, None].expand(-1, -1, 2), place="role", labels=["answer"])
+    aligned = align(clean=prompts, corrupted=prompts, attention_mask=attention_mask, answer=answer)
+    return replace(aligned, spans=aligned.answer[None, :, None].expand(-1, -1, 2), place_dim="role", places=["answer"])
 
 
 def _measured(
-    engine: "Engine", runs: Runs, cells: list[Cell], metric: "Metric", memory: int
+    engine: "Engine", aligned: AlignedTokens, cells: list[Cell], metric: "Metric", memory: int
 ) -> "tuple[np.ndarray, np.ndarray]":
     """The metric of the unpatched runs [prompt] and of the patched ones [cell, role, prompt]."""
     import torch
     from tqdm import tqdm
 
-    cfg, width = engine.bridge.cfg, runs.clean.shape[1]
+    cfg, width = engine.bridge.cfg, aligned.clean.shape[1]
     recorded = 5 * (engine.n_layers + 1) * width * cfg.d_model * engine.bridge.original_model.dtype.itemsize
     at_once = max(1, int(memory / 2 / (recorded + engine.bytes_a_row(width, width))))
-    chunks = torch.arange(len(runs)).split(at_once)
+    chunks = torch.arange(len(aligned)).split(at_once)
 
     def measure(logits: "torch.Tensor") -> "torch.Tensor":
-        return check_values(metric(logits), len(runs)).float().cpu()
+        return check_values(metric(logits), len(aligned)).float().cpu()
 
-    n_roles = len(runs.labels)
-    patched = torch.empty(len(cells), n_roles, len(runs))
+    n_roles = len(aligned.places)
+    patched = torch.empty(len(cells), n_roles, len(aligned))
     total = len(chunks) * patched[..., 0].numel()
     with torch.inference_mode(), tqdm(total=total, desc="back-patching", unit="cell", delay=2) as progress:
         # a metric sees all prompts at once: those that are not of the chunk are left unpatched
-        logits = torch.cat([engine.logits(_recorded(engine, _some(runs, rows)).final)[:, 0] for rows in chunks])
+        logits = torch.cat([engine.logits(_recorded(engine, _some(aligned, rows)).final)[:, 0] for rows in chunks])
         unpatched = measure(logits)
         for rows in chunks:
-            for cell, role, found in _patched(engine, _some(runs, rows), cells, memory):
+            for cell, role, found in _patched(engine, _some(aligned, rows), cells, memory):
                 whole = logits.clone()
                 whole[rows.to(whole.device)] = found
                 patched[cell, role, rows] = measure(whole)[rows]
@@ -153,18 +156,20 @@ def _measured(
     return unpatched.numpy(), patched.numpy()
 
 
-def _patched(engine: "Engine", runs: Runs, cells: list[Cell], memory: int) -> "Iterator[tuple[int, int, torch.Tensor]]":
+def _patched(
+    engine: "Engine", aligned: AlignedTokens, cells: list[Cell], memory: int
+) -> "Iterator[tuple[int, int, torch.Tensor]]":
     """Index of the cell, index of the role, and logits [row, d_vocab] at the answer, for every cell and role."""
     import torch
 
-    states = _recorded(engine, runs)
+    states = _recorded(engine, aligned)
     top = engine.n_layers
     resid = [states.at("resid_pre", layer) for layer in range(top)] + [states.at("resid_post", top - 1)]
-    out = runs.answer[:, None].to(engine.bridge.cfg.device)
-    for role, places in enumerate(runs.spans[:, :, 1]):
-        reached = places <= runs.answer
-        tail = max(1, int((runs.answer - places).max()) + 1)
-        a_cell = len(runs) * engine.bytes_a_row(tail, int(runs.answer.max()) + 1)
+    out = aligned.answer[:, None].to(engine.bridge.cfg.device)
+    for role, places in enumerate(aligned.spans[:, :, 1]):
+        reached = places <= aligned.answer
+        tail = max(1, int((aligned.answer - places).max()) + 1)
+        a_cell = len(aligned) * engine.bytes_a_row(tail, int(aligned.answer.max()) + 1)
         size = max(1, int(memory / 2 / a_cell))
         for first in range(0, len(cells), size):
             batch = cells[first : first + size]
@@ -180,23 +185,25 @@ def _patched(engine: "Engine", runs: Runs, cells: list[Cell], memory: int) -> "I
                 yield first + i, role, engine.logits(final)[:, 0]
 
 
-def _recorded(engine: "Engine", runs: Runs):
+def _recorded(engine: "Engine", aligned: AlignedTokens):
     device = engine.bridge.cfg.device
     layers = range(engine.n_layers)
-    return engine.record(runs.clean.to(device), runs.answer[:, None].to(device), ("resid_pre", "resid_post"), layers)
-
-
-def _some(runs: Runs, rows: "torch.Tensor") -> Runs:
-    return replace(
-        runs,
-        clean=runs.clean[rows],
-        corrupted=runs.corrupted[rows],
-        answer=runs.answer[rows],
-        spans=runs.spans[:, rows],
+    return engine.record(
+        aligned.clean.to(device), aligned.answer[:, None].to(device), ("resid_pre", "resid_post"), layers
     )
 
 
-def _check_against_full_forward(engine: "Engine", runs: Runs, cells: list[Cell]) -> None:
+def _some(aligned: AlignedTokens, rows: "torch.Tensor") -> AlignedTokens:
+    return replace(
+        aligned,
+        clean=aligned.clean[rows],
+        corrupted=aligned.corrupted[rows],
+        answer=aligned.answer[rows],
+        spans=aligned.spans[:, rows],
+    )
+
+
+def _check_against_full_forward(engine: "Engine", aligned: AlignedTokens, cells: list[Cell]) -> None:
     """The longest way back in one prompt, by this engine and by a full forward pass.
 
     Raises:
@@ -205,7 +212,7 @@ def _check_against_full_forward(engine: "Engine", runs: Runs, cells: list[Cell])
     import torch
 
     model = engine.bridge
-    one = _some(runs, torch.arange(1))
+    one = _some(aligned, torch.arange(1))
     longest = [max(cells, key=lambda cell: cell[1] - cell[0])]
     dtype = next(model.original_model.parameters()).dtype
     with torch.inference_mode():

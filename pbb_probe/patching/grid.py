@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Engine = Tail | WholeBlocks | FullForward
     Measure = Callable[[torch.Tensor], torch.Tensor]
 
-Source = Literal["other", "own", "mean", "zero", "mean_difference", "random"]
-SOURCES: tuple[Source, ...] = get_args(Source)
+Replacement = Literal["other", "own", "mean", "zero", "mean_difference", "random"]
+REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 
 CPU_TOKENS = 1024
 """Tokens run together on a CPU, whose caches hold no more; a GPU takes what fits into the memory."""
@@ -47,7 +47,7 @@ class Grid:
     """First and last position of each place [place, pair, 2]."""
     sites: tuple[str, ...]
     layers: list[int]
-    source: Source
+    replace_with: Replacement
     """What is put in: see `patch_sweep`."""
     subspaces: "dict[str, torch.Tensor]"
     """Orthonormal bases [layer, place, d_model, rank] a site."""
@@ -65,7 +65,7 @@ class Grid:
 
         start, end = self.spans[place, rows].unbind(-1)
         reached = start <= self.out[rows, 0]
-        if self.source == "other" and self.one_model:
+        if self.replace_with == "other" and self.one_model:
             differ = self.base[rows] != self.other[rows]
             before = torch.arange(differ.shape[1]) <= end[:, None]
             reached &= (differ & before).any(1)
@@ -73,25 +73,25 @@ class Grid:
 
 
 def measure(
-    engine: "Engine", giver: "Engine", grid: Grid, measured: "Measure", progress: Any = None
+    engine: "Engine", donor: "Engine", grid: Grid, measured: "Measure", progress: Any = None
 ) -> "dict[str, torch.Tensor]":
     """`base` and `other` [metric, pair], the unpatched runs, and each site [metric, layer, head, place, pair].
 
     Args:
         engine: of the model that is patched.
-        giver: of the model that activations are taken from; the same one, or of another model.
+        donor: of the model that activations are taken from; the same one, or of another model.
         grid: the cells.
         measured: logits [pair, k, d_vocab] at `grid.out` -> [metric, pair].
         progress: a tqdm bar that counts cells.
     """
-    return _Measurement(engine, giver, grid, measured, progress).run()
+    return _Measurement(engine, donor, grid, measured, progress).run()
 
 
 class _Measurement:
-    def __init__(self, engine, giver, grid: Grid, measured: "Measure", progress: Any):
+    def __init__(self, engine, donor, grid: Grid, measured: "Measure", progress: Any):
         import torch
 
-        self.engine, self.giver, self.grid, self.measured, self.progress = engine, giver, grid, measured, progress
+        self.engine, self.donor, self.grid, self.measured, self.progress = engine, donor, grid, measured, progress
         self.device = torch.device(engine.bridge.cfg.device)
         self.heads: dict[str, int] = {}
         self.held: dict[Cell, torch.Tensor] = {}
@@ -112,8 +112,8 @@ class _Measurement:
             del recorded  # before the next are made
         self.base_final, other_final = (torch.cat(side) for side in zip(*finals, strict=True))
         base = self._measure(self.base_final[None])[:, 0]
-        other = self._measure(other_final[None], self.giver)[:, 0]  # each by its own model's unembedding
-        self.means = self._means(chunks) if grid.source in ("mean", "mean_difference") else {}
+        other = self._measure(other_final[None], self.donor)[:, 0]  # each by its own model's unembedding
+        self.means = self._means(chunks) if grid.replace_with in ("mean", "mean_difference") else {}
         # a cell that changes nothing measures what the unpatched run does
         values = {
             site: base[:, None, None, None].repeat(1, len(grid.layers), heads, len(grid.spans), 1)
@@ -161,7 +161,7 @@ class _Measurement:
     def _record(self, rows: "torch.Tensor") -> "tuple[States, States]":
         grid = self.grid
         base, other, out = (x[rows].to(self.device) for x in (grid.base, grid.other, grid.out))
-        sides = ((self.engine, base), (self.giver, other))
+        sides = ((self.engine, base), (self.donor, other))
         first, second = (engine.record(tokens, out, grid.sites, grid.layers) for engine, tokens in sides)
         return first, second
 
@@ -180,7 +180,7 @@ class _Measurement:
                 for site in grid.sites:
                     for layer in grid.layers:
                         found = other.at(site, layer)[pair, at]
-                        if grid.source == "mean_difference":
+                        if grid.replace_with == "mean_difference":
                             found = found - base.at(site, layer)[pair, at]
                         sums[site, layer, place] = sums.get((site, layer, place), 0) + found.sum(0)
             del base, other
@@ -191,9 +191,9 @@ class _Measurement:
         import torch
 
         grid = self.grid
-        if site in grid.subspaces and grid.source == "random":
+        if site in grid.subspaces and grid.replace_with == "random":
             return self._placebo(site, layer, place, own, other)
-        match grid.source:
+        match grid.replace_with:
             case "other":
                 put = other
             case "own":
@@ -275,7 +275,7 @@ class _Measurement:
             own, given = (states.at(site, layer)[window.rows, where] for states in (window.states, other))
             values = self._values(site, layer, place, pairs, own, given)
             changed = torch.ones(len(pairs), dtype=torch.bool)
-            if self.grid.source == "other":
+            if self.grid.replace_with == "other":
                 changed = (values != own).flatten(1).any(1).cpu()
             if bool(changed.any()):
                 heads = self._heads(site, layer, place)

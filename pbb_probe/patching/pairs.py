@@ -4,16 +4,18 @@ import functools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
+from pbb_probe.hooking.capture import gives_answers
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.labels import CORRUPTED
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
 from pbb_probe.programs.program import try_programs
-from pbb_probe.schema import Count, Seed, checks_arguments, refuse_unknown
+from pbb_probe.schema import Count, Seed, checks_arguments, refuse_unknown, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +30,86 @@ SWAPS: tuple[Swap, ...] = get_args(Swap)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Prompts whose tokens line up position by position, with different answers."""
+    """Prompts in pairs: a clean one, and a corrupted one that differs in one respect and has another answer.
+
+    To be patched, the two prompts of a pair must have equally many tokens, and their roles must stand at the same ones.
+
+    Raises:
+        PbbError: a side that is no `Prompts`, or sides of different lengths.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> clean, corrupted = (pbb.Prompts.from_texts(model, [f"dolvik({x}) ="]) for x in (3, 5))
+        >>> pairs = Pairs(clean, corrupted)
+        >>> len(pairs)
+        1
+    """
 
     clean: Prompts
     corrupted: Prompts
     answers: "tuple[torch.Tensor, torch.Tensor] | None" = None
     """Token ids [pair, k] of the clean and of the corrupted answers, where they are no texts; else the label `output`
     of the prompts says them."""
+    unit = "pair"
+    """The dimension of arrays on which they stand."""
+
+    def __post_init__(self) -> None:
+        for name, side in (("clean", self.clean), ("corrupted", self.corrupted)):
+            if not isinstance(side, Prompts):
+                raise PbbError(f"The {name} prompts of pairs must be Prompts, not {shown(side)}.")
+        if len(self.clean) != len(self.corrupted):
+            raise PbbError(
+                f"There are {len(self.clean)} clean and {len(self.corrupted)} corrupted prompts: give each clean "
+                "prompt one corrupted prompt."
+            )
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    @property
+    def labels(self) -> "pd.DataFrame":
+        """What is known of each pair, a row a pair: the clean prompt's labels, and the corrupted one's as `corrupted_`.
+
+        `program` is the label of the clean prompt, `corrupted_program` that of the corrupted one.
+        """
+        corrupted = {f"{CORRUPTED}{name}": column.to_numpy() for name, column in self.corrupted.labels.items()}
+        return self.clean.labels.reset_index(drop=True).assign(**corrupted)
+
+    def select(self, rows: Sequence[int]) -> "Pairs":
+        """Some of the pairs, in the order given; the padding stays.
+
+        Raises:
+            PbbError: a row that is not there.
+        """
+        clean, corrupted = self.clean.select(rows), self.corrupted.select(rows)
+        if self.answers is None:
+            return replace(self, clean=clean, corrupted=corrupted)
+        index = list(rows)
+        return replace(self, clean=clean, corrupted=corrupted, answers=(self.answers[0][index], self.answers[1][index]))
+
+    def with_correct(self, model: "TransformerBridge") -> "Pairs":
+        """The pairs with the label `correct` on both sides: does the model give the prompt's own answer?
+
+        It does when every token of the answer is the likeliest one, given the prompt and the tokens before it.
+
+        Args:
+            model: an opened model.
+
+        Raises:
+            PbbError: answers that `hooking.answers.answer_ids` refuses, or prompts that the model cannot read.
+
+        Example:
+            >>> import pbb_probe as pbb
+            >>> model = pbb.load_model("nano")
+            >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model).with_correct(model)
+            >>> both = pairs.labels["correct"] & pairs.labels["corrupted_correct"]
+        """
+        clean, corrupted = (
+            replace(side, labels=side.labels.assign(correct=gives_answers(model, side, ids).numpy()))
+            for side, ids in zip((self.clean, self.corrupted), self.answer_ids(model), strict=True)
+        )
+        return replace(self, clean=clean, corrupted=corrupted)
 
     def answer_ids(self, model: "TransformerBridge") -> "tuple[torch.Tensor, torch.Tensor]":
         """Token ids [pair, k] of the clean and of the corrupted answers, padded with -1 at the end.

@@ -20,7 +20,7 @@ def measure_by_layer(
     folder: Path,
     names: Sequence[str],
     engine: "Engine",
-    giver: "Engine",
+    donor: "Engine",
     grid: Grid,
     measured: "Measure",
     progress: Any,
@@ -37,7 +37,7 @@ def measure_by_layer(
 
     folder.mkdir(parents=True, exist_ok=True)
     asked = _digest(grid, names)
-    unpatched = measure(engine, giver, replace(grid, layers=grid.layers[:1], spans=grid.spans[:0]), measured)
+    unpatched = measure(engine, donor, replace(grid, layers=grid.layers[:1], spans=grid.spans[:0]), measured)
     done = []
     for layer in grid.layers:
         path = folder / f"{asked}_layer{layer}.safetensors"
@@ -52,7 +52,7 @@ def measure_by_layer(
                 subspaces={site: basis[i : i + 1] for site, basis in grid.subspaces.items()},
                 only={site: chosen[i : i + 1] for site, chosen in grid.only.items()},
             )
-            found = measure(engine, giver, alone, measured, progress)
+            found = measure(engine, donor, alone, measured, progress)
             write_recorded(path, save({name: value.contiguous() for name, value in found.items()}))
         for end in ("base", "other"):
             if not torch.allclose(found[end], unpatched[end], rtol=1e-4, atol=1e-5):
@@ -66,7 +66,7 @@ def measure_by_layer(
 
 def _digest(grid: Grid, names: Sequence[str]) -> str:
     """Of everything a sweep is asked but its layers, its model and its metrics."""
-    content = hashlib.sha256(repr((names, grid.sites, grid.source, grid.seed)).encode())
+    content = hashlib.sha256(repr((names, grid.sites, grid.replace_with, grid.seed)).encode())
     tensors = (grid.base, grid.other, grid.out, grid.spans)
     for tensor in (*tensors, *grid.subspaces.values(), *grid.only.values()):
         content.update(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())

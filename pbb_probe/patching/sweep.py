@@ -22,13 +22,25 @@ from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sit
 from pbb_probe.hooking.engines.bare import UnsupportedError
 from pbb_probe.hooking.engines.slower import FullForward
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.labels import with_labels
 from pbb_probe.models.parity import spread_between, spread_of, tolerance
+from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.engines import Engines, from_metric
-from pbb_probe.patching.grid import SOURCES, Grid, Source, measure
+from pbb_probe.patching.grid import REPLACEMENTS, Grid, Replacement, measure
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.resume import measure_by_layer
-from pbb_probe.patching.runs import Runs, line_up
-from pbb_probe.schema import AnyPlace, Gibibytes, LayerList, NameList, PositionList, Seed, checks_arguments, shown
+from pbb_probe.schema import (
+    AnyPlace,
+    Gibibytes,
+    LayerList,
+    NameList,
+    PositionList,
+    Seed,
+    checks_arguments,
+    refuse_unknown,
+    shown,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,25 +48,25 @@ if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens import TransformerBridge
 
-    from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.patching.metrics import Metric
 
 
 @checks_arguments
 def patch_sweep(
     model: "TransformerBridge",
+    pairs: Pairs | None = None,
     *,
-    clean: "torch.Tensor | Prompts",
-    corrupted: "torch.Tensor | Prompts",
     metric: "Metric | AnswerMetric | LogProbDifference | Mapping[str, Metric | AnswerMetric | LogProbDifference]",
     sites: NameList = ("resid_pre",),
     layers: LayerList | None = None,
     positions: NameList | PositionList | None = None,
+    clean: "torch.Tensor | None" = None,
+    corrupted: "torch.Tensor | None" = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
     noising: bool = False,
-    source: Source = "other",
-    source_model: "TransformerBridge | None" = None,
+    replace_with: Replacement = "other",
+    donor_model: "TransformerBridge | None" = None,
     whole_spans: bool = True,
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
     only: "xr.Dataset | None" = None,
@@ -66,27 +78,29 @@ def patch_sweep(
 
     Args:
         model: an opened model in eval mode.
-        clean: token ids [pair, position], or `Prompts`.
-        corrupted: the same for the run that is patched; padded alike.
+        pairs: the prompts; or bare tokens as `clean` and `corrupted`.
         metric: logits [pair, d_vocab] at the answer position -> [pair]; or a metric of whole answers, such as
             `log_prob_difference`, whose tokens are put behind the answer position in both runs. Several in one pass
             when a mapping by name.
         sites: keys of `SITES`; per head for z, q, k and v.
         layers: all when None.
-        positions: positions in the row as given; or role names when `Prompts` are given, whose tokens are patched
-            together in each pair where they stand; all positions when None. Behind the answer position nothing is
-            patched: the effect there is that of the unpatched run.
-        attention_mask: 1 at tokens, 0 at padding [pair, position]; from the `Prompts` when they are given, else ones.
-        answer: position [pair] at which the answer is predicted; the last attended one when None.
-        noising: patch the clean run with activations of the corrupted one (is this place necessary?), instead of the
-            corrupted run with those of the clean one (is it sufficient?).
-        source: what is put in. `other`: the other run's activation. `mean`: its mean over the pairs, and `zero`: zeros
-            (ablations). `mean_difference`: the run's own plus the mean over pairs of other minus own, the same vector
-            for all, a null for effects of a constant vector (arXiv 2507.08218). `random`: its own plus a random
-            vector of the norm of other minus own (in a subspace, TransformerLens's placebo: as far as `other` would
-            move it, in a random subspace of the same rank); `own`: what is there already (controls).
-        source_model: that activations are taken from, of the same shape; the model itself when None. With it, clean and
-            corrupted may be the same prompts.
+        positions: positions in the row as given; or, of pairs, names of roles, whose tokens are patched together
+            wherever they stand in each pair; all positions when None. Nothing is patched behind the answer position:
+            the effect there is that of the unpatched prompt.
+        clean: bare token ids [pair, position] in place of pairs.
+        corrupted: token ids of the same shape, padded alike.
+        attention_mask: 1 at tokens, 0 at padding [pair, position]; when None that of the pairs, or ones.
+        answer: position [pair] at which the answer is predicted; when None that of the pairs, or the last attended one.
+        noising: patch the clean prompts with activations of the corrupted ones (is this place necessary?), instead of
+            the corrupted prompts with those of the clean ones (is it sufficient?).
+        replace_with: what is put in. `other`: the activation of the pair's other prompt. `mean`: its mean over the
+            pairs, and `zero`: zeros (ablations). `mean_difference`: what is there already plus the mean over pairs of
+            other minus own, the same vector for all pairs, a null for effects of a constant vector (arXiv 2507.08218).
+            `random`: what is there plus a random vector of the norm of other minus own (in a subspace,
+            TransformerLens's placebo: as far as `other` would move it, in a random subspace of the same rank). `own`:
+            what is there already (a control).
+        donor_model: the model that activations are taken from, of the same shape; the model itself when None. With it,
+            the clean and the corrupted prompts may be the same.
         whole_spans: patch all tokens of a role; its last one when False.
         subspaces: patch only the component in a subspace: orthonormal bases [layer, place, d_model, rank] by site, such
             as those of `transformer_lens.tools.analysis.interchange` (of a probe, of means, or learned by DAS).
@@ -97,29 +111,37 @@ def patch_sweep(
 
     Returns:
         `effects[site]` ([metric,] layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair),
-        the metric of the two unpatched runs. Attributes: `method`, the engine it took; `passed_over`, why not a
-        quicker one, where that is so; `source`; `direction`.
+        the metric of the two unpatched prompts. The labels of the pairs are coordinates. Attributes: `method`, the
+        engine it took; `passed_over`, why not a quicker one, where that is so; `replace_with`; `direction`.
 
     Raises:
         PbbError: pairs that do not line up or do not differ, or that the model cannot read together, an unknown site,
             layer, role or position, a site whose activation has other axes than `SITES` says, a model in train mode, or
             a metric of the wrong shape or with NaN, or with answers that are not a pair each.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
+        >>> effects = pbb.patch_sweep(model, pairs, metric=metric, positions=["name", "answer"])
     """
     import xarray as xr
     from tqdm import tqdm
 
     layers = check_layers(model, layers)
-    runs = check_sweep(
+    aligned = check_sweep(
         model,
-        clean,
-        corrupted,
+        pairs,
         sites,
         layers,
         positions,
+        clean=clean,
+        corrupted=corrupted,
         attention_mask=attention_mask,
         answer=answer,
-        source=source,
-        source_model=source_model,
+        replace_with=replace_with,
+        donor_model=donor_model,
         whole_spans=whole_spans,
         subspaces=subspaces,
     )
@@ -132,25 +154,25 @@ def patch_sweep(
     settings = {
         "sites": tuple(sites),
         "layers": layers,
-        "source": source,
+        "replace_with": replace_with,
         "subspaces": dict(subspaces or {}),
-        "only": _check_only(only, sites, layers, runs),
-        "one_model": source_model is None,
+        "only": _check_only(only, sites, layers, aligned),
+        "one_model": donor_model is None,
         "seed": seed,
         "memory": int(memory_gib * 2**30),
     }
 
     engines = Engines()
-    passes = _passes(by_name, len(runs))
-    n_cells = sum(_n_heads(model, site) for site in sites) * len(layers) * len(runs.labels) * len(passes)
+    passes = _passes(by_name, len(aligned))
+    n_cells = sum(_n_heads(model, site) for site in sites) * len(layers) * len(aligned.places) * len(passes)
     done: dict[str, dict[str, torch.Tensor]] = {}
     with tqdm(total=n_cells, desc="patching", unit="cell", delay=2, bar_format=BAR) as progress:
         for names, ids, measured in passes:
-            whole = runs if ids is None else runs.with_answers(ids)
-            for tokens in (whole.clean, whole.corrupted):
-                check_readable(model, tokens, whole.lengths)
-            grid = _grid(whole, 1 if ids is None else ids.shape[1], noising, settings)
-            found = engines.first_exact(_measured(model, source_model, grid, measured, progress, resume, names))
+            forced = aligned if ids is None else aligned.with_answers(ids)
+            for tokens in (forced.clean, forced.corrupted):
+                check_readable(model, tokens, forced.lengths)
+            grid = _grid(forced, 1 if ids is None else ids.shape[1], noising, settings)
+            found = engines.first_exact(_measured(model, donor_model, grid, measured, progress, resume, names))
             for i, name in enumerate(names):
                 done[name] = {key: value[i] for key, value in found.items()}
     values = {name: _combined(name, kind, done) for name, kind in by_name.items()}
@@ -160,21 +182,29 @@ def patch_sweep(
     for site in sites:
         heads = SITES[site][:-1]
         array = {name: {site: v[site] if heads else v[site][:, 0]} for name, v in values.items()}
-        variables[site] = _stacked(array, site, ("layer", *heads, runs.place, "pair"), metric)
-    coords = {"layer": layers, runs.place: runs.labels} | ({"metric": list(by_name)} if metric is by_name else {})
-    attributes = {**engines.attributes, "source": source, "direction": "noising" if noising else "denoising"}
-    return xr.Dataset(variables, coords=coords, attrs=attributes)
+        variables[site] = _stacked(array, site, ("layer", *heads, aligned.place_dim, "pair"), metric)
+    coords = {"layer": layers, aligned.place_dim: aligned.places}
+    if metric is by_name:
+        coords["metric"] = list(by_name)
+    attributes = {
+        **engines.attributes,
+        "replace_with": replace_with,
+        "direction": "noising" if noising else "denoising",
+    }
+    effects = xr.Dataset(variables, coords=coords, attrs=attributes)
+    return effects if pairs is None else with_labels(effects, pairs)
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}s [{elapsed}<{remaining}]"
 
 
-def _grid(runs: Runs, k: int, noising: bool, settings: dict) -> Grid:
+def _grid(aligned: AlignedTokens, k: int, noising: bool, settings: dict) -> Grid:
     import torch
 
-    base, other = (runs.clean, runs.corrupted) if noising else (runs.corrupted, runs.clean)
-    out = (runs.answer[:, None] + torch.arange(k)).clamp(max=base.shape[1] - 1)  # behind the end only where ids are -1
-    return Grid(base, other, out, runs.spans, **settings)
+    base, other = (aligned.clean, aligned.corrupted) if noising else (aligned.corrupted, aligned.clean)
+    out = aligned.answer[:, None] + torch.arange(k)
+    out = out.clamp(max=base.shape[1] - 1)  # behind the end only where ids are -1
+    return Grid(base, other, out, aligned.spans, **settings)
 
 
 def _passes(by_name: Mapping, n_pairs: int) -> list:
@@ -228,22 +258,22 @@ def _stacked(values: dict, key: str, dims: tuple, metric) -> "tuple[tuple[str, .
 # Engines
 
 
-def _measured(model, source_model, grid: Grid, measured, progress, resume, names):
+def _measured(model, donor_model, grid: Grid, measured, progress, resume, names):
     """The values of a grid as a function of the class of the engine that runs it."""
 
     def by(kind):
         engine = kind(model)
-        giver = engine if source_model is None else kind(source_model)
+        donor_engine = engine if donor_model is None else kind(donor_model)
         if kind is not FullForward:
-            _check_against_full_forward(engine, giver, model, source_model, grid)
+            _check_against_full_forward(engine, donor_engine, model, donor_model, grid)
         if resume is None:
-            return measure(engine, giver, grid, measured, progress)
-        return measure_by_layer(Path(resume), names, engine, giver, grid, measured, progress)
+            return measure(engine, donor_engine, grid, measured, progress)
+        return measure_by_layer(Path(resume), names, engine, donor_engine, grid, measured, progress)
 
     return by
 
 
-def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) -> None:
+def _check_against_full_forward(engine, donor_engine, model, donor_model, grid: Grid) -> None:
     """A few cells of every site, for one pair, by this engine and by a full forward pass.
 
     One is at a place in the middle and the layer in the middle; the others are at the place nearest to the answer, in
@@ -273,11 +303,11 @@ def _check_against_full_forward(engine, giver, model, source_model, grid: Grid) 
         only=one_head,
     )
     full = FullForward(model)
-    full_giver = full if source_model is None else FullForward(source_model)
+    full_donor = full if donor_model is None else FullForward(donor_model)
     # each logit counts as a metric [logit, pair]
     found, expected = (
         measure(a, b, small, lambda logits: logits.float().flatten(1).T.cpu())
-        for a, b in ((engine, giver), (full, full_giver))
+        for a, b in ((engine, donor_engine), (full, full_donor))
     )
     dtype, spread = next(model.original_model.parameters()).dtype, spread_of(expected["base"])
     for name, reference in expected.items():
@@ -307,78 +337,86 @@ def _typical(grid: Grid) -> tuple[list[int], int]:
 
 def check_sweep(
     model: "TransformerBridge",
-    clean: "torch.Tensor | Prompts",
-    corrupted: "torch.Tensor | Prompts",
+    pairs: Pairs | None,
     sites: Sequence[str],
     layers: Sequence[int],
     positions: Sequence[int] | Sequence[str] | None = None,
     *,
+    clean: "torch.Tensor | None" = None,
+    corrupted: "torch.Tensor | None" = None,
     attention_mask: "torch.Tensor | None" = None,
     answer: "torch.Tensor | None" = None,
-    source: Source = "other",
-    source_model: "TransformerBridge | None" = None,
+    replace_with: Replacement = "other",
+    donor_model: "TransformerBridge | None" = None,
     whole_spans: bool = True,
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
-) -> Runs:
-    """The runs lined up, once all that `patch_sweep` refuses of these arguments is known not to be there.
+) -> AlignedTokens:
+    """The prompts aligned, after everything in these arguments that `patch_sweep` would refuse has been refused.
 
     Raises:
         PbbError: what `patch_sweep` refuses, but for metrics.
     """
-    for each in (model, source_model or model):
+    for each in (model, donor_model or model):
         check_sites(each, sites, layers)
-    if source not in SOURCES:
-        raise PbbError(f"Unknown source {source!r}: choose one of {', '.join(SOURCES)}.")
-    _check_models(model, source_model)
-    runs = line_up(clean, corrupted, positions, attention_mask, answer, whole_spans)
-    if source == "other" and source_model is None:
-        _check_differing(runs)
-    _check_subspaces(model, subspaces or {}, sites, layers, runs)
-    _check_rotated(sites, source, bool(subspaces))
-    _check_widths(runs, source)
-    return runs
+    refuse_unknown("replace_with", [replace_with], REPLACEMENTS)
+    _check_models(model, donor_model)
+    aligned = align(
+        pairs,
+        positions,
+        clean=clean,
+        corrupted=corrupted,
+        attention_mask=attention_mask,
+        answer=answer,
+        whole_spans=whole_spans,
+    )
+    if replace_with == "other" and donor_model is None:
+        _check_differing(aligned)
+    _check_subspaces(model, subspaces or {}, sites, layers, aligned)
+    _check_rotated(sites, replace_with, bool(subspaces))
+    _check_widths(aligned, replace_with)
+    return aligned
 
 
-def _check_models(model, source_model) -> None:
-    for each in (model, source_model or model):
+def _check_models(model, donor_model) -> None:
+    for each in (model, donor_model or model):
         check_eval(each)
-    shapes = [(m.cfg.n_layers, m.cfg.d_model, m.cfg.n_heads) for m in (model, source_model or model)]
+    shapes = [(m.cfg.n_layers, m.cfg.d_model, m.cfg.n_heads) for m in (model, donor_model or model)]
     if shapes[0] != shapes[1]:
-        raise PbbError(f"source_model has other (layers, d_model, heads) than the model: {shapes[1]} and {shapes[0]}.")
+        raise PbbError(f"donor_model has other (layers, d_model, heads) than the model: {shapes[1]} and {shapes[0]}.")
 
 
-def _check_differing(runs: Runs) -> None:
-    same = (runs.clean == runs.corrupted).all(1)
+def _check_differing(aligned: AlignedTokens) -> None:
+    same = (aligned.clean == aligned.corrupted).all(1)
     if bool(same.any()):
         raise PbbError(
-            f"Pair {int(same.long().argmax())} has the same tokens in both runs, so that there is nothing to patch: "
-            'leave it out, or use source="own" for the control that changes nothing.'
+            f"Pair {int(same.long().argmax())} has the same tokens on both sides, so there is nothing to patch: leave "
+            'it out, or use replace_with="own" for the control that changes nothing.'
         )
 
 
-def _check_rotated(sites: Sequence[str], source: Source, subspaces: bool) -> None:
-    mixed = source in ("mean", "mean_difference", "random") or subspaces
-    if mixed and (odd := {"q", "k"} & set(sites)):
+def _check_rotated(sites: Sequence[str], replace_with: Replacement, subspaces: bool) -> None:
+    mixed = replace_with in ("mean", "mean_difference", "random") or subspaces
+    if mixed and (rotated := {"q", "k"} & set(sites)):
         raise PbbError(
-            f"{min(odd)} is patched with its position embedding, where means and random directions mean nothing: "
-            "use another source, or other sites."
+            f"{min(rotated)} is patched with its position embedding, where means and random directions mean nothing: "
+            "replace with something else, or patch other sites."
         )
 
 
-def _check_widths(runs: Runs, source: Source) -> None:
-    widths = runs.spans[..., 1] - runs.spans[..., 0]
-    if source in ("mean", "mean_difference") and bool((widths != widths[:, :1]).any()):
+def _check_widths(aligned: AlignedTokens, replace_with: Replacement) -> None:
+    widths = aligned.spans[..., 1] - aligned.spans[..., 0]
+    if replace_with in ("mean", "mean_difference") and bool((widths != widths[:, :1]).any()):
         raise PbbError(
-            f"The source {source} takes a mean over pairs, which needs spans of equal lengths: leave it out, or patch "
-            "last tokens."
+            f"{replace_with} is a mean over pairs, which needs spans of equal lengths: replace with something else, or "
+            "patch last tokens only."
         )
 
 
-def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> None:
+def _check_subspaces(model, subspaces: Mapping, sites, layers, aligned: AlignedTokens) -> None:
     import torch
 
     for site, basis in subspaces.items():
-        shape = (len(layers), len(runs.labels), model.cfg.d_model)
+        shape = (len(layers), len(aligned.places), model.cfg.d_model)
         if site not in sites or len(SITES[site]) > 1 or tuple(basis.shape[:-1]) != shape:
             raise PbbError(
                 f"The subspace of {site!r} must be a basis {[*shape, 'rank']} of a swept site of width d_model; it is "
@@ -389,20 +427,20 @@ def _check_subspaces(model, subspaces: Mapping, sites, layers, runs: Runs) -> No
             raise PbbError(f"The basis of {site!r} is not orthonormal: use one of TransformerLens's *_basis functions.")
 
 
-def _check_only(only: "xr.Dataset | None", sites, layers, runs: Runs) -> "dict[str, torch.Tensor]":
+def _check_only(only: "xr.Dataset | None", sites, layers, aligned: AlignedTokens) -> "dict[str, torch.Tensor]":
     import torch
 
     chosen: dict[str, torch.Tensor] = {}
     if only is None:
         return chosen
     for site in sites:
-        dims = ("layer", *SITES[site][:-1], runs.place)
+        dims = ("layer", *SITES[site][:-1], aligned.place_dim)
         if site not in only or set(only[site].dims) != set(dims):
             raise PbbError(f"only[{site!r}] must be booleans with the dimensions {', '.join(dims)}.")
         mask = torch.as_tensor(only[site].transpose(*dims).values.astype(bool))
         mask = mask if len(dims) == 3 else mask[:, None]
-        if mask.shape[0] != len(layers) or mask.shape[2] != len(runs.labels):
-            raise PbbError(f"only[{site!r}] must have {len(layers)} layers and {len(runs.labels)} places.")
+        if mask.shape[0] != len(layers) or mask.shape[2] != len(aligned.places):
+            raise PbbError(f"only[{site!r}] must have {len(layers)} layers and {len(aligned.places)} places.")
         chosen[site] = mask
     return chosen
 

@@ -1,14 +1,15 @@
 """The transfer map: what does each place carry? An interchange between the executions of two programs.
 
-Base run: program A on x. Source run: program B on x'. The source's activation at one (site, layer, role) is put into
-the base run, and the answer is read. Each hypothesis of what that activation carries (`patching.hypotheses`) predicts
-an answer of its own; the one that the patched run gives is counted.
+Base prompt: program A on x. Donor prompt: program B on x'. The donor's activation at one (site, layer, role) is put
+into the forward pass of the base prompt, and the answer is read. Each hypothesis of what that activation carries
+(`patching.hypotheses`) predicts an answer of its own; the one that the patched model gives is counted.
 
 A place that carries the program need not be where it is stored, and one that carries nothing may hold what is also held
-elsewhere: a swap of one place shows what that place alone decides.
+elsewhere: swapping one place shows what that place alone decides.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
@@ -17,12 +18,14 @@ from pbb_probe.hooking.answers import answer_ids, covering
 from pbb_probe.hooking.capture import check_roles
 from pbb_probe.hooking.load import untrained_model
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.patching.grid import Source
+from pbb_probe.labels import CORRUPTED, NONE, with_controls, with_labels
+from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import check_sweep, patch_sweep
 from pbb_probe.programs.program import Program
-from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed, refuse_unknown
+from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed, refuse_unknown, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
 
 Control = Literal["self", "random", "mean_difference", "untrained"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
-PATCHED = "patched"
-"""The name of the run that is no control."""
+_REPLACEMENTS: dict[str, Replacement] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
+"""What a control puts in, where it is not the donor's activation."""
 SETTINGS = ("whole_spans", "only", "memory_gib", "resume")
 """Of `patch_sweep`, those that leave the meaning of the map as it is."""
 
@@ -44,8 +47,7 @@ SETTINGS = ("whole_spans", "only", "memory_gib", "resume")
 @checks_arguments
 def transfer_map(
     model: "TransformerBridge",
-    base: Prompts,
-    source: Prompts,
+    pairs: Pairs,
     sites: NameList = ("resid_pre", "attn_out", "mlp_out"),
     roles: NameList | None = None,
     layers: LayerList | None = None,
@@ -55,31 +57,30 @@ def transfer_map(
     seed: Seed = 0,
     **settings: Any,
 ) -> "xr.Dataset":
-    """Which hypothesis the answer follows once one activation of the source run stands in the base run.
+    """Which hypothesis the answer follows once one activation of the donor stands in the base.
 
     Args:
         model: an opened model in eval mode.
-        base: the runs that are patched, with the columns program, source (its text) and call in their labels.
-        source: the runs that activations are taken from, in the same order, aligned: from `make_transfer_pairs`, whose
-            `corrupted` are the base and whose `clean` are the source. Pairs in which two hypotheses predict the same
-            answer are left out.
+        pairs: from `make_transfer_pairs`. The corrupted prompts are the base, whose answer is read; the clean ones are
+            the donors, which activations are taken from. Both have the labels program, source (its text) and call.
+            Pairs in which two hypotheses predict the same answer are left out.
         sites: keys of `SITES`.
         roles: all when None.
         layers: all when None.
         library: the programs that those of the pairs call.
         subspaces: patch only the component in a subspace: orthonormal bases [layer, role, d_model, rank] by site.
-        controls: further runs. `self` puts in what is there already; `random` adds a random vector of the norm of
-            source minus base; `mean_difference` adds the mean over pairs of source minus base to all; `untrained` is
-            the same map of the model as initialised before any training.
+        controls: further maps of the same pairs. `self` puts in what is there already; `random` adds a random vector of
+            the norm of donor minus base; `mean_difference` adds the mean over pairs of donor minus base to all;
+            `untrained` is the map of the model as initialised before any training.
         seed: of the controls.
         settings: those of `patch_sweep` in `SETTINGS`.
 
     Returns:
-        `carried[site]` ([run,] layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the answer
-        follows, else 0, and NaN where the pair has no such hypothesis. The last hypothesis, `other`, is 1 where the
-        answer follows none. With controls the first `run` is `patched`, without any there is no such dimension.
-        Coordinates of the pairs: program, group and steps of the base run, source_program and source_group where the
-        labels have them, and base_correct and source_correct: does the model answer the two unpatched runs right?
+        `carried[site]` ([control,] layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the
+        answer follows, else 0, and NaN where the pair has no such hypothesis. The last hypothesis, `other`, is 1 where
+        the answer follows none. With controls the first `control` is `none`, the map itself; without any there is no
+        such dimension. The labels of the pairs are coordinates, those of the base with the prefix `corrupted_`, and so
+        are `correct` and `corrupted_correct`: does the model answer the unpatched donor, and the unpatched base, right?
         `pair` is the place among the pairs given. Attributes: `given` and `qualified` pairs.
 
         Answers of several tokens count as given when each token is the likeliest one; what would follow is not looked
@@ -88,68 +89,70 @@ def transfer_map(
     Raises:
         PbbError: no pair whose hypotheses predict different answers, an unknown control or setting, and whatever
             `hypotheses` and `patch_sweep` refuse.
-    """
-    import xarray as xr
 
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> carried = pbb.transfer_map(model, pairs, sites=["resid_pre"], roles=["name", "answer"])
+        >>> carried["resid_pre"].mean("pair").sel(hypothesis="program").to_pandas()  # layer by role
+    """
     refuse_unknown("setting", settings, SETTINGS)
-    n_given, prepared = len(base), _prepared(model, base, source, roles, library)
-    base, source, rows, roles = prepared.base, prepared.source, prepared.rows, prepared.roles
-    runs = {}
-    for run in (PATCHED, *controls):
-        folder = settings.get("resume")
+    prepared = _prepared(model, pairs, roles, library)
+    folder = settings.get("resume")
+    maps = {}
+    for control in (NONE, *controls):
         effects = patch_sweep(
-            untrained_model(model, seed) if run == "untrained" else model,
-            clean=source,
-            corrupted=base,
+            untrained_model(model, seed) if control == "untrained" else model,
+            prepared.pairs,
             metric=prepared.metric,
             sites=sites,
             layers=layers,
-            positions=roles,
-            source=_SOURCES.get(run, "other"),
+            positions=prepared.roles,
+            replace_with=_REPLACEMENTS.get(control, "other"),
             subspaces=subspaces,
             seed=seed,
-            **{**settings, "resume": folder and Path(folder) / run},
+            **{**settings, "resume": folder and Path(folder) / control},
         )
-        runs[run] = effects.rename(metric="hypothesis").map(_followed, lengths=prepared.lengths)
-    carried = xr.concat(runs.values(), dim="run").assign_coords(run=list(runs))
-    unpatched = carried.sel(run=PATCHED, drop=True) == 1
-    coords = {
-        **_known(base, source),
-        "base_correct": unpatched["corrupted"].sel(hypothesis="nothing", drop=True),
-        "source_correct": unpatched["clean"].sel(hypothesis="everything", drop=True),
-        "pair": rows,
+        effects = effects.reset_coords(drop=True).rename(metric="hypothesis")  # labels come once, at the end
+        maps[control] = effects.map(_followed, lengths=prepared.lengths)
+    unpatched = maps[NONE][["clean", "corrupted"]] == 1
+    carried = with_controls({name: found[list(sites)] for name, found in maps.items()})
+    carried = carried.transpose("control", "layer", ..., "role", "hypothesis", "pair", missing_dims="ignore")
+    correct = {
+        "correct": unpatched["clean"].sel(hypothesis="everything", drop=True),
+        f"{CORRUPTED}correct": unpatched["corrupted"].sel(hypothesis="nothing", drop=True),
     }
-    carried = carried[list(sites)].transpose("run", "layer", ..., "role", "hypothesis", "pair").assign_coords(coords)
     engine = {name: effects.attrs[name] for name in ("method", "passed_over") if name in effects.attrs}
-    carried.attrs = {"given": n_given, "qualified": len(rows), **engine}
-    return carried if controls else carried.isel(run=0)
+    carried = with_labels(carried, prepared.pairs).assign_coords({**correct, "pair": prepared.rows})
+    carried.attrs = {"given": len(pairs), "qualified": len(prepared.pairs), **engine}
+    return carried
 
 
 def check_transfer(
     model: "TransformerBridge",
-    base: Prompts,
-    source: Prompts,
+    pairs: Pairs,
     sites: Sequence[str],
     layers: Sequence[int],
     roles: Sequence[str] | None = None,
     controls: Sequence[Control] = (),
     whole_spans: bool = True,
 ) -> None:
-    """Refuse what `transfer_map` would refuse of these arguments, before any run.
+    """Refuse what `transfer_map` would refuse of these arguments, before any forward pass.
 
     Raises:
         PbbError: what `transfer_map` refuses.
     """
-    prepared = _prepared(model, base, source, roles, ())
-    for run in (PATCHED, *controls):
+    prepared = _prepared(model, pairs, roles, ())
+    for control in (NONE, *controls):
+        replace_with = _REPLACEMENTS.get(control, "other")
         check_sweep(
             model,
-            prepared.source,
-            prepared.base,
+            prepared.pairs,
             sites,
             layers,
             prepared.roles,
-            source=_SOURCES.get(run, "other"),
+            replace_with=replace_with,
             whole_spans=whole_spans,
         )
 
@@ -157,8 +160,7 @@ def check_transfer(
 class _Prepared(NamedTuple):
     """The pairs that qualify, and what their answers are compared with."""
 
-    base: Prompts
-    source: Prompts
+    pairs: Pairs
     roles: list[str]
     rows: "np.ndarray"
     """Of the pairs given [pair]."""
@@ -167,27 +169,23 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(
-    model: "TransformerBridge",
-    base: Prompts,
-    source: Prompts,
-    roles: Sequence[str] | None,
-    library: Sequence[Program],
+    model: "TransformerBridge", pairs: Pairs, roles: Sequence[str] | None, library: Sequence[Program]
 ) -> _Prepared:
     import numpy as np
 
-    roles = check_roles(base, roles)
-    predicted = hypotheses(base.labels, source.labels, library)
+    if not isinstance(pairs, Pairs):
+        raise PbbError(f"pairs must be Pairs, such as make_transfer_pairs makes, not {shown(pairs)}.")
+    roles = check_roles(pairs.corrupted, roles)
+    predicted = hypotheses(pairs.corrupted.labels, pairs.clean.labels, library)
     rows = np.flatnonzero(told_apart(predicted))
     if not len(rows):
         raise PbbError("In every pair two hypotheses predict the same answer: choose pairs with make_transfer_pairs.")
-    base, source = base.select(rows.tolist()), source.select(rows.tolist())
+    pairs = pairs.select(rows.tolist())
     predicted = predicted.iloc[rows].dropna(axis="columns", how="all").reset_index(drop=True)
     answers = [list(column.where(column.notna(), predicted["nothing"])) for _, column in predicted.items()]
-    base, source = (covering(model, side, answers) for side in (base, source))
-    return _Prepared(base, source, roles, rows, *_metrics(model, base, predicted, answers))
-
-
-_SOURCES: dict[str, Source] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
+    clean, corrupted = (covering(model, side, answers) for side in (pairs.clean, pairs.corrupted))
+    pairs = replace(pairs, clean=clean, corrupted=corrupted)
+    return _Prepared(pairs, roles, rows, *_metrics(model, corrupted, predicted, answers))
 
 
 def _metrics(
@@ -201,13 +199,13 @@ def _metrics(
 
     ids = {str(name): answer_ids(model, base, given) for name, given in zip(predicted, answers, strict=True)}
     lengths = xr.DataArray(
-        [(found >= 0).sum(1).numpy() for found in ids.values()],
+        [(tokens >= 0).sum(1).numpy() for tokens in ids.values()],
         dims=("hypothesis", "pair"),
         coords={"hypothesis": list(ids)},
     ).where(predicted.notna().to_numpy().T)
-    if all(found.shape[1] == 1 for found in ids.values()):
-        return {name: _next_token(found[:, 0]) for name, found in ids.items()}, lengths
-    return {name: greedy_match(found) for name, found in ids.items()}, lengths
+    if all(tokens.shape[1] == 1 for tokens in ids.values()):
+        return {name: _next_token(tokens[:, 0]) for name, tokens in ids.items()}, lengths
+    return {name: greedy_match(tokens) for name, tokens in ids.items()}, lengths
 
 
 def _next_token(tokens: "torch.Tensor") -> "Metric":
@@ -223,10 +221,3 @@ def _followed(matched: "xr.DataArray", lengths: "xr.DataArray") -> "xr.DataArray
     followed = ((size == size.max("hypothesis")) & (size > 0)).where(size.notnull()).astype("float32")
     other = 1 - followed.max("hypothesis")
     return xr.concat([followed, other.expand_dims(hypothesis=["other"])], dim="hypothesis")
-
-
-def _known(base: Prompts, source: Prompts) -> "dict[str, tuple[str, list]]":
-    """What the labels say of each pair."""
-    of_base = {name: base.labels[name] for name in ("program", "group", "steps") if name in base.labels}
-    of_source = {f"source_{name}": source.labels[name] for name in ("program", "group") if name in source.labels}
-    return {name: ("pair", values.tolist()) for name, values in {**of_base, **of_source}.items()}

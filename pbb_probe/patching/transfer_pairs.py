@@ -29,7 +29,7 @@ def make_transfer_pairs(
     n: PairCount = 500,
     seed: Seed = 0,
     unseen: bool = False,
-    source_group: Group | None = None,
+    donor_group: Group | None = None,
 ) -> Pairs:
     """Source runs (`clean`) and base runs (`corrupted`) for `transfer_map`.
 
@@ -44,7 +44,7 @@ def make_transfer_pairs(
         n: pairs wanted, as many of each number of steps. Fewer come back where too few of those drawn qualify.
         seed: of the draw.
         unseen: only inputs whose answers were never shown, on both sides.
-        source_group: of the source programs; the same when None.
+        donor_group: of the source programs; the same when None.
 
     Returns:
         The pairs by number of steps, in each of which the base programs take turns.
@@ -55,11 +55,11 @@ def make_transfer_pairs(
     import numpy as np
     import pandas as pd
 
-    refuse_unknown("group", [group, source_group or group], GROUPS)
+    refuse_unknown("group", [group, donor_group or group], GROUPS)
     rng = np.random.default_rng(seed)
     base, source = (
         _with_kinds(corpus.calls("direct", name, seed=seed, unseen=unseen), model)
-        for name in (group, source_group or group)
+        for name in (group, donor_group or group)
     )
     library = [entry.program for entry in corpus.entries]
     steps = sorted(base["steps"].unique())

@@ -341,10 +341,10 @@ def test_patch_writes_recoveries_and_the_transfer_map(pairs, tmp_path, capsys):
         changes.append(effects[2] - effects[1])
     assert table.loc[(3, "step_2"), "recovery"] == pytest.approx(sum(changes) / sum(distances), abs=1e-4)
     # a line of code that is put in is the program with that line: what it carries is known
-    carried = pd.read_csv(out / "carried.csv").set_index(["run", "layer", "role", "hypothesis"])["proportion"]
-    assert carried["patched", 0, "step_1", "steps_to_1"] >= 0.9
-    assert carried["patched", 0, "step_2", "steps_after_1"] >= 0.9
-    assert carried["patched", 0, "input", "input"] >= 0.9
+    carried = pd.read_csv(out / "carried.csv").set_index(["control", "layer", "role", "hypothesis"])["proportion"]
+    assert carried["none", 0, "step_1", "steps_to_1"] >= 0.9
+    assert carried["none", 0, "step_2", "steps_after_1"] >= 0.9
+    assert carried["none", 0, "input", "input"] >= 0.9
     assert carried["self", :, :, "nothing"].min() >= 0.9
     assert not (out / "layers").exists()
     assert {"effects.nc", "patching.html", "carried.nc", "transfer.html"} <= {path.name for path in out.iterdir()}
@@ -380,10 +380,10 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         ([f"--prompts={unlabelled}", "--transfer=true"], "lack 'source'"),
         ([f"--prompts={pairs}", "--transfer=true", "--sites=[k]"], "k is patched with its position embedding"),
         ([f"--prompts={pairs}", "--transfer=true", "--every_position=true"], "needs spans of equal lengths"),
-        ([f"--prompts={pairs}", "--source=mean"], "needs spans of equal lengths"),
-        ([f"--prompts={pairs}", "--source=mean", "--sites=[q]"], "q is patched with its position embedding"),
+        ([f"--prompts={pairs}", "--replace_with=mean"], "needs spans of equal lengths"),
+        ([f"--prompts={pairs}", "--replace_with=mean", "--sites=[q]"], "q is patched with its position embedding"),
         ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks a word"),
-        ([f"--prompts={pairs}", f"--source_model={tmp_path / 'none'}"], "none"),
+        ([f"--prompts={pairs}", f"--donor_model={tmp_path / 'none'}"], "none"),
     ):
         assert cli.main(["patch", "--model=nano", f"--out={tmp_path / 'out'}", "--draws=50", *options]) == 2
         error = capsys.readouterr().err

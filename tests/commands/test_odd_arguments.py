@@ -32,7 +32,6 @@ def given(bridge, corpus) -> dict[str, dict[str, Any]]:
     first, second = (ids[:, 0] for ids in pairs.answer_ids(model))
     values = xr.DataArray(np.random.default_rng(0).random((2, 40)), dims=("layer", "row"), coords={"layer": [0, 1]})
     fitted = {"acts": acts, "targets": prompts.labels[["op_1"]], "clusters": prompts.labels["program"].tolist()}
-    sides = {"clean": pairs.clean, "corrupted": pairs.corrupted}
     return {
         "capture": {"model": model, "prompts": prompts, "layers": [1], "roles": ["name"]},
         "make_prompts": {"corpus": corpus, "model": model, "n": 4},
@@ -44,11 +43,11 @@ def given(bridge, corpus) -> dict[str, dict[str, Any]]:
         "fit_probe": {"features": np.random.default_rng(0).random((40, 3)), "values": [0, 1] * 20},
         "project": {"acts": acts, "role": "name"},
         "patch_sweep": {
-            "model": model, **sides, "metric": pbb.logit_difference(first, second), "layers": [1],
+            "model": model, "pairs": pairs, "metric": pbb.logit_difference(first, second), "layers": [1],
             "positions": ["name"],
         },
         "transfer_map": {
-            "model": model, "base": transfer.corrupted, "source": transfer.clean, "sites": ["resid_pre"],
+            "model": model, "pairs": transfer, "sites": ["resid_pre"],
             "roles": ["name"], "layers": [1],
         },
         "compare_groups": {"values": values, "draws": 20, **GROUPS},
@@ -73,7 +72,7 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "make_prompts": {"n": COUNTS, "seed": SEEDS, "mode": ["aloud", None, []], "group": ["x", [1]], "unseen": [1, "x"],
                      "corpus": [None, 3]},
     "make_pairs": {"n": [*COUNTS, None], "seed": SEEDS, "swap": ["x", None, []], "group": ["x", None, []]},
-    "make_transfer_pairs": {"n": [*COUNTS, None, 10**9], "seed": SEEDS, "group": ["x", None], "source_group": ["x"]},
+    "make_transfer_pairs": {"n": [*COUNTS, None, 10**9], "seed": SEEDS, "group": ["x", None], "donor_group": ["x"]},
     "fit_probes": {
         "C": [*STRENGTHS, [], [0.1, NAN], [0.1, 0.1], [0]], "folds": [0, 1, -1, 2.5, True, 10**6, "2", None, [0, 1]],
         "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"], [None] * 40, [[1]] * 40],
@@ -94,11 +93,13 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "patch_sweep": {
         "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2, ["resid"]], "seed": SEEDS, "memory_gib": MEMORY,
         "positions": [*(odd for odd in NAMES if odd != [3]), ["name"] * 2, ["subject"], [999], [0, 0], [True], [0.5]],
-        "source": ["x", []],
-        "metric": [{}, 3, None], "resume": ["", "a\0b", 3], "noising": [1, "x"], "clean": [None, 3, "x"],
+        "replace_with": ["x", [], None],
+        "metric": [{}, 3, None], "resume": ["", "a\0b", 3], "noising": [1, "x"], "pairs": [None, 3, "x"],
+        "clean": [3, "x"],
     },
     "transfer_map": {
         "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2], "roles": [*NAMES, ["name"] * 2, ["subject"]],
+        "pairs": [None, 3, "x"],
         "controls": ["self", ["self"] * 2, ["x"], [[1]]], "seed": SEEDS, "memory_gib": [0, NAN, "2"], "colour": [3],
     },
     "compare_groups": {
@@ -158,9 +159,8 @@ def test_nothing_to_run_and_rows_that_are_not_there(given):
             prompts.select(rows)
     with pytest.raises(pbb.PbbError, match="no prompts to run"):
         pbb.capture(given["capture"]["model"], prompts.select([]))
-    sides = {side: given["patch_sweep"][side].select([]) for side in ("clean", "corrupted")}
     with pytest.raises(pbb.PbbError, match="no pairs"):
-        pbb.patch_sweep(**{**given["patch_sweep"], **sides})
+        pbb.patch_sweep(**{**given["patch_sweep"], "pairs": given["patch_sweep"]["pairs"].select([])})
 
 
 @pytest.mark.parametrize("rows", [[True], None, [0.0], "0", [99], [None]])

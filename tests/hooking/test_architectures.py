@@ -76,7 +76,7 @@ def test_a_sweep_is_that_of_plain_hooks(family, side, opened, plain):
     clean, corrupted = prompts(ROWS, side), prompts(OTHERS, side)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        effects = pbb.patch_sweep(opened(family), clean=clean, corrupted=corrupted, metric=metric)
+        effects = pbb.patch_sweep(opened(family), pbb.Pairs(clean, corrupted), metric=metric)
     moved = 0.0
     for pair, (row, other) in enumerate(zip(ROWS, OTHERS, strict=True)):
         inputs, logits = recorded(plain(family), row)
@@ -103,8 +103,7 @@ def test_blocks_that_are_given_something_of_each_row_get_that_of_their_own(famil
     for rows, others in ((ROWS[:1], OTHERS[:1]), (ROWS, OTHERS)):
         effects = pbb.patch_sweep(
             opened(family),
-            clean=prompts(rows),
-            corrupted=prompts(others),
+            pbb.Pairs(prompts(rows), prompts(others)),
             metric=metric,
             sites=("resid_pre", "resid_post"),
             memory_gib=memory,
@@ -230,7 +229,7 @@ def test_a_site_that_is_not_there_is_refused_in_words(family, site, opened):
     for ask in (
         lambda: pbb.capture(opened(family), prompts(ROWS), (site,)),
         lambda: pbb.patch_sweep(
-            opened(family), clean=prompts(ROWS), corrupted=prompts(OTHERS), metric=metric, sites=(site,)
+            opened(family), pbb.Pairs(prompts(ROWS), prompts(OTHERS)), metric=metric, sites=(site,)
         ),
     ):
         with pytest.raises(PbbError, match=f"This model has no site {site!r}"):

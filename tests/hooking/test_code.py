@@ -23,6 +23,7 @@ from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.positions import capture_tokens
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.metrics import answer_difference, recovery
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.programs.corpus import make_corpus
@@ -320,12 +321,12 @@ def test_patching_the_code_restores_the_answer_at_its_constant_alone(bridge):
         texts = [f"{source}\n{name}(4) =" for source, name in zip(labels["source"], labels["program"], strict=True)]
         spans = [(0, len(source)) for source in labels["source"]]
         runs.append(Prompts.from_texts(model, texts, {"code": spans}, labels))
-    clean, corrupted = runs
-    metric = answer_difference(*(answer_ids(model, clean, [answer] * 12) for answer in (8, 7)))
-    effects = patch_sweep(model, clean=clean, corrupted=corrupted, metric=metric, layers=[0])
-    tokens = code_tokens(model, clean)
+    pairs = Pairs(*runs)
+    metric = answer_difference(*(answer_ids(model, pairs.clean, [answer] * 12) for answer in (8, 7)))
+    effects = patch_sweep(model, pairs, metric=metric, layers=[0])
+    tokens = code_tokens(model, pairs.clean)
     found = by_node(recovery(effects)["resid_pre"], tokens)
-    clusters, weights = clean.labels["program"], found["weight"].values
+    clusters, weights = pairs.clean.labels["program"], found["weight"].values
     table = interval_table(found, clusters=clusters, weights=weights, draws=100).set_index("node")
     share = (tokens["node"] == "Constant").sum() / 12  # one of the constants of a prompt differs
     assert share == 4

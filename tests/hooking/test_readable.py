@@ -22,8 +22,8 @@ def asks(model, given):
         lambda: pbb.capture(model, given, ("resid_pre",)),
         lambda: pbb.answer_logits(model, given),
         lambda: pbb.attention_patterns(model, given),
-        lambda: pbb.patch_sweep(model, clean=given, corrupted=other, metric=metric),
-        lambda: pbb.attribution_scores(model, clean=given, corrupted=other, metric=metric),
+        lambda: pbb.patch_sweep(model, pbb.Pairs(given, other), metric=metric),
+        lambda: pbb.attribution_scores(model, pbb.Pairs(given, other), metric=metric),
         lambda: pbb.back_patch(model, given, metric=metric),
     )
 
@@ -55,7 +55,7 @@ def test_an_answer_that_reaches_over_the_limit_is_refused():
     corrupted = prompts([(SHORTER + 1) % 90 + 3, (SHORT[:4] + 1) % 90 + 3])
     whole = pbb.log_prob(torch.tensor([[5, 6, 7], [5, 6, 7]]))
     with pytest.raises(PbbError, match="longrope"):
-        pbb.patch_sweep(model, clean=clean, corrupted=corrupted, metric=whole)
+        pbb.patch_sweep(model, pbb.Pairs(clean, corrupted), metric=whole)
 
 
 def test_dynamic_scaling_is_refused_beyond_its_limit_and_right_below():

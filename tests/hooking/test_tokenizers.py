@@ -145,7 +145,7 @@ def test_evaluation_capture_patching_and_explorer_ask_the_same_tokens(name, save
     asked["capture"] = among(expected)
     read.clear()
     pbb.patch_sweep(
-        model, clean=prompts, corrupted=prompts, metric=lambda logits: logits[:, 7], source="own", positions=["answer"]
+        model, pbb.Pairs(prompts, prompts), metric=lambda logits: logits[:, 7], replace_with="own", positions=["answer"]
     )
     asked["patch_sweep"] = among(expected)
     run = SimpleNamespace(call=lambda *_: None, corpus=corpus)

@@ -112,9 +112,7 @@ def test_patching_at_the_answer_shows_it(model, corpus):
     """Behind the last block nothing but the answer position decides, so that the clean answer comes back whole."""
     pairs = pbb.make_pairs(corpus, model, "input", "with_io", n=8)
     metric = pbb.answer_difference(*pairs.answer_ids(model))
-    effects = pbb.patch_sweep(
-        model, clean=pairs.clean, corrupted=pairs.corrupted, metric=metric, sites=("resid_post",), positions=["answer"]
-    )
+    effects = pbb.patch_sweep(model, pairs, metric=metric, sites=("resid_post",), positions=["answer"])
     distance = effects["clean"] - effects["corrupted"]
     assert float(abs(distance).min()) > 1e-3
     recovered = (effects["resid_post"].sel(layer=2, role="answer") - effects["corrupted"]) / distance
@@ -142,9 +140,7 @@ def test_later_tokens_that_distinguish_are_scored_teacher_forced(model):
     assert [side.tolist() for side in pair.answer_ids(model)] == [[ids(model, "2")], [ids(model, "7")]]
     pair = pbb.pair_from_texts(model, "f(3) =", "f(5) =", answers=("12", "352"))
     assert attended(pair.clean) == [ids(model, "f(3) = ")]
-    effects = pbb.patch_sweep(
-        model, clean=pair.clean, corrupted=pair.corrupted, metric=pbb.answer_difference(*pair.answer_ids(model))
-    )
+    effects = pbb.patch_sweep(model, pair, metric=pbb.answer_difference(*pair.answer_ids(model)))
     bare = AutoModelForCausalLM.from_pretrained(model.original_model.config.name_or_path).eval()
     expected = of_answer(bare, model, "f(3) =", " 12") - of_answer(bare, model, "f(3) =", " 352")
     assert float(effects["clean"][0]) == pytest.approx(expected, abs=1e-4)
@@ -213,7 +209,7 @@ def test_a_transfer_map_covers_answers_that_nobody_named(model, corpus):
         )
         for i, text in enumerate(("f(1) =", "g(2) ="))
     )
-    carried = pbb.transfer_map(model, base, source, sites=("resid_pre",))
+    carried = pbb.transfer_map(model, pbb.Pairs(source, base), sites=("resid_pre",))
     assert set(carried["hypothesis"].values) == {"nothing", "everything", "program", "input", "other"}
 
 

@@ -16,6 +16,7 @@ from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.attribution import attribution_scores, screen_patches
 from pbb_probe.patching.metrics import log_prob, log_prob_difference, logit_difference, negative_kl
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 
 CLEAN = torch.tensor([[5, 17, 200, 31, 90], [340, 8, 8, 77, 120], [61, 62, 63, 64, 65]])
@@ -124,7 +125,7 @@ def test_padding_on_either_side_is_harmless(family, site, side, given, bridge, b
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"clean": prompts(model, clean, mask), "corrupted": prompts(model, corrupted, mask)}
+        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
     scores = attribution_scores(model, **runs, metric=METRIC, sites=(site,))
     expected = np.zeros((3, brute.n_heads(bare(family), site), 5, 3))  # nothing at the padding
     alone = derivatives(bare, family, site, LENGTHS)
@@ -146,14 +147,14 @@ def test_roles_are_estimated_over_their_tokens_or_where_they_end(side, bridge):
     model = bridge("llama")
     (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
     words = mask.argmax(1) + torch.tensor([1, 3, 2])
-    runs = {"clean": prompts(model, clean, mask, words), "corrupted": prompts(model, corrupted, mask, words)}
+    runs = {"pairs": Pairs(prompts(model, clean, mask, words), prompts(model, corrupted, mask, words))}
     given = {**runs, "metric": METRIC, "sites": ("v",)}
     by_role = attribution_scores(model, **given, positions=["word", "answer"])
     by_end = attribution_scores(model, **given, positions=["word", "answer"], whole_spans=False)
     by_position = attribution_scores(model, **given)
     assert by_role["v"].dims == ("layer", "kv_head", "role", "pair")
     widths = set()
-    for role, spans in runs["clean"].spans.items():
+    for role, spans in runs["pairs"].clean.spans.items():
         for pair, (first, last) in enumerate(spans.tolist()):
             tokens = by_position["v"].sel(position=slice(first, last), pair=pair)
             widths.add(tokens.sizes["position"])

@@ -94,6 +94,15 @@ def test_every_pair_of_layers_is_the_brute_force(family, side, bridge, bare):
     assert (changed[[1, 2, 3, 2, 3, 3], [0, 0, 0, 1, 1, 2]] > 0.1).all()  # every pair of layers has something to find
 
 
+def test_the_labels_of_the_prompts_stand_in_the_effects(bridge):
+    model = bridge("llama")
+    given = prompts(model, "left").select([1, 0])
+    given.labels["program"] = ["b", "a"]
+    effects = back_patch(model, given, metric=lambda logits: logits[:, 7], roles=ROLES)
+    assert effects["program"].dims == ("prompt",)
+    assert effects["program"].values.tolist() == ["b", "a"]
+
+
 @pytest.mark.parametrize("engine", [WholeBlocks, FullForward])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_slower_ways_are_the_brute_force(family, engine, bridge, bare, monkeypatch):

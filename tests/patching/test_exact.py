@@ -13,6 +13,7 @@ from transformer_lens.patching import generic_activation_patch
 from pbb_probe.hooking.capture import hook_name
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.metrics import logit_difference
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 
 LENGTHS = (12, 9, 11)  # longer than the sliding windows of Gemma 2 and Mistral here
@@ -109,11 +110,8 @@ def test_whole_spans(site, bridge, bare):
     (clean, mask), (corrupted, _) = padded(CLEAN, "right"), padded(CORRUPTED, "right")
     last = torch.tensor(LENGTHS) - 1
     roles = {"word": spans, "answer": torch.stack([last, last], 1)}
-    both = {
-        "clean": Prompts(clean, mask, roles, base.labels, base.texts),
-        "corrupted": Prompts(corrupted, mask, roles, base.labels, base.texts),
-    }
-    effects = patch_sweep(model, **both, metric=METRIC, sites=(site,), positions=["word"], whole_spans=True)
+    pairs = Pairs(*(Prompts(side, mask, roles, base.labels, base.texts) for side in (clean, corrupted)))
+    effects = patch_sweep(model, pairs, metric=METRIC, sites=(site,), positions=["word"], whole_spans=True)
     for pair, length in enumerate(LENGTHS):
         for layer in range(3):
             put = brute.activation(bare("qwen3"), CLEAN[pair, :length], site, layer)

@@ -1,9 +1,14 @@
 """A pair differs in one thing only, has two answers, and lines up token by token."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 
 from pbb_probe.errors import PbbError
-from pbb_probe.patching.pairs import make_pairs
+from pbb_probe.patching.files import read_pairs
+from pbb_probe.patching.pairs import Pairs, make_pairs
 from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
 from pbb_probe.programs.program import Program, trace_programs
 
@@ -154,3 +159,45 @@ def test_what_cannot_be_paired_is_refused(bridge, corpus):
     assert len({len(model.tokenizer(name)["input_ids"]) for name in names}) == 2
     with pytest.raises(PbbError, match="partner"):
         make_pairs(named(*names), model, "program", "with_io")
+
+
+def test_labels_of_both_sides_and_selection(bridge, corpus):
+    pairs = make_pairs(corpus, bridge("nano"), "input", "with_io", n=8)
+    labels = pairs.labels
+    assert pairs.unit == "pair"
+    assert labels["input"].tolist() == pairs.clean.labels["input"].tolist()
+    assert labels["corrupted_input"].tolist() == pairs.corrupted.labels["input"].tolist()
+    assert (labels["input"] != labels["corrupted_input"]).all()
+    ids = torch.arange(len(pairs))[:, None]
+    some = replace(pairs, answers=(ids, ids + 100)).select([3, 0])
+    assert some.labels["input"].tolist() == labels["input"][[3, 0]].tolist()
+    assert some.answers[0].tolist() == [[3], [0]]
+    assert some.answers[1].tolist() == [[103], [100]]
+    with pytest.raises(PbbError, match="There is no prompt 99"):
+        pairs.select([99])
+
+
+def test_each_side_is_marked_by_what_the_model_says_of_it_alone(bridge):
+    model = bridge("nano")
+    pairs = read_pairs(Path(__file__).parents[2] / "experiments" / "pairs.jsonl", model).select(range(20))
+    wrong = replace(pairs, corrupted=replace(pairs.corrupted, labels=pairs.corrupted.labels.assign(output=0)))
+    for given in (pairs, wrong):
+        labels = given.with_correct(model).labels
+        for column, side in (("correct", given.clean), ("corrupted_correct", given.corrupted)):
+            said = [
+                model.tokenizer.decode(model(side.tokens[[i]][side.attention_mask[[i]].bool()][None])[0, -1].argmax())
+                for i in range(20)
+            ]
+            expected = [text.strip() == str(answer) for text, answer in zip(said, side.labels["output"], strict=True)]
+            assert labels[column].tolist() == expected
+            assert labels[column].dtype == bool
+        assert labels["correct"].any()
+    assert not labels["corrupted_correct"].all()
+
+
+def test_sides_that_are_no_pairs_are_refused(bridge, corpus):
+    pairs = make_pairs(corpus, bridge("nano"), "input", "with_io", n=8)
+    with pytest.raises(PbbError, match=f"There are {len(pairs)} clean and 2 corrupted prompts"):
+        Pairs(pairs.clean, pairs.corrupted.select([0, 1]))
+    with pytest.raises(PbbError, match="clean prompts of pairs must be Prompts, not 'a text'"):
+        Pairs("a text", pairs.corrupted)

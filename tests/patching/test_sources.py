@@ -74,7 +74,7 @@ def test_ablations_and_nulls(source, site, bridge, bare):
         "mean": lambda _, layer: mean(clean, layer),
         "mean_difference": lambda pair, layer: corrupted[pair][layer] + mean(clean, layer) - mean(corrupted, layer),
     }
-    effects = patch_sweep(bridge("llama"), **RUNS, sites=(site,), source=source)
+    effects = patch_sweep(bridge("llama"), **RUNS, sites=(site,), replace_with=source)
     expected = by_hand(model, puts[source], site)
     assert same(effects[site].values, expected)
     moved = np.abs(expected - effects["corrupted"].values).max()
@@ -91,16 +91,16 @@ def test_a_random_vector_has_the_norm_of_the_change_and_stays_the_same_in_chunks
         return enter(self, window, site, layer, values, heads)
 
     monkeypatch.setattr(Tail, "enter", watched)
-    effects = patch_sweep(bridge("llama"), **RUNS, source="random", seed=4)
+    effects = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=4)
     clean, corrupted = (activations(bare("llama"), rows, "resid_pre") for rows in (CLEAN, CORRUPTED))
     whole = [found for found in seen if len(found[2]) == 4]
     assert len(whole) >= 21
     for layer, position, norms, _ in whole:
         expected = [(clean[i][layer] - corrupted[i][layer])[position].norm().item() for i in range(4)]
         assert torch.allclose(norms, torch.tensor(expected), rtol=1e-4)
-    again = patch_sweep(bridge("llama"), **RUNS, source="random", seed=4, memory_gib=1e-5)
+    again = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=4, memory_gib=1e-5)
     assert np.allclose(effects["resid_pre"], again["resid_pre"], rtol=0, atol=1e-4)
-    other = patch_sweep(bridge("llama"), **RUNS, source="random", seed=5)
+    other = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=5)
     assert np.abs(other["resid_pre"] - effects["resid_pre"]).max() > 0.1
 
 
@@ -135,7 +135,7 @@ def test_between_models(site, bridge, bare, other_llama):
     opened, plain = other_llama
     given = activations(plain, CORRUPTED, site)
     effects = patch_sweep(
-        bridge("llama"), clean=CORRUPTED, corrupted=CORRUPTED, metric=METRIC, sites=(site,), source_model=opened
+        bridge("llama"), clean=CORRUPTED, corrupted=CORRUPTED, metric=METRIC, sites=(site,), donor_model=opened
     )
     expected = by_hand(bare("llama"), lambda pair, layer: given[pair][layer], site)
     assert same(effects[site].values, expected)
@@ -153,7 +153,7 @@ def test_between_models_prompts_may_differ_too(bridge, bare, other_llama):
     clean = CORRUPTED.clone()
     clean[[0, 2], 5] = torch.tensor([17, 230])
     given = activations(plain, clean, "resid_pre")
-    effects = patch_sweep(bridge("llama"), clean=clean, corrupted=CORRUPTED, metric=METRIC, source_model=opened)
+    effects = patch_sweep(bridge("llama"), clean=clean, corrupted=CORRUPTED, metric=METRIC, donor_model=opened)
     expected = by_hand(bare("llama"), lambda pair, layer: given[pair][layer], "resid_pre")
     assert same(effects["resid_pre"].values, expected)
     assert effects.attrs["method"] == "fewer layers and positions"
@@ -216,7 +216,7 @@ def test_transformer_lens_supplies_subspaces_and_their_placebos(source, bridge, 
             positions=[position],
             layers=[layer],
             subspaces={"resid_pre": basis[None, None]},
-            source=source,
+            replace_with=source,
         )
         step = interchange.SubspaceInterchange(basis)
         if source == "random":
@@ -272,7 +272,7 @@ def test_less_memory_gives_the_same_numbers(memory_gib, bridge, monkeypatch):
     little = patch_sweep(bridge("llama"), **runs, memory_gib=memory_gib)
     assert (max(batches) < 4) == (memory_gib < 1e-3)  # the pairs really were recorded in chunks
     xr.testing.assert_allclose(little, plenty, atol=2e-5)
-    means = [patch_sweep(bridge("llama"), **RUNS, source="mean", memory_gib=m) for m in (memory_gib, 2.0)]
+    means = [patch_sweep(bridge("llama"), **RUNS, replace_with="mean", memory_gib=m) for m in (memory_gib, 2.0)]
     xr.testing.assert_allclose(*means, atol=2e-5)
 
 
@@ -444,11 +444,11 @@ def test_the_model_is_left_as_it_was(bridge):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "median"}, "Unknown source 'median'"),
+        ({"replace_with": "median"}, "Unknown replace_with 'median'"),
         ({"clean": torch.cat([CORRUPTED[:1], CLEAN[1:]])}, "Pair 0 has the same tokens"),
         ({"metric": {}}, "no metric"),
         ({"metric": {"a": METRIC, "b": lambda logits: logits}}, "one a pair"),
-        ({"sites": ("q",), "source": "random"}, "q is patched with its position embedding"),
+        ({"sites": ("q",), "replace_with": "random"}, "q is patched with its position embedding"),
         ({"clean": CLEAN[0], "corrupted": CORRUPTED[0]}, r"token ids \[pair, position\]"),
     ],
 )
@@ -464,9 +464,9 @@ def test_a_model_in_train_mode_is_refused(small_model):
         patch_sweep(model, **RUNS)
 
 
-def test_a_source_model_of_another_shape_is_refused(bridge):
-    with pytest.raises(PbbError, match="source_model has other"):
-        patch_sweep(bridge("llama"), **RUNS, source_model=bridge("nano"))
+def test_a_donor_model_of_another_shape_is_refused(bridge):
+    with pytest.raises(PbbError, match="donor_model has other"):
+        patch_sweep(bridge("llama"), **RUNS, donor_model=bridge("nano"))
 
 
 def test_answers_with_the_same_first_token_are_refused():

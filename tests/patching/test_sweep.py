@@ -9,7 +9,9 @@ import xarray as xr
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.patching.attribution import attribution_scores
 from pbb_probe.patching.metrics import log_prob_difference, logit_difference, recovery
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 
 CLEAN = torch.tensor([[5, 17, 200, 31, 90], [340, 8, 8, 77, 120], [61, 62, 63, 64, 65]])
@@ -147,7 +149,7 @@ def test_padding_on_either_side_is_harmless(family, site, side, given, bridge, b
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"clean": prompts(model, clean, mask), "corrupted": prompts(model, corrupted, mask)}
+        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
     effects = patch_sweep(model, **runs, metric=METRIC, sites=(site,))
     expected = brute_force(bare(family), site, LENGTHS)  # [layer, head, position, pair]
     values = effects[site].values.reshape(expected.shape)
@@ -174,13 +176,13 @@ def test_roles_are_patched_where_they_stand_in_each_pair(side, bridge):
     model = bridge("llama")
     (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
     words = mask.argmax(1) + torch.tensor([1, 3, 2])
-    runs = {"clean": prompts(model, clean, mask, words), "corrupted": prompts(model, corrupted, mask, words)}
+    runs = {"pairs": Pairs(prompts(model, clean, mask, words), prompts(model, corrupted, mask, words))}
     sweep = {"metric": METRIC, "sites": ("resid_pre", "z")}
     by_role = patch_sweep(model, **runs, **sweep, positions=["word", "answer"])
     by_position = patch_sweep(model, **runs, **sweep)
     assert list(by_role["role"]) == ["word", "answer"]
     for site in ("resid_pre", "z"):
-        for role, places in runs["clean"].roles.items():
+        for role, places in runs["pairs"].clean.roles.items():
             for pair, place in enumerate(places.tolist()):
                 mine, other = by_role[site].sel(role=role, pair=pair), by_position[site].sel(position=place, pair=pair)
                 assert np.allclose(mine, other, rtol=0, atol=1e-5)
@@ -205,7 +207,9 @@ def test_the_answer_may_stand_elsewhere(bridge, bare):
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox"])
 def test_patching_a_run_with_itself_changes_nothing(family, bridge):
     sites = ("resid_pre", "attn_out", "mlp_out", "z", "v")
-    effects = patch_sweep(bridge(family), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=sites, source="own")
+    effects = patch_sweep(
+        bridge(family), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=sites, replace_with="own"
+    )
     for site in sites:
         assert np.allclose(effects[site], effects["corrupted"], rtol=0, atol=1e-5)
     assert float(effects["corrupted"].std()) > 0.1
@@ -285,7 +289,7 @@ def test_whole_answers_are_the_teacher_forced_brute_force(family, site, side, gi
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"clean": prompts(model, clean, mask), "corrupted": prompts(model, corrupted, mask)}
+        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
     effects = patch_sweep(model, **runs, metric=log_prob_difference(*map(ids_of, LONG)), sites=(site,))
     expected, clean_alone, corrupted_alone = forced_brute_force(bare, family, site, tuple(LENGTHS))
     values = effects[site].values.reshape(expected.shape)
@@ -370,7 +374,7 @@ def test_recovery_by_hand():
         ({"positions": [5]}, "positions must be between 0 and 4"),
         ({"positions": [-1]}, "positions must be"),
         ({"positions": []}, "positions must be"),
-        ({"positions": ["answer"]}, "Roles as positions need Prompts"),
+        ({"positions": ["answer"]}, "Roles as positions need Pairs"),
         ({"metric": lambda logits: logits.mean()}, "one a pair"),
         ({"metric": lambda logits: logits}, "one a pair"),
         ({"metric": lambda logits: logits[:2, 0]}, "one a pair"),
@@ -398,13 +402,43 @@ def test_prompts_that_do_not_fit_are_refused(bridge):
     (right, right_mask), (left, left_mask) = padded(CLEAN, "right"), padded(CORRUPTED, "left")
     clean, corrupted = prompts(model, right, right_mask), prompts(model, left, left_mask)
     with pytest.raises(PbbError, match="padded differently"):
-        patch_sweep(model, clean=clean, corrupted=corrupted, metric=METRIC)
-    with pytest.raises(PbbError, match="two tensors, or two Prompts"):
-        patch_sweep(model, clean=clean, corrupted=left, metric=METRIC)
+        patch_sweep(model, Pairs(clean, corrupted), metric=METRIC)
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
-        patch_sweep(model, clean=clean, corrupted=clean, metric=METRIC, positions=["subject"])
-    with pytest.raises(PbbError, match="There are 3 clean and 2 corrupted prompts"):
-        patch_sweep(model, clean=clean, corrupted=clean.select([0, 1]), metric=METRIC)
+        patch_sweep(model, Pairs(clean, clean), metric=METRIC, positions=["subject"])
+    with pytest.raises(PbbError, match="There are no pairs"):
+        patch_sweep(model, Pairs(clean, clean).select([]), metric=METRIC)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "Give pairs, or clean and corrupted"),
+        ({"clean": CLEAN}, "Give pairs, or clean and corrupted"),
+        ({"pairs": CLEAN}, "pairs must be Pairs"),
+        ({"pairs": CLEAN, "clean": CLEAN, "corrupted": CORRUPTED}, "not both"),
+        ({"clean": "prompts", "corrupted": CORRUPTED}, r"give Prompts as pairs, Pairs\(clean, corrupted\)"),
+    ],
+)
+def test_either_pairs_or_bare_tokens_are_given(given, message, bridge):
+    model = bridge("llama")
+    if "prompts" in given.values():
+        given = given | {"clean": prompts(model, *padded(CLEAN, "right"))}
+    for function in (patch_sweep, attribution_scores):
+        with pytest.raises(PbbError, match=message):
+            function(model, **given, metric=METRIC)
+
+
+def test_the_labels_of_the_pairs_stand_in_the_effects(bridge):
+    model = bridge("llama")
+    right, mask = padded(CLEAN, "right")
+    clean, corrupted = prompts(model, right, mask), prompts(model, padded(CORRUPTED, "right")[0], mask)
+    clean.labels["program"], corrupted.labels["program"] = ["a", "b", "c"], ["d", "e", "f"]
+    pairs = Pairs(clean, corrupted).select([2, 0])
+    metric = lambda logits: logits[:, 7]  # noqa: E731
+    for effects in (patch_sweep(model, pairs, metric=metric), attribution_scores(model, pairs, metric=metric)):
+        assert effects["program"].values.tolist() == ["c", "a"]
+        assert effects["corrupted_program"].values.tolist() == ["f", "d"]
+        assert effects["program"].dims == ("pair",)
 
 
 def test_prompts_that_do_not_line_up_are_named(bridge):
@@ -418,9 +452,9 @@ def test_prompts_that_do_not_line_up_are_named(bridge):
     metric = logit_difference(*(ids[:2] for ids in ANSWERS))
     n_tokens = [int(longer.attention_mask[i].sum()) for i in (0, 1)]
     with pytest.raises(PbbError, match=f"Pair 1 has {n_tokens[0]} clean and {n_tokens[1]} corrupted tokens"):
-        patch_sweep(model, clean=one, corrupted=longer, metric=metric)
-    with pytest.raises(PbbError, match=r"'value' stands at other tokens .* of pair 0"):
-        patch_sweep(model, clean=one, corrupted=elsewhere, metric=metric, positions=["value"])
+        patch_sweep(model, Pairs(one, longer), metric=metric)
+    with pytest.raises(PbbError, match=r"'value' stands at different tokens .* of pair 0"):
+        patch_sweep(model, Pairs(one, elsewhere), metric=metric, positions=["value"])
 
 
 def test_a_site_the_model_lacks_is_refused(bridge):

@@ -17,6 +17,8 @@ from pbb_probe.hooking.answering import gives_answers
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.load import load_model, untrained_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.labels import measurement
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.transfer import _followed, transfer_map
 from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 from pbb_probe.programs.corpus import make_corpus
@@ -130,19 +132,17 @@ def test_every_cell_is_the_brute_force(name, site, writer, corpus):
         run.labels["source"] = [
             f"def {f}(x):\n    return {{{x}: {a[at_x]}, {y}: {a[at_y]}}}[x]" for f, x, y, a in calls
         ]
-    carried = transfer_map(model, base, source, (site,), ROLES, LAYERS)
+    carried = transfer_map(model, Pairs(source, base), (site,), ROLES, LAYERS)
     assert list(carried["hypothesis"].values) == names
     found = in_order(carried[site])
     assert np.array_equal(found, expected)
     assert (found.sum(axis=(1, 2)) > 0).sum() >= 3 + (name == "digits")
-    assert carried["base_correct"].all()
-    assert list(carried["source_correct"]) == [
-        a["everything"] == other[pair] for a, pair in zip(answers, kept, strict=True)
-    ]
-    assert list(carried["program"]) == list(base.labels["program"])
-    assert list(carried["source_program"]) == list(source.labels["program"])
-    assert list(carried["steps"]) == list(base.labels["steps"])
-    assert set(carried["group"].values) == set(carried["source_group"].values) == {"with_io"}
+    assert carried["corrupted_correct"].all()
+    assert list(carried["correct"]) == [a["everything"] == other[pair] for a, pair in zip(answers, kept, strict=True)]
+    assert list(carried["corrupted_program"]) == list(base.labels["program"])
+    assert list(carried["program"]) == list(source.labels["program"])
+    assert list(carried["corrupted_steps"]) == list(base.labels["steps"])
+    assert set(carried["group"].values) == set(carried["corrupted_group"].values) == {"with_io"}
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -160,7 +160,7 @@ def test_prompts_of_unequal_lengths_padded_on_either_side(side, bridge, corpus):
         runs.append(Prompts.from_texts(model, run.texts, roles, run.labels, side))
     assert len(set(runs[0].attention_mask.sum(1).tolist())) > 1
     xr.testing.assert_equal(
-        transfer_map(model, *runs, roles=ROLES), transfer_map(model, pairs.corrupted, pairs.clean, roles=ROLES)
+        transfer_map(model, Pairs(runs[1], runs[0]), roles=ROLES), transfer_map(model, pairs, roles=ROLES)
     )
 
 
@@ -209,24 +209,29 @@ def test_code_in_context_is_followed_as_it_must_be(bridge, contexts):
     """Before the first block a swap of tokens' activations is a swap of the tokens themselves."""
     model, (base, source) = bridge("nano"), contexts
     carried = transfer_map(
-        model, base, source, ("resid_pre",), list(SWAPS), layers=[0, 3], whole_spans=True, controls=("self", "random")
+        model,
+        Pairs(source, base),
+        ("resid_pre",),
+        list(SWAPS),
+        layers=[0, 3],
+        controls=("self", "random"),
     )
     assert carried.attrs["given"] == len(base) > carried.attrs["qualified"] == carried.sizes["pair"] > 5
-    assert carried["base_correct"].all()
-    assert carried["source_correct"].all()
-    at_once = carried["resid_pre"].sel(run="patched", layer=0)
+    assert carried["corrupted_correct"].all()
+    assert carried["correct"].all()
+    at_once = carried["resid_pre"].sel(control="none", layer=0)
     for role, hypothesis in SWAPS.items():
         assert (at_once.sel(role=role, hypothesis=hypothesis) == 1).all(), role
     everywhere = carried["resid_pre"].sel(role="all", hypothesis="everything")
-    assert (everywhere.sel(run="patched") == 1).all()
-    assert (carried["resid_pre"].sel(run="self", hypothesis="nothing") == 1).all()
-    assert (everywhere.sel(run="random") == 0).mean() > 0.5
+    assert (everywhere.sel(control="none") == 1).all()
+    assert (carried["resid_pre"].sel(control="self", hypothesis="nothing") == 1).all()
+    assert (everywhere.sel(control="random") == 0).mean() > 0.5
     assert (carried["resid_pre"].sum("hypothesis") == 1).all()
 
 
 def test_pairs_that_two_hypotheses_explain_are_left_out(bridge, contexts):
     model, (base, source) = bridge("nano"), contexts
-    carried = transfer_map(model, base, source, ("resid_pre",), ["input"], [0])
+    carried = transfer_map(model, Pairs(source, base), ("resid_pre",), ["input"], [0])
     kept = carried["pair"].values.tolist()
     for pair in range(len(base)):
         (a, c, x), (b, d, y) = (
@@ -243,7 +248,7 @@ def test_pairs_that_two_hypotheses_explain_are_left_out(bridge, contexts):
 
 def test_pairs_with_fewer_steps_lack_the_hypotheses_of_steps(bridge, corpus):
     pairs = make_transfer_pairs(corpus, bridge("nano"), "with_io", n=10)
-    carried = transfer_map(bridge("nano"), pairs.corrupted, pairs.clean, roles=["answer"], layers=[1])
+    carried = transfer_map(bridge("nano"), pairs, roles=["answer"], layers=[1])
     for site in ("resid_pre", "attn_out", "mlp_out"):
         values = carried[site]
         assert values.dims == ("layer", "role", "hypothesis", "pair")
@@ -255,7 +260,7 @@ def test_pairs_with_fewer_steps_lack_the_hypotheses_of_steps(bridge, corpus):
 
 def test_heads_and_shapes(bridge, corpus):
     pairs = make_transfer_pairs(corpus, bridge("llama"), "with_io", n=4)
-    carried = transfer_map(bridge("llama"), pairs.corrupted, pairs.clean, ("z", "v", "resid_post"), layers=[2, 0])
+    carried = transfer_map(bridge("llama"), pairs, ("z", "v", "resid_post"), layers=[2, 0])
     assert carried["z"].dims == ("layer", "head", "role", "hypothesis", "pair")
     assert carried["v"].dims == ("layer", "kv_head", "role", "hypothesis", "pair")
     assert carried["z"].shape[:3] == (2, 4, 3)
@@ -269,21 +274,20 @@ def test_controls(bridge, corpus):
     pairs = make_transfer_pairs(corpus, model, "with_io", n=20)
     runs = {"roles": ["answer", "name"], "layers": [0, 5]}
     controls = ("untrained", "self", "mean_difference", "random")
-    carried = transfer_map(model, pairs.corrupted, pairs.clean, controls=controls, **runs)
-    assert list(carried["run"].values) == ["patched", *controls]
-    alone = transfer_map(model, pairs.corrupted, pairs.clean, **runs)
-    xr.testing.assert_equal(carried.sel(run="patched"), alone)
-    itself = carried.sel(run="self")
+    carried = transfer_map(model, pairs, controls=controls, **runs)
+    assert list(carried["control"].values) == ["none", *controls]
+    alone = transfer_map(model, pairs, **runs)
+    xr.testing.assert_equal(measurement(carried), alone)
+    itself = carried.sel(control="self")
     for site in ("resid_pre", "attn_out", "mlp_out"):
         unchanged = itself[site].sel(hypothesis="nothing") == 1
-        assert (unchanged == carried["base_correct"]).all()  # whatever else the base run says, it still says
-    untrained = transfer_map(untrained_model(model, 3), pairs.corrupted, pairs.clean, **runs)
-    again = transfer_map(model, pairs.corrupted, pairs.clean, controls=["untrained"], seed=3, **runs)
+        assert (unchanged == carried["corrupted_correct"]).all()  # whatever else the base run says, it still says
+    untrained = transfer_map(untrained_model(model, 3), pairs, **runs)
+    again = transfer_map(model, pairs, controls=["untrained"], seed=3, **runs)
     for site in ("resid_pre", "attn_out", "mlp_out"):
-        assert np.array_equal(again[site].sel(run="untrained"), untrained[site], equal_nan=True)
+        assert np.array_equal(again[site].sel(control="untrained"), untrained[site], equal_nan=True)
     draws = [
-        transfer_map(model, pairs.corrupted, pairs.clean, controls=["random"], seed=seed, **runs).sel(run="random")
-        for seed in (0, 0, 1)
+        transfer_map(model, pairs, controls=["random"], seed=seed, **runs).sel(control="random") for seed in (0, 0, 1)
     ]
     assert draws[0].equals(draws[1])
     assert not draws[0].equals(draws[2])
@@ -298,8 +302,8 @@ def test_a_subspace_of_everything_is_the_whole_activation(bridge, corpus):
     for name, rank in bases.items():
         subspaces = {"resid_pre": torch.eye(width)[:, :rank].expand(2, 2, -1, -1)} if name else None
         where = {"sites": ("resid_pre",), "roles": ["name", "answer"], "layers": [0, 3], "subspaces": subspaces}
-        values = transfer_map(model, pairs.corrupted, pairs.clean, controls=["self"], **where)["resid_pre"].fillna(0)
-        changed[name] = (values.sel(run="patched") != values.sel(run="self")).any("hypothesis")
+        values = transfer_map(model, pairs, controls=["self"], **where)["resid_pre"].fillna(0)
+        changed[name] = (values.sel(control="none") != values.sel(control="self")).any("hypothesis")
     assert float(changed[None].mean()) > 0.1
     assert float((changed[None] == changed["everything"]).mean()) > 0.99
     assert float(changed["one direction"].mean()) < 0.5 * float(changed[None].mean())
@@ -309,14 +313,14 @@ def test_a_map_goes_on_where_it_was_stopped(bridge, corpus, tmp_path):
     model = bridge("nano")
     pairs = make_transfer_pairs(corpus, model, "with_io", n=8)
     runs = {"roles": ["answer"], "layers": [0, 1], "controls": ["self", "untrained"]}
-    once = transfer_map(model, pairs.corrupted, pairs.clean, **runs)
+    once = transfer_map(model, pairs, **runs)
     for _ in range(2):
-        xr.testing.assert_equal(once, transfer_map(model, pairs.corrupted, pairs.clean, resume=tmp_path, **runs))
+        xr.testing.assert_equal(once, transfer_map(model, pairs, resume=tmp_path, **runs))
 
 
 def test_it_saves_as_netcdf(bridge, corpus, tmp_path):
     pairs = make_transfer_pairs(corpus, bridge("nano"), "with_io", n=8)
-    carried = transfer_map(bridge("nano"), pairs.corrupted, pairs.clean, roles=["answer"], layers=[1])
+    carried = transfer_map(bridge("nano"), pairs, roles=["answer"], layers=[1])
     carried.to_netcdf(tmp_path / "map.nc")
     assert xr.load_dataset(tmp_path / "map.nc").equals(carried)
 
@@ -343,10 +347,10 @@ def test_composed_programs_need_those_they_call(bridge):
     assert rows
     base, source = pairs.corrupted.select(rows), pairs.clean.select(rows)
     library = [entry.program for entry in corpus.entries]
-    carried = transfer_map(model, base, source, roles=["answer"], layers=[0], library=library)
+    carried = transfer_map(model, Pairs(source, base), roles=["answer"], layers=[0], library=library)
     assert carried.attrs["qualified"] == len(rows)
     with pytest.raises(PbbError, match="library"):
-        transfer_map(model, base, source, roles=["answer"], layers=[0])
+        transfer_map(model, Pairs(source, base), roles=["answer"], layers=[0])
 
 
 def test_what_makes_no_map_is_refused(bridge, corpus):
@@ -354,12 +358,10 @@ def test_what_makes_no_map_is_refused(bridge, corpus):
     pairs = make_transfer_pairs(corpus, model, "with_io", n=6)
     base, source = pairs.corrupted, pairs.clean
     with pytest.raises(PbbError, match="two hypotheses predict the same"):
-        transfer_map(model, base, base)
+        transfer_map(model, Pairs(base, base))
     with pytest.raises(PbbError, match="controls out of self, random"):
-        transfer_map(model, base, source, controls=["shuffled"])
+        transfer_map(model, Pairs(source, base), controls=["shuffled"])
     with pytest.raises(PbbError, match="Unknown setting 'noising'"):
-        transfer_map(model, base, source, noising=True)
+        transfer_map(model, Pairs(source, base), noising=True)
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
-        transfer_map(model, base, source, roles=["subject"])
-    with pytest.raises(PbbError, match="6 base and 5 source"):
-        transfer_map(model, base, source.select(range(5)))
+        transfer_map(model, Pairs(source, base), roles=["subject"])

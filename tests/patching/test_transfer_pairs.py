@@ -101,7 +101,7 @@ def test_unseen_inputs_and_other_groups(bridge, large):
     assert not pairs.clean.labels["seen"].any()
     assert not pairs.corrupted.labels["seen"].any()
     assert make_transfer_pairs(large, model, "with_io", n=30).corrupted.labels["seen"].any()
-    pairs = make_transfer_pairs(large, model, "with_io", n=30, source_group="without_io")
+    pairs = make_transfer_pairs(large, model, "with_io", n=30, donor_group="without_io")
     assert set(pairs.corrupted.labels["group"]) == {"with_io"}
     assert set(pairs.clean.labels["group"]) == {"without_io"}
     assert len(pairs) == 30
@@ -159,4 +159,4 @@ def test_what_cannot_be_paired_is_refused(bridge):
     with pytest.raises(PbbError, match="no without_io programs"):
         make_transfer_pairs(corpus_of("x"), model, "without_io")
     with pytest.raises(PbbError, match="no without_io programs"):
-        make_transfer_pairs(corpus_of("x"), model, "with_io", source_group="without_io")
+        make_transfer_pairs(corpus_of("x"), model, "with_io", donor_group="without_io")

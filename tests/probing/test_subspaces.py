@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
 from pbb_probe.probing.readers import fit_probe
 from pbb_probe.probing.subspaces import probe_subspaces
@@ -52,8 +53,7 @@ def test_interchange_in_it_moves_the_class_that_the_probe_reads(bridge):
     clean, corrupted = prompts.select([1, 2, 3]), prompts.select([10, 15, 20])
     effects = patch_sweep(
         model,
-        clean=clean,
-        corrupted=corrupted,
+        Pairs(clean, corrupted),
         metric=lambda logits: logits[:, 0],
         sites=("resid_post",),
         layers=[1],

@@ -161,8 +161,7 @@ def swept(
     refuse_long(opened, pair.clean.tokens.shape[1], patched=positions is None)
     effects = patch_sweep(
         opened,
-        clean=pair.clean,
-        corrupted=pair.corrupted,
+        pair,
         metric=answer_difference(*pair.answer_ids(opened)),
         sites=[site],
         positions=positions,
@@ -175,7 +174,7 @@ def swept_python(site: str, positions: list[str] | None = None) -> str:
     where = "" if positions is None else f", positions={positions!r}"
     return (
         "effects = pbb.patch_sweep(\n"
-        "    model, clean=pair.clean, corrupted=pair.corrupted,\n"
+        "    model, pair,\n"
         f"    metric=pbb.answer_difference(*pair.answer_ids(model)), sites=[{site!r}]{where},\n"
         ")\n"
         "recovered = pbb.recovery(effects).isel(pair=0, drop=True)\n"
