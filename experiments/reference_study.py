@@ -76,13 +76,14 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
 
 def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
     """Later layers into earlier ones of calls answered wrong: is the right answer given, or that of another call?"""
+    from pbb_probe.study.measures import is_answered
+
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.probing.controls import shuffled_values
     from pbb_probe.programs.corpus import GROUPS
-    from pbb_probe.study.measures import is_answered
 
     model = load_model(model_path)
     for group in GROUPS:
@@ -106,6 +107,7 @@ def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
 def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Accuracy of every model in every cell, models resampled and programs within them."""
     from pbb_probe.evidence.behaviour import CELL
+
     from pbb_probe.statistics.groups import cluster_bootstrap
 
     rows = []
@@ -136,8 +138,9 @@ def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """`compare_groups` of every measure over all seeds: all rows, those answered right, and of these as many alike."""
-    from pbb_probe.evidence.runs import MEASURES, gather
     from pbb_probe.evidence.transfer import flat_places
+
+    from pbb_probe.evidence.runs import MEASURES, gather
     from pbb_probe.statistics.groups import compare_groups
     from pbb_probe.statistics.matching import matched_rows
 
@@ -209,10 +212,11 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
 
 
 def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
+    from pbb_probe.evidence.transfer import PAIRS, carried_table
+
     from pbb_probe.evidence.located import TABLES, located_tables, transfer_maps
     from pbb_probe.evidence.onsets import located_use
     from pbb_probe.evidence.runs import compare_runs
-    from pbb_probe.evidence.transfer import PAIRS, carried_table
     from pbb_probe.evidence.verdict import describe
     from pbb_probe.runs.opened import open_run
     from pbb_probe.views import figures

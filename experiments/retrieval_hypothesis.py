@@ -29,9 +29,9 @@ from pathlib import Path
 
 import pandas as pd
 import xarray as xr
+from pbb_probe.evidence.transfer import answered_right
 from workers import run_all
 
-from pbb_probe.evidence.transfer import answered_right
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.statistics.groups import compare_groups

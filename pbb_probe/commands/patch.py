@@ -76,7 +76,7 @@ class PatchConfig:
 
 def patch(config: PatchConfig) -> None:
     """Put one run's activations into another's: what does each place restore, and what does it carry?"""
-    from pbb_probe.evidence.recovery import recovery_table
+    from pbb_probe.evidence import tables
     from pbb_probe.hooking.capture import check_layers, check_roles
     from pbb_probe.hooking.load import load_model
     from pbb_probe.models.bases import available_device
@@ -124,9 +124,8 @@ def patch(config: PatchConfig) -> None:
             resume=out / ".layers",
         )
         write_array(effects, out / "effects.nc")
-        labels = pairs.clean.labels
-        programs = labels["program"] if "program" in labels else range(len(pairs))
-        table = recovery_table(effects, list(programs), config.draws, config.seed)
+        clusters = "program" if "program" in pairs.labels else None
+        table = tables.recovery(effects, (), clusters, draws=config.draws, seed=config.seed)
         table.to_csv(out / "recovery.csv", index=False)
         first = table[table["metric"] == config.metrics[0]]
         title = f"Recovery by {config.metrics[0]}, {len(pairs)} pairs ({effects.attrs['direction']})"
@@ -164,7 +163,7 @@ def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]
 
 def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[Figure, list[str]]":
     """The transfer map of the pairs drawn, and what most of them carry at each place in words."""
-    from pbb_probe.evidence.transfer import carried_table
+    from pbb_probe.evidence import tables
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.views import figures
 
@@ -181,7 +180,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
         resume=out / ".layers",
     )
     write_array(carried, out / "carried.nc")
-    table = carried_table(carried, draws=config.draws, seed=config.seed).assign(group="all pairs")
+    table = tables.transfer(carried, (), draws=config.draws, seed=config.seed).assign(group="all pairs")
     table.to_csv(out / "carried.csv", index=False)
     counts = "{qualified} of {given} pairs tell all hypotheses apart".format(**carried.attrs)
     words = [f"What most pairs carry: {counts}."]

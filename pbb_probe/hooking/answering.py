@@ -60,8 +60,8 @@ def gives_answers(
 
 
 @checks_arguments
-def with_correct(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> Prompts:
-    """The prompts with the label `correct`: does the model, decoding greedily, give the output of each?
+def with_answered(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> Prompts:
+    """The prompts with the label `answered`: does the model, decoding greedily, give the output of each?
 
     Args:
         model: an opened model.
@@ -74,15 +74,15 @@ def with_correct(model: "TransformerBridge", prompts: Prompts, batch_size: Batch
     Example:
         >>> import pbb_probe as pbb
         >>> corpus, model = pbb.make_corpus(with_io=6, without_io=2), pbb.load_model("nano")
-        >>> prompts = with_correct(model, pbb.make_prompts(corpus, model, n=3))
-        >>> "correct" in pbb.capture(model, prompts).coords
+        >>> prompts = with_answered(model, pbb.make_prompts(corpus, model, n=3))
+        >>> "answered" in pbb.capture(model, prompts).coords
         True
     """
     if "output" not in prompts.labels:
         raise PbbError("These prompts have no label `output` to say which answer is right: give them one.")
     ids = answer_ids(model, prompts, list(prompts.labels["output"]))
-    correct = gives_answers(model, prompts, ids, batch_size).numpy()
-    return replace(prompts, labels=prompts.labels.assign(correct=correct))
+    answered = gives_answers(model, prompts, ids, batch_size).numpy()
+    return replace(prompts, labels=prompts.labels.assign(answered=answered))
 
 
 def _batches(

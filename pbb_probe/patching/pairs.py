@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.answering import gives_answers
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
-from pbb_probe.hooking.capture import gives_answers
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.labels import CORRUPTED
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
@@ -88,8 +88,8 @@ class Pairs:
         index = list(rows)
         return replace(self, clean=clean, corrupted=corrupted, answers=(self.answers[0][index], self.answers[1][index]))
 
-    def with_correct(self, model: "TransformerBridge") -> "Pairs":
-        """The pairs with the label `correct` on both sides: does the model give the prompt's own answer?
+    def with_answered(self, model: "TransformerBridge") -> "Pairs":
+        """The pairs with the label `answered` on both sides: does the model give the prompt's own answer?
 
         It does when every token of the answer is the likeliest one, given the prompt and the tokens before it.
 
@@ -102,11 +102,11 @@ class Pairs:
         Example:
             >>> import pbb_probe as pbb
             >>> model = pbb.load_model("nano")
-            >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model).with_correct(model)
-            >>> both = pairs.labels["correct"] & pairs.labels["corrupted_correct"]
+            >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model).with_answered(model)
+            >>> both = pairs.labels["answered"] & pairs.labels["corrupted_answered"]
         """
         clean, corrupted = (
-            replace(side, labels=side.labels.assign(correct=gives_answers(model, side, ids).numpy()))
+            replace(side, labels=side.labels.assign(answered=gives_answers(model, side, ids).numpy()))
             for side, ids in zip((self.clean, self.corrupted), self.answer_ids(model), strict=True)
         )
         return replace(self, clean=clean, corrupted=corrupted)

@@ -80,7 +80,7 @@ def transfer_map(
         answer follows, else 0, and NaN where the pair has no such hypothesis. The last hypothesis, `other`, is 1 where
         the answer follows none. With controls the first `control` is `none`, the map itself; without any there is no
         such dimension. The labels of the pairs are coordinates, those of the base with the prefix `corrupted_`, and so
-        are `correct` and `corrupted_correct`: does the model answer the unpatched donor, and the unpatched base, right?
+        are `answered` and `corrupted_answered`: are the unpatched donor and the unpatched base answered correctly?
         `pair` is the place among the pairs given. Attributes: `given` and `qualified` pairs.
 
         Answers of several tokens count as given when each token is the likeliest one; what would follow is not looked
@@ -119,12 +119,12 @@ def transfer_map(
     unpatched = maps[NONE][["clean", "corrupted"]] == 1
     carried = with_controls({name: found[list(sites)] for name, found in maps.items()})
     carried = carried.transpose("control", "layer", ..., "role", "hypothesis", "pair", missing_dims="ignore")
-    correct = {
-        "correct": unpatched["clean"].sel(hypothesis="everything", drop=True),
-        f"{CORRUPTED}correct": unpatched["corrupted"].sel(hypothesis="nothing", drop=True),
+    answered = {
+        "answered": unpatched["clean"].sel(hypothesis="everything", drop=True),
+        f"{CORRUPTED}answered": unpatched["corrupted"].sel(hypothesis="nothing", drop=True),
     }
     engine = {name: effects.attrs[name] for name in ("method", "passed_over") if name in effects.attrs}
-    carried = with_labels(carried, prepared.pairs).assign_coords({**correct, "pair": prepared.rows})
+    carried = with_labels(carried, prepared.pairs).assign_coords({**answered, "pair": prepared.rows})
     carried.attrs = {"given": len(pairs), "qualified": len(prepared.pairs), **engine}
     return carried
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.answering import answer_log_probs, answer_logits, gives_answers, with_correct
+from pbb_probe.hooking.answering import answer_log_probs, answer_logits, gives_answers, with_answered
 from pbb_probe.hooking.answers import answer_ids, with_answers
 from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.hooking.prompts import Prompts
@@ -149,9 +149,9 @@ def test_the_label_correct_says_which_outputs_greedy_decoding_gives(bridge, nano
     labels = pd.DataFrame({"output": [word if k % 3 else "7" for k, word in enumerate(said)]})
     assert "7" not in said
     prompts = Prompts.from_texts(bridge("nano"), texts, labels=labels)
-    found = with_correct(bridge("nano"), prompts, batch_size=3)
-    assert found.labels["correct"].tolist() == [k % 3 > 0 for k in range(8)]
+    found = with_answered(bridge("nano"), prompts, batch_size=3)
+    assert found.labels["answered"].tolist() == [k % 3 > 0 for k in range(8)]
     assert found.labels["output"].tolist() == labels["output"].tolist()
-    assert "correct" not in prompts.labels
+    assert "answered" not in prompts.labels
     with pytest.raises(PbbError, match="no label `output`"):
-        with_correct(bridge("nano"), Prompts.from_texts(bridge("nano"), texts))
+        with_answered(bridge("nano"), Prompts.from_texts(bridge("nano"), texts))

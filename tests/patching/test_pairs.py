@@ -182,8 +182,8 @@ def test_each_side_is_marked_by_what_the_model_says_of_it_alone(bridge):
     pairs = read_pairs(Path(__file__).parents[2] / "experiments" / "pairs.jsonl", model).select(range(20))
     wrong = replace(pairs, corrupted=replace(pairs.corrupted, labels=pairs.corrupted.labels.assign(output=0)))
     for given in (pairs, wrong):
-        labels = given.with_correct(model).labels
-        for column, side in (("correct", given.clean), ("corrupted_correct", given.corrupted)):
+        labels = given.with_answered(model).labels
+        for column, side in (("answered", given.clean), ("corrupted_answered", given.corrupted)):
             said = [
                 model.tokenizer.decode(model(side.tokens[[i]][side.attention_mask[[i]].bool()][None])[0, -1].argmax())
                 for i in range(20)
@@ -191,8 +191,8 @@ def test_each_side_is_marked_by_what_the_model_says_of_it_alone(bridge):
             expected = [text.strip() == str(answer) for text, answer in zip(said, side.labels["output"], strict=True)]
             assert labels[column].tolist() == expected
             assert labels[column].dtype == bool
-        assert labels["correct"].any()
-    assert not labels["corrupted_correct"].all()
+        assert labels["answered"].any()
+    assert not labels["corrupted_answered"].all()
 
 
 def test_sides_that_are_no_pairs_are_refused(bridge, corpus):

@@ -137,8 +137,8 @@ def test_every_cell_is_the_brute_force(name, site, writer, corpus):
     found = in_order(carried[site])
     assert np.array_equal(found, expected)
     assert (found.sum(axis=(1, 2)) > 0).sum() >= 3 + (name == "digits")
-    assert carried["corrupted_correct"].all()
-    assert list(carried["correct"]) == [a["everything"] == other[pair] for a, pair in zip(answers, kept, strict=True)]
+    assert carried["corrupted_answered"].all()
+    assert list(carried["answered"]) == [a["everything"] == other[pair] for a, pair in zip(answers, kept, strict=True)]
     assert list(carried["corrupted_program"]) == list(base.labels["program"])
     assert list(carried["program"]) == list(source.labels["program"])
     assert list(carried["corrupted_steps"]) == list(base.labels["steps"])
@@ -217,8 +217,8 @@ def test_code_in_context_is_followed_as_it_must_be(bridge, contexts):
         controls=("self", "random"),
     )
     assert carried.attrs["given"] == len(base) > carried.attrs["qualified"] == carried.sizes["pair"] > 5
-    assert carried["corrupted_correct"].all()
-    assert carried["correct"].all()
+    assert carried["corrupted_answered"].all()
+    assert carried["answered"].all()
     at_once = carried["resid_pre"].sel(control="none", layer=0)
     for role, hypothesis in SWAPS.items():
         assert (at_once.sel(role=role, hypothesis=hypothesis) == 1).all(), role
@@ -281,7 +281,7 @@ def test_controls(bridge, corpus):
     itself = carried.sel(control="self")
     for site in ("resid_pre", "attn_out", "mlp_out"):
         unchanged = itself[site].sel(hypothesis="nothing") == 1
-        assert (unchanged == carried["corrupted_correct"]).all()  # whatever else the base run says, it still says
+        assert (unchanged == carried["corrupted_answered"]).all()  # whatever else the base run says, it still says
     untrained = transfer_map(untrained_model(model, 3), pairs, **runs)
     again = transfer_map(model, pairs, controls=["untrained"], seed=3, **runs)
     for site in ("resid_pre", "attn_out", "mlp_out"):
