@@ -8,6 +8,7 @@ from . import tables as tables
 from .calibration.planted import planted_model as planted_model
 from .errors import PbbError as PbbError
 from .finetuning.behaviour import evaluate as evaluate
+from .finetuning.config import LoraSettings as LoraSettings
 from .finetuning.config import TrainConfig as TrainConfig
 from .finetuning.train import finetune as finetune
 from .hooking.calls import make_prompts as make_prompts

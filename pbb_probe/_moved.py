@@ -1,7 +1,6 @@
 """Public names of the previous release that have moved or are called otherwise; each warns when it is used."""
 
 MOVED = {
-    "LoraSettings": "finetuning.config.LoraSettings",
     "accuracy_table": "tables.accuracy",
     "aligned_pairs": "prompts.aligned_pairs",
     "answer_difference": "metrics.answer_difference",

@@ -6,7 +6,7 @@ from pathlib import Path
 from pbb_probe.store.disk import write_sealed
 from pbb_probe.store.outputs import record_outputs
 from pbb_probe.store.records import RECORD
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 
 def seal(path: Path, seconds: float = 1.0) -> Path:
@@ -22,5 +22,5 @@ def seal(path: Path, seconds: float = 1.0) -> Path:
         }
         write_sealed(folder / RECORD, record)
     config = path / "config.json"
-    Run(path).write_manifest(config=json.loads(config.read_text()) if config.exists() else {})
+    WritableRun(path).write_manifest(config=json.loads(config.read_text()) if config.exists() else {})
     return path

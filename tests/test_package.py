@@ -1,15 +1,21 @@
 """The package as installed: light to import, complete as a wheel, its base model small and whole."""
 
+import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pbb_probe as pbb
+from pbb_probe._moved import MOVED
 from pbb_probe.models.bases import resolve_base
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 
@@ -24,11 +30,45 @@ def test_importing_loads_neither_torch_nor_transformers():
     assert out.stdout.strip() == "[]"
 
 
-def test_every_public_name_resolves_and_they_are_sorted():
-    assert pbb.__all__ == sorted(pbb.__all__)
-    assert all(getattr(pbb, name) is not None for name in pbb.__all__)
-    with pytest.raises(AttributeError, match="no attribute"):
+def test_every_public_name_resolves_and_one_list_names_them():
+    stub = ast.parse(Path(pbb.__file__).with_suffix(".pyi").read_text())
+    listed = [alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(listed) == pbb.__all__ == dir(pbb)
+    for name in pbb.__all__:
+        found = getattr(pbb, name)
+        assert found.__doc__, name
+    with pytest.raises(AttributeError, match="No pbb_probe attribute nothing"):
         _ = pbb.nothing
+
+
+@pytest.mark.parametrize("namespace", ["metrics", "tables", "controls", "prompts", "figures"])
+def test_every_name_of_a_namespace_resolves(namespace):
+    module = getattr(pbb, namespace)
+    assert module.__all__ == sorted(module.__all__)
+    assert all(getattr(module, name).__doc__ for name in module.__all__)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_name_that_has_moved_warns_and_gives_what_stands_there_now(name):
+    with pytest.warns(FutureWarning, match=f"pbb_probe.{name} has moved to pbb_probe.{MOVED[name]}"):
+        found = getattr(pbb, name)
+    module, _, attribute = MOVED[name].rpartition(".")
+    assert found is getattr(import_module(f"pbb_probe.{module}"), attribute)
+    assert name not in pbb.__all__
+
+
+def test_type_checkers_know_every_public_name(tmp_path):
+    """None is `Any`: mypy reveals a type of each that is in this package."""
+    names = [name for name in pbb.__all__ if not isinstance(getattr(pbb, name), ModuleType)]
+    (tmp_path / "asks.py").write_text(
+        "import pbb_probe as pbb\n" + "".join(f"reveal_type(pbb.{name})\n" for name in names)
+    )
+    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports", "silent", "asks.py"]
+    path = os.environ | {"MYPYPATH": str(ROOT)}
+    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=path).stdout
+    revealed = re.findall(r'Revealed type is "(.*)"', told)
+    assert len(revealed) == len(names), told
+    assert "Any" not in revealed
 
 
 def test_nano_is_small_and_loads_offline_as_a_hugging_face_model():
@@ -62,4 +102,6 @@ def test_the_wheel_carries_the_model_and_what_pages_are_made_of(tmp_path):
         "pbb_probe/views/report.js",
         "pbb_probe/views/explorer/assets/explorer.css",
         "pbb_probe/views/explorer/assets/explorer.js",
+        "pbb_probe/__init__.pyi",
+        "pbb_probe/py.typed",
     } <= names

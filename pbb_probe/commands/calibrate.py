@@ -15,7 +15,7 @@ from pbb_probe.calibration.trials import (
     try_design,
 )
 from pbb_probe.schema import Place, check_fields, whole
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def calibrate(config: CalibrateConfig) -> None:
 
     from pbb_probe.calibration.summary import calibration_table
 
-    run = Run(config.out)
+    run = WritableRun(config.out)
     settings = {"instrument": asdict(config.instrument), "version": VERSION}
 
     def kept(name: str, make: Callable[[], "pd.DataFrame"], **inputs: Any) -> "pd.DataFrame":

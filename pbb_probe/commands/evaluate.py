@@ -7,7 +7,7 @@ from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.templates import MODES, Mode
 from pbb_probe.schema import BatchSize, Count, Place, Seed, check_fields, listed
 from pbb_probe.store.disk import write_array
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def evaluate(config: EvaluateConfig) -> None:
     from pbb_probe.evidence import tables
     from pbb_probe.finetuning.behaviour import evaluate
 
-    run = Run(config.out)
+    run = WritableRun(config.out)
     run.refuse_owned()
     behaviour = evaluate(
         config.model,

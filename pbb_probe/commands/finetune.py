@@ -10,7 +10,7 @@ from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.runs.config import CorpusConfig, check_stages
 from pbb_probe.schema import Name, Place, Seed, check_fields
 from pbb_probe.store.disk import digest
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def finetune(config: FinetuneConfig) -> None:
         check_training(config.base, corpus, get_curriculum(config.curriculum), config.train)
     state = PartialState()
     if state.is_main_process:
-        _keep(corpus, Run(config.out))
+        _keep(corpus, WritableRun(config.out))
     state.wait_for_everyone()
     model = finetune(config.base, corpus, config.curriculum, out=config.out, seed=config.seed, config=config.train)
     if state.is_main_process:
         print(f"model: {model}")
 
 
-def _keep(corpus: Corpus, run: Run) -> None:
+def _keep(corpus: Corpus, run: WritableRun) -> None:
     """Write the corpus beside the models.
 
     Raises:

@@ -12,7 +12,7 @@ from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.schema import Draws, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
 from pbb_probe.store.disk import write_array
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -105,7 +105,7 @@ def patch(config: PatchConfig) -> None:
     metrics = _metrics(config.metrics, model, pairs)
     if config.transfer:
         check_transfer(model, pairs, roles=config.roles, controls=config.controls, **given)
-    run = Run(config.out)
+    run = WritableRun(config.out)
     out = run.path
     with run.writing():
         effects = patch_sweep(

@@ -28,7 +28,7 @@ from pbb_probe.schema import (
     refuse_unknown,
 )
 from pbb_probe.store.disk import file_name, write_array
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ def probe(config: ProbeConfig) -> None:
         check_sites(base, config.sites, check_layers(base, config.layers))
     groups = [config.group] if config.group in prompts.labels else []
     roles = list(config.roles or prompts.roles)
-    run = Run(config.out)
+    run = WritableRun(config.out)
     out = run.path
 
     def captured(opened, name: str) -> "xr.Dataset":

@@ -3,19 +3,16 @@
 import json
 import os
 import stat
-import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.store.disk import digest, files_in, read_sealed, signature, write_sealed
+from pbb_probe.store.disk import digest, files_in, read_sealed, signature
 from pbb_probe.store.outputs import ALWAYS, Checker, Outputs, content, size
 
 RECORD = "step.json"
 MANIFEST = "manifest.json"
-_PACKAGES = ("pbb-probe", "torch", "transformers", "transformer-lens", "peft", "scikit-learn", "numpy", "xarray")
 
 
 class Records:
@@ -64,19 +61,6 @@ class Records:
                     f"{name}/{RECORD} (of other settings, or made of an earlier step that is another now)"
                 )
         return found
-
-    def write_manifest(self, **facts: Any) -> None:
-        """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds.
-
-        `written` are the steps that the run has ever had. Of the facts, `asked` may hold the digest of the inputs that
-        each step is wanted for, `after` left out: one of other inputs is no longer read.
-        """
-        records = {name: record for name in self.done() if (record := self.record(name))}
-        told = {name: {of: record[of] for of in ("key", "inputs", "seconds")} for name, record in records.items()}
-        versions = {package: version(package) for package in _PACKAGES}
-        facts = {"python": sys.version.split()[0], "versions": versions, **facts, "steps": told}
-        facts["written"] = sorted({*told, *self.manifest_read().get("written", [])})
-        write_sealed(self.path / MANIFEST, facts)
 
     def manifest_read(self) -> dict[str, Any]:
         """The manifest; nothing where it cannot be read."""

@@ -1,24 +1,15 @@
-"""A run directory: the output of each step, kept as long as nothing it depends on has changed.
+"""A run directory, read: what the steps wrote into it, each file as it was written.
 
 Every step owns a directory `<run>/<step>` with a `step.json`: the key of its inputs, and the hash of each of its
-outputs, which is compared before the step is used. A step writes into a hidden directory that is renamed when it is
-done: what has a step's name is whole. One process at a time writes into a run.
+outputs, which is compared before the step is used.
 """
 
 import os
-import re
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pbb_probe.errors import PbbError, first_line
-from pbb_probe.store.disk import digest, remove, sync, write_sealed
-from pbb_probe.store.outputs import content, record_outputs
-from pbb_probe.store.records import MANIFEST, RECORD, Records, owner_of
-from pbb_probe.store.writers import only_writer
+from pbb_probe.store.records import MANIFEST, RECORD, Records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Run(Records):
-    """One run directory, which is made when something is written.
+    """One run directory to read from, whether it is there yet or not. Nothing is ever written.
 
     Raises:
         PbbError: the path is not one of a directory, or cannot be.
@@ -58,93 +49,6 @@ class Run(Records):
         run = cls(path)
         run.done()  # refuses those of version 0.7
         return run
-
-    def refuse_owned(self) -> None:
-        """Refuse a directory that is the folder of a step of another run.
-
-        Raises:
-            PbbError: names that run.
-        """
-        if owner := owner_of(self.path):
-            raise PbbError(f"{self.path} is the folder of a step of the run {owner}: give another directory.")
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Make the directory and be the only one who writes into it.
-
-        Raises:
-            PbbError: it cannot be made, it belongs to another run, or another process writes into it; the message says
-                which.
-        """
-        self.refuse_owned()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unmade(error) from error
-        with only_writer(self.path):
-            yield
-
-    def step(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        make: Callable[[Path], None],
-        also: Sequence[Path] = (),
-        resumes: bool = False,
-    ) -> str:
-        """Make the step's directory unless it is there for the same inputs, as it was written.
-
-        Args:
-            name: of the directory.
-            inputs: all that the output depends on, as JSON values. Under `after` stand the contents of earlier steps by
-                name: where one of them has another content by now, what was made of it is no longer read.
-            make: writes the output into the directory it is given.
-            also: files elsewhere in the run that the step writes.
-            resumes: after a kill, `make` is given what it had written; else it begins with nothing.
-
-        Returns:
-            The content: a hash of what the step wrote, equal where that is equal.
-
-        Raises:
-            PbbError: another process is writing into the run, the step was written by version 0.7, or there are files
-                beside its outputs that it has not written.
-        """
-        key = digest(inputs)
-        done, unfinished, old = self.path / name, self.path / f".{name}.{key}", self.path / f".{name}.old"
-        with self.writing():
-            record = self.record(name)
-            if record:
-                self.refuse_foreign(name, record["outputs"])
-            if record and record["key"] == key:
-                if not (faults := self.faults(name, record)):
-                    self._clean(name)
-                    return content(record["outputs"])
-                print(f"{name}: done again, as a file is not as it was written: {faults[0]}", file=sys.stderr)
-            elif not record and os.path.lexists(done):
-                self.refuse_unknown(name)
-                print(f"{name}: done again, as it has no record that can be read", file=sys.stderr)
-            print(f"{name}: started", file=sys.stderr)
-            started = time.monotonic()
-            if not (resumes and unfinished.is_dir()):
-                remove(unfinished)
-                unfinished.mkdir()
-            make(unfinished)
-            remove(unfinished / RECORD)  # of a kill right before the renaming
-            outputs = record_outputs(unfinished, also)
-            if not record and done.is_dir():  # whose files they are is not known, only which are made again
-                self.refuse_foreign(name, outputs)
-            seconds = round(time.monotonic() - started, 1)
-            record = {"step": name, "key": key, "inputs": dict(inputs), "outputs": outputs, "seconds": seconds}
-            write_sealed(unfinished / RECORD, record)
-            if os.path.lexists(done):
-                _keep_hidden(done, unfinished)
-                remove(old)  # renamed first: a kill while deleting leaves no half step under the name
-                done.rename(old)
-            unfinished.rename(done)
-            sync(self.path)
-            self._clean(name)
-            print(f"{name}: done in {seconds} s", file=sys.stderr)
-            return content(outputs)
 
     def folder(self, name: str) -> Path:
         """The directory of a finished step, every file in it as it was written.
@@ -221,20 +125,6 @@ class Run(Records):
         reason = getattr(error, "strerror", None) or error
         return PbbError(f"The run directory {self.path} cannot be made ({reason}): give another.")
 
-    def _clean(self, name: str) -> None:
-        """Remove what the run itself has left of a step that is done."""
-        for path in self.path.glob(f".{name}.*"):
-            if re.fullmatch(r"[0-9a-f]{16}|old", path.name.removeprefix(f".{name}.")):
-                remove(path)
-
 
 def _unreadable(path: Path, error: Exception) -> PbbError:
     return PbbError(f"{path} cannot be read ({first_line(error)}): delete the folder {path.parent} and run it again.")
-
-
-def _keep_hidden(old: Path, new: Path) -> None:
-    """Take along hidden files, which are none of a step's: a file manager's, an editor's."""
-    for path in old.rglob(".*") if old.is_dir() else ():
-        target = new / path.relative_to(old)
-        if target.parent.is_dir() and not os.path.lexists(target) and path.exists():
-            path.rename(target)

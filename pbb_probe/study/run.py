@@ -22,6 +22,7 @@ from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
 from pbb_probe.store.records import MANIFEST, without_after
+from pbb_probe.store.writable import WritableRun
 from pbb_probe.study import steps as measuring
 from pbb_probe.views.report import REPORTS
 
@@ -92,22 +93,22 @@ class Study:
             PbbError: bad configuration, something of the user's in the way, another process that writes into the run,
                 or a model on which a step is impossible. What was done before stays.
         """
-        run = OpenedRun(self.config.out)
+        run, writable = OpenedRun(self.config.out), WritableRun(self.config.out)
         steps = self._steps(run)
         self._refuse_what_is_in_the_way(run, steps)
         if not all(
             (record := run.current(step.name)) and without_after(record["inputs"]) == step.inputs for step in steps
         ):
             self._refuse_what_would_fail()
-        with run.writing():
+        with writable.writing():
             facts = {"config": asdict(self.config), "asked": {step.name: digest(step.inputs) for step in steps}}
-            run.write_manifest(**facts)
+            writable.write_manifest(**facts)
             write(run.path / "config.json", json.dumps(asdict(self.config), indent=1))
             contents: dict[str, str] = {}
             for step in steps:
                 inputs = step.inputs | {"after": {earlier: contents[earlier] for earlier in step.after}}
-                contents[step.name] = run.step(step.name, inputs, step.make, step.also, step.resumes)
-                run.write_manifest(**facts)
+                contents[step.name] = writable.step(step.name, inputs, step.make, step.also, step.resumes)
+                writable.write_manifest(**facts)
         return run
 
     @cached_property

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import pbb_probe as pbb
+from pbb_probe.labels import labels_of
+from pbb_probe.store.writable import WritableRun
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,11 @@ def test_the_prompts_are_those_of_the_arrays(run, model):
     prompts = run.prompts(model)
     kept = run.array("probing/activations")["resid_post"]
     np.testing.assert_array_equal(pbb.capture(model, prompts)["resid_post"].values, kept.values)
-    table = run.table("probing/prompts")
-    assert prompts.labels["program"].tolist() == table["program"].tolist()
-    assert prompts.labels["correct"].tolist() == table["correct"].tolist()
+    known = labels_of(run.array("probing/probes"))
+    for name in known:
+        given = prompts.labels[name]
+        assert given.isna().tolist() == known[name].isna().tolist(), name
+        assert given.dropna().tolist() == known[name].dropna().tolist(), name
 
 
 def test_models_have_names(run):
@@ -61,8 +65,8 @@ def test_calls_that_cannot_be_made_are_refused(run, program, call, said):
 
 def test_readings_find_what_was_planted_where_it_was_planted(run, model):
     """State 1 is written by block 2 and the output by block 3: read right from there on, at chance before."""
-    labels = run.table("probing/prompts")
-    prompts = run.prompts(model).select(range(0, len(labels), 3))
+    prompts = run.prompts(model)
+    prompts = prompts.select(range(0, len(prompts), 3))
     table = run.readings(model, prompts)
     assert set(table["way"]) == {"probe, resid_post", "logit lens"}
     probes = table[(table["way"] != "logit lens") & (table["role"] == "answer")]
@@ -131,9 +135,10 @@ def test_what_lies_in_no_run_is_the_users_own(planted_run, tmp_path):
 def test_an_opened_run_follows_what_is_written_meanwhile(planted_run, tmp_path):
     copy = shutil.copytree(planted_run, tmp_path / "run")
     run = pbb.open_run(copy)
-    assert run.config["seed"] == 0
+    assert run.config.seed == 0
     before = run.corpus
     other = pbb.make_corpus(with_io=4, without_io=4, seed=9)
-    run.step("corpus", {"seed": 9}, other.save)
-    run.write_manifest(config=run.config)
+    writable = WritableRun(copy)
+    writable.step("corpus", {"seed": 9}, other.save)
+    writable.write_manifest(config=run.manifest["config"])
     assert run.corpus.digest == other.digest != before.digest

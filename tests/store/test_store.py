@@ -17,7 +17,7 @@ from sealed import seal
 from pbb_probe.errors import PbbError
 from pbb_probe.store import outputs, records
 from pbb_probe.store.disk import digest, file_hash, file_name, write, write_array
-from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 
 
 class Maker:
@@ -35,7 +35,7 @@ class Maker:
 
 
 def test_a_step_is_made_once(tmp_path):
-    run, make = Run(tmp_path / "deep" / "run"), Maker()
+    run, make = WritableRun(tmp_path / "deep" / "run"), Maker()
     contents = {run.step("train", {"seed": 0}, make) for _ in range(3)}
     assert len(make.found) == 1
     assert contents == {run.content("train")}
@@ -44,14 +44,14 @@ def test_a_step_is_made_once(tmp_path):
 
 
 def test_another_process_finds_the_step(tmp_path):
-    Run(tmp_path).step("train", {"seed": 0}, Maker())
+    WritableRun(tmp_path).step("train", {"seed": 0}, Maker())
     again = Maker()
-    Run(tmp_path).step("train", {"seed": 0}, again)
+    WritableRun(tmp_path).step("train", {"seed": 0}, again)
     assert again.found == []
 
 
 def test_changed_inputs_remake_the_step_from_nothing(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     run.step("train", {"seed": 0}, Maker("old"))
     make = Maker("new")
     run.step("train", {"seed": 1}, make)
@@ -62,7 +62,7 @@ def test_changed_inputs_remake_the_step_from_nothing(tmp_path):
 
 
 def test_steps_do_not_touch_each_other(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     run.step("train", {"seed": 0}, Maker("a"))
     run.step("training", {"seed": 0}, Maker("b"))
     run.step("train", {"seed": 1}, Maker("c"))
@@ -72,19 +72,19 @@ def test_steps_do_not_touch_each_other(tmp_path):
 
 def test_a_killed_step_finds_its_unfinished_work(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        Run(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
+        WritableRun(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
     assert not (tmp_path / "train").exists()
-    assert Run(tmp_path).key("train") is None
+    assert WritableRun(tmp_path).key("train") is None
     with pytest.raises(KeyboardInterrupt):  # unless it resumes, a step begins with nothing
-        Run(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
+        WritableRun(tmp_path).step("train", {"seed": 0}, Maker("half", fail=True))
     make = Maker("whole")
-    Run(tmp_path).step("train", {"seed": 0}, make, resumes=True)
+    WritableRun(tmp_path).step("train", {"seed": 0}, make, resumes=True)
     assert make.found == [{"first.txt": "half"}]
     assert (tmp_path / "train" / "first.txt").read_text() == "whole"
 
 
 def test_unfinished_work_for_other_inputs_is_not_mixed_in(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run.step("train", {"seed": 0}, Maker("half", fail=True))
     make = Maker()
@@ -94,13 +94,13 @@ def test_unfinished_work_for_other_inputs_is_not_mixed_in(tmp_path):
 
 
 def test_the_real_name_appears_only_when_the_step_is_done(tmp_path):
-    run, seen = Run(tmp_path), []
+    run, seen = WritableRun(tmp_path), []
     run.step("train", {"seed": 0}, lambda folder: seen.append((tmp_path / "train").exists()))
     assert seen == [False]
 
 
 def test_a_failed_remake_leaves_the_earlier_step_whole(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     run.step("train", {"seed": 0}, Maker("old"))
     with pytest.raises(KeyboardInterrupt):
         run.step("train", {"seed": 1}, Maker("new", fail=True))
@@ -109,7 +109,7 @@ def test_a_failed_remake_leaves_the_earlier_step_whole(tmp_path):
 
 
 def test_a_kill_while_the_old_step_is_removed_leaves_no_ruin(tmp_path, monkeypatch):
-    run, also = Run(tmp_path / "run"), tmp_path / "run" / "page.html"
+    run, also = WritableRun(tmp_path / "run"), tmp_path / "run" / "page.html"
 
     def make(folder: Path) -> None:
         Maker()(folder)
@@ -132,7 +132,7 @@ def test_a_kill_while_the_old_step_is_removed_leaves_no_ruin(tmp_path, monkeypat
 
 
 def test_a_missing_file_elsewhere_remakes_the_step(tmp_path):
-    run, also, made = Run(tmp_path / "run"), tmp_path / "run" / "page.html", []
+    run, also, made = WritableRun(tmp_path / "run"), tmp_path / "run" / "page.html", []
 
     def make(folder: Path) -> None:
         made.append(folder)
@@ -148,7 +148,7 @@ def test_a_missing_file_elsewhere_remakes_the_step(tmp_path):
 
 
 def test_a_damaged_record_is_no_step(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     run.step("train", {"seed": 0}, Maker())
     (tmp_path / "train" / "step.json").write_text('{"key": ')
     assert run.key("train") is None
@@ -159,7 +159,7 @@ def test_a_damaged_record_is_no_step(tmp_path):
 
 
 def test_the_manifest_tells_versions_facts_and_finished_steps(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     after = {"corpus": run.step("corpus", {"seed": 0}, Maker())}
     run.step("train", {"after": after, "rate": 0.5}, Maker())
     with pytest.raises(KeyboardInterrupt):
@@ -178,7 +178,7 @@ def test_a_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "taken").write_text("here")
     for path in (tmp_path / "taken", tmp_path / "taken" / "below"):
         with pytest.raises(PbbError, match="taken"):
-            Run(path)
+            WritableRun(path)
     assert (tmp_path / "taken").read_text() == "here"
 
 
@@ -209,7 +209,7 @@ def measured(tmp_path):
         {"given": 3},
     )
     table = pd.DataFrame({"group": ["with_io", "without_io"], "layer": [1.0, np.nan], "n": [3, 4]})
-    run = Run(tmp_path / "run")
+    run = WritableRun(tmp_path / "run")
 
     def make(folder: Path) -> None:
         array.to_netcdf(folder / "probes.nc")
@@ -230,12 +230,12 @@ def measured(tmp_path):
 
 def test_what_is_read_is_what_was_written(measured):
     path, array, table = measured
-    for run in (Run.existing(path), Run.existing(str(path))):
+    for run in (WritableRun.existing(path), WritableRun.existing(str(path))):
         assert run.path == path
         xr.testing.assert_identical(run.array("probing/probes"), array)
         xr.testing.assert_identical(run.array("probing/op_1/with_io"), 2 * array)
         pd.testing.assert_frame_equal(run.table("probing/located"), table)
-    held = Run.existing(path).array("probing/probes")
+    held = WritableRun.existing(path).array("probing/probes")
     (2 * array).to_netcdf(path / "probing" / "probes.nc")  # whoever has read the array does not hold its file
     xr.testing.assert_identical(held, array)
 
@@ -243,13 +243,13 @@ def test_what_is_read_is_what_was_written(measured):
 def test_a_run_in_the_home_directory_is_found(measured, monkeypatch):
     path, array, _ = measured
     monkeypatch.setenv("HOME", str(path.parent))
-    xr.testing.assert_identical(Run.existing("~/run").array("probing/probes"), array)
+    xr.testing.assert_identical(WritableRun.existing("~/run").array("probing/probes"), array)
 
 
 def test_what_is_not_there_is_refused_with_what_is(measured):
     """What a killed step has written is not there."""
     path, _, _ = measured
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     for read, name, said in (
         (run.array, "probing/lens", "has no probing/lens.nc: it has probing/op_1/with_io, probing/probes."),
         (run.array, "transfer/probes", "has no transfer/probes.nc: it has probing/op_1/with_io, probing/probes."),
@@ -259,7 +259,7 @@ def test_what_is_not_there_is_refused_with_what_is(measured):
         with pytest.raises(PbbError) as refused:
             read(name)
         assert str(refused.value) == f"The run {path} {said}"
-    run = Run(path.with_name("bare"))
+    run = WritableRun(path.with_name("bare"))
     run.step("probing", {}, lambda folder: None)
     with pytest.raises(PbbError, match="it has none"):
         run.table("probing/located")
@@ -267,9 +267,9 @@ def test_what_is_not_there_is_refused_with_what_is(measured):
 
 def test_a_table_of_nothing_is_empty_and_a_damaged_file_is_named(measured):
     path, _, _ = measured
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     (path / "probing" / "located.csv").write_text("\n")
-    assert Run.existing(seal(path)).table("probing/located").empty
+    assert WritableRun.existing(seal(path)).table("probing/located").empty
     (path / "probing" / "located.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
     (path / "probing" / "probes.nc").write_bytes((path / "probing" / "probes.nc").read_bytes()[:300])
     for read, name in ((run.table, "probing/located"), (run.array, "probing/probes")):
@@ -288,7 +288,7 @@ def test_where_there_is_no_run_none_is_made(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("absent", "file", "empty"):
         with pytest.raises(PbbError, match=f"no run in {tmp_path / name}"):
-            Run.existing(tmp_path / name)
+            WritableRun.existing(tmp_path / name)
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "empty"}
 
 
@@ -379,10 +379,10 @@ RECORDED = {
 }
 
 
-def again(measured) -> tuple[Run, list[Path]]:
+def again(measured) -> tuple[WritableRun, list[Path]]:
     """The run opened anew, and its step done for the same inputs; the list has an item if it was made."""
     path, array, table = measured
-    run, made = Run.existing(path), []
+    run, made = WritableRun.existing(path), []
 
     def make(folder: Path) -> None:
         made.append(folder)
@@ -403,7 +403,7 @@ def again(measured) -> tuple[Run, list[Path]]:
 def test_a_damaged_output_is_refused_when_read_and_made_again_when_used(measured, capsys, name, damage):
     path, _, _ = measured
     FILE[damage](path / "probing" / name)
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     read = run.table if name.endswith("csv") else run.array
     for refused in (lambda: read(f"probing/{Path(name).stem}"), lambda: run.folder("probing")):
         with pytest.raises(PbbError, match=r"is not as its step wrote it: probing/(located\.csv|probes\.nc) \("):
@@ -418,7 +418,7 @@ def test_a_damaged_output_is_refused_when_read_and_made_again_when_used(measured
 def test_a_damaged_record_is_a_step_that_is_not_done(measured, damage):
     path, _, _ = measured
     RECORDED[damage](path / "probing" / "step.json")
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     assert run.key("probing") is None
     run.write_manifest()  # which once ended in a traceback
     with pytest.raises(PbbError, match="has no probing/probes"):
@@ -429,7 +429,7 @@ def test_a_damaged_record_is_a_step_that_is_not_done(measured, damage):
 
 def test_what_was_checked_and_is_not_touched_is_not_hashed_again(measured, monkeypatch):
     path, _, _ = measured
-    run, hashed = Run.existing(path), []
+    run, hashed = WritableRun.existing(path), []
     monkeypatch.setattr(outputs, "file_hash", lambda path: hashed.append(path.name) or file_hash(path))
     for _ in range(3):
         run.table("probing/located")
@@ -443,11 +443,11 @@ def test_of_a_large_run_size_and_time_are_compared_and_verify_hashes_all(measure
     path, _, table = measured
     monkeypatch.setattr(records, "ALWAYS", 10)
     monkeypatch.setattr(outputs, "file_hash", lambda path: pytest.fail("hashed"))
-    pd.testing.assert_frame_equal(Run.existing(path).table("probing/located"), table)
+    pd.testing.assert_frame_equal(WritableRun.existing(path).table("probing/located"), table)
     monkeypatch.undo()
     monkeypatch.setattr(records, "ALWAYS", 10)
     flip(path / "probing" / "probes.nc")
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     run.folder("probing")
     assert run.verify()["probing"] == ["probing/probes.nc (other content)"]
     os.utime(path / "probing" / "located.csv")  # touched and the same: it is hashed, and is whole
@@ -461,17 +461,17 @@ def test_files_that_the_step_has_not_written_are_never_deleted(measured):
     path, _, _ = measured
     (path / "probing" / "notes.txt").write_text("mine")
     (path / "probing" / ".hidden").write_text("of a file manager")
-    for use in (lambda: again(measured), lambda: Run.existing(path).folder("probing")):
+    for use in (lambda: again(measured), lambda: WritableRun.existing(path).folder("probing")):
         with pytest.raises(
             PbbError, match=r"notes\.txt is none of the files that the step probing wrote, 1 in all: move"
         ):
             use()
-    assert Run.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} (none of its outputs)"]
+    assert WritableRun.existing(path).verify()["probing"] == [f"{path / 'probing' / 'notes.txt'} (none of its outputs)"]
     for record in (None, "{"):  # settings that changed, and a record that says nothing of whose files they are
         if record:
             (path / "probing" / "step.json").write_text(record)
         with pytest.raises(PbbError, match=r"is none of the files that the step probing wrote, \d in all: move"):
-            Run(path).step("probing", {"seed": 1}, Maker())
+            WritableRun(path).step("probing", {"seed": 1}, Maker())
         assert (path / "probing" / "notes.txt").read_text() == "mine"
     seal(path)
     (path / "probing" / "notes.txt").unlink()
@@ -483,13 +483,13 @@ def test_a_folder_that_no_step_wrote_is_never_replaced(tmp_path):
     (tmp_path / "report" / "thesis.tex").write_text("mine")
     make = Maker()
     with pytest.raises(PbbError, match="report is in the way of the step report, which did not write it"):
-        Run(tmp_path).step("report", {}, make)
+        WritableRun(tmp_path).step("report", {}, make)
     assert make.found == []
     assert [path.name for path in tmp_path.rglob("*")] == ["report", "thesis.tex"]
 
 
 def test_only_what_the_run_left_is_cleaned_up(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     for name in (".train.backup", ".train.0123456789abcdef", ".training.0123456789abcdef", ".train.old"):
         (tmp_path / name).mkdir()
     run.step("train", {}, Maker())
@@ -497,7 +497,7 @@ def test_only_what_the_run_left_is_cleaned_up(tmp_path):
 
 
 def test_what_is_made_of_an_earlier_result_is_not_read(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
 
     def chain(text: str, *names: str) -> None:
         after: dict[str, str] = {}
@@ -519,7 +519,7 @@ def test_what_is_made_of_an_earlier_result_is_not_read(tmp_path):
 
 
 def test_what_was_made_for_other_settings_is_not_read(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     after = {"train": run.step("train", {"rate": 1}, Maker())}
     run.step("probing", {"after": after, "folds": 3}, Maker())
     for rate, folds, read in (
@@ -530,11 +530,11 @@ def test_what_was_made_for_other_settings_is_not_read(tmp_path):
         (1, 3, ["probing", "train"]),
     ):
         run.write_manifest(asked={"train": digest({"rate": rate}), "probing": digest({"folds": folds})})
-        assert [name for name in ("probing", "train") if Run.existing(tmp_path).key(name)] == read
+        assert [name for name in ("probing", "train") if WritableRun.existing(tmp_path).key(name)] == read
 
 
 def test_a_step_that_comes_to_the_same_leaves_what_follows_alone(tmp_path):
-    run, after = Run(tmp_path), Maker("after")
+    run, after = WritableRun(tmp_path), Maker("after")
     for version in (1, 2):
         content = run.step("train", {"version": version}, Maker("same"))
         run.step("probing", {"after": {"train": content}}, after)
@@ -546,7 +546,7 @@ def test_a_run_of_version_0_7_is_refused_and_left_as_it_is(tmp_path):
     record = tmp_path / "corpus" / "step.json"
     record.write_text('{\n "inputs": {"seed": 0},\n "key": "0123456789abcdef",\n "seconds": 0.1\n}')
     (tmp_path / "manifest.json").write_text('{"steps": {}}')
-    for use in (lambda: Run.existing(tmp_path), lambda: Run(tmp_path).step("corpus", {}, Maker())):
+    for use in (lambda: WritableRun.existing(tmp_path), lambda: WritableRun(tmp_path).step("corpus", {}, Maker())):
         with pytest.raises(PbbError, match=r"written by version 0\.7, which kept no hashes .* give another directory"):
             use()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["corpus", "manifest.json", "step.json"]
@@ -557,7 +557,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(measured):
     seen = []
 
     def make(folder: Path) -> None:
-        opened = f"from pbb_probe.store.run import Run; run = Run({str(path)!r})"
+        opened = f"from pbb_probe.store.writable import WritableRun; run = WritableRun({str(path)!r})"
         code = f"{opened}; print(len(run.array('probing/probes').prompt))"
         writing = "; run.step('other', {}, lambda folder: None)"
         seen.extend(
@@ -565,7 +565,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(measured):
             for more in ("", writing)
         )
 
-    Run(path).step("slow", {}, make)
+    WritableRun(path).step("slow", {}, make)
     reader, writer = seen
     assert reader.stdout == writer.stdout == f"{array.sizes['prompt']}\n"
     assert f"is being written by process {os.getpid()}" in writer.stderr
@@ -574,12 +574,12 @@ def test_a_second_writer_is_refused_and_readers_are_not(measured):
 
 def test_a_step_under_another_name_is_none(measured):
     path, _, _ = measured
-    Run(path).step("stage2", {}, Maker())
-    Run(path).write_manifest()
+    WritableRun(path).step("stage2", {}, Maker())
+    WritableRun(path).write_manifest()
     shutil.copytree(path / "probing", path / "probing_backup")
     shutil.rmtree(path / "stage2")
     shutil.copytree(path / "probing", path / "stage2")
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     assert run.done() == ["probing"]
     assert [name for name, faults in run.verify().items() if faults] == ["stage2"]
     with pytest.raises(PbbError, match=r"stage2/step\.json \(no record of this step\)"):
@@ -605,7 +605,7 @@ def test_damage_is_seen_whatever_the_way_to_it(measured, monkeypatch, way):
 def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(measured, name):
     path, _, _ = measured
     pipe_instead(path / name)
-    run = Run.existing(path)
+    run = WritableRun.existing(path)
     assert run.key("probing") is None or run.manifest_read() == {}
     (path / name).unlink()
 
@@ -613,11 +613,11 @@ def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(measured, name):
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(PbbError, match=r"manifest\.json is a folder in the place of a file: move it elsewhere"):
-        Run(tmp_path).write_manifest()
+        WritableRun(tmp_path).write_manifest()
 
 
 def test_hidden_files_come_along(tmp_path):
-    run = Run(tmp_path)
+    run = WritableRun(tmp_path)
     run.step("train", {"seed": 0}, Maker("old"))
     (tmp_path / "train" / ".notes").mkdir()
     (tmp_path / "train" / ".notes" / "draft.md").write_text("mine")
@@ -639,7 +639,7 @@ def test_the_disk_holds_a_step_before_it_has_its_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
-    Run(tmp_path / "run").step("train", {}, Maker())
+    WritableRun(tmp_path / "run").step("train", {}, Maker())
     named = events.index(("rename", "train"))
     before = {name for _, name in events[:named]}
     assert {"first.txt", "second.txt", f".train.{digest({})}", ".step.json.partial"} <= before

@@ -22,6 +22,7 @@ from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.runs.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig, TransferConfig
 from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 from pbb_probe.study import steps
 from pbb_probe.study.run import VERSIONS, Study
 from pbb_probe.views.explorer import activations, attention, layers, overview, program
@@ -201,7 +202,7 @@ def test_another_spelling_of_a_path_or_another_release_redoes_nothing(config, ru
     """A copy of the run, by a relative path, its base by a path, in what a patch release would be called."""
     copy = shutil.copytree(run.path, tmp_path / "run")
     before = made(copy)
-    monkeypatch.setattr("pbb_probe.store.records.version", lambda package: "9.9.9")
+    monkeypatch.setattr("pbb_probe.store.writable.version", lambda package: "9.9.9")
     monkeypatch.chdir(tmp_path)
     Study(replace(config, out="run"), report=blank_report).run()
     assert made(copy) == before
@@ -237,8 +238,8 @@ def test_what_no_study_wrote_is_never_replaced(config, tmp_path, name):
 def test_no_other_command_writes_into_a_step(run):
     for name in ("behaviour", "interchange"):
         with pytest.raises(PbbError, match=f"{name} is the folder of a step of the run {run.path}"):
-            Run(run.path / name).writing().__enter__()
-    Run(run.path / "notes").writing().__enter__()
+            WritableRun(run.path / name).writing().__enter__()
+    WritableRun(run.path / "notes").writing().__enter__()
     shutil.rmtree(run.path / "notes")
 
 
