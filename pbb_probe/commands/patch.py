@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pbb_probe.hooking.capture import SITES
+from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.transfer import CONTROLS, Control
@@ -77,8 +77,8 @@ class PatchConfig:
 def patch(config: PatchConfig) -> None:
     """Put one run's activations into another's: what does each place restore, and what does it carry?"""
     from pbb_probe.evidence import tables
-    from pbb_probe.hooking.capture import check_layers, check_roles
     from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.sites import check_layers, check_roles
     from pbb_probe.models.bases import available_device
     from pbb_probe.patching.files import read_pairs
     from pbb_probe.patching.sweep import check_sweep, patch_sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES
+from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import NONE
 from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.folds import check_folds
@@ -102,9 +102,10 @@ class ProbeConfig:
 def probe(config: ProbeConfig) -> None:
     """Fit linear probes to labels of prompts: what can be read at each place, beside its controls?"""
     from pbb_probe.evidence import tables
-    from pbb_probe.hooking.capture import capture, check_layers, check_roles, check_sites
+    from pbb_probe.hooking.capture import capture
     from pbb_probe.hooking.files import read_prompts
     from pbb_probe.hooking.load import load_model, untrained_model
+    from pbb_probe.hooking.sites import check_layers, check_roles, check_sites
     from pbb_probe.models.bases import available_device
     from pbb_probe.probing.controls import embeddings
     from pbb_probe.probing.linear import fit_probes

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import check_eval, check_layers, run_to
+from pbb_probe.hooking.capture import run_to
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import as_read
+from pbb_probe.hooking.sites import check_eval, check_layers
 from pbb_probe.labels import with_labels
 from pbb_probe.schema import BatchSize, LayerList, checks_arguments
 

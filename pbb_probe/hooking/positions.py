@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_layers, check_sites, refuse_nan, run_to
+from pbb_probe.hooking.capture import refuse_nan, run_to
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import as_read
+from pbb_probe.hooking.sites import SITES, check_layers, check_sites
 from pbb_probe.labels import with_labels
 from pbb_probe.schema import BatchSize, LayerList, NameList, checks_arguments
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import check_roles
 from pbb_probe.hooking.prompts import Prompts, padding_behind, put_behind
+from pbb_probe.hooking.sites import check_roles
 from pbb_probe.models.scoring import check_ids
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.schema import shown

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, hook_name
-from pbb_probe.hooking.engines.tail import row_bytes
+from pbb_probe.hooking.engines.recording import row_bytes
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.hooking.sites import SITES, check_eval, check_layers, check_sites, hook_name
 from pbb_probe.labels import with_labels
 from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values

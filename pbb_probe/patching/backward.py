@@ -11,19 +11,18 @@ the best of prompts that lack the information, not with the unpatched run.
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import check_eval, check_layers
-from pbb_probe.hooking.engines.bare import UnsupportedError
-from pbb_probe.hooking.engines.slower import FullForward
-from pbb_probe.hooking.engines.tail import Window
+from pbb_probe.hooking.engines.choice import first_exact, from_caller
+from pbb_probe.hooking.engines.full import FullForward
+from pbb_probe.hooking.engines.protocol import Engine, UnsupportedError, Window
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.hooking.sites import check_eval, check_layers
 from pbb_probe.labels import with_labels
 from pbb_probe.models.parity import spread_between, tolerance
 from pbb_probe.patching.alignment import AlignedTokens, align
-from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.metrics import check_values
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.schema import Gibibytes, LayerList, NameList, checks_arguments
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens import TransformerBridge
 
-    from pbb_probe.patching.grid import Engine
     from pbb_probe.patching.metrics import Metric
 
 Cell = tuple[int, int]
@@ -89,15 +87,14 @@ def back_patch(
     aligned = _aligned(prompts, roles, attention_mask, answer)
     cells = sorted((target, source) for target, source in set(itertools.product(targets, sources)) if source > target)
     check_readable(model, aligned.clean, aligned.lengths)
-    engines = Engines()
 
-    def by(kind: Any) -> "tuple[np.ndarray, np.ndarray]":
-        engine = kind(model)
-        if kind is not FullForward and cells:
+    def measured(engine: Engine) -> "tuple[np.ndarray, np.ndarray]":
+        if not isinstance(engine, FullForward) and cells:
             _check_against_full_forward(engine, aligned, cells)
-        return _measured(engine, aligned, cells, from_metric(metric), int(memory_gib * 2**30))
+        return _measured(engine, aligned, cells, from_caller(metric), int(memory_gib * 2**30))
 
-    unpatched, patched = engines.first_exact(by)
+    chosen = first_exact(model, measured)
+    unpatched, patched = chosen.result
     effects = np.full((len(sources), len(targets), len(aligned.places), len(aligned)), np.nan, dtype=np.float32)
     for (i, source), (j, target) in itertools.product(enumerate(sources), enumerate(targets)):
         if source == target:
@@ -110,7 +107,7 @@ def back_patch(
             "unpatched": ("prompt", unpatched),
         },
         coords={"source_layer": sources, "target_layer": targets, "role": aligned.places},
-        attrs=engines.attributes,
+        attrs=chosen.attributes,
     )
     return with_labels(patched_effects, prompts) if isinstance(prompts, Prompts) else patched_effects
 

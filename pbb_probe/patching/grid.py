@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pbb_probe.hooking.engines.tail import States, Window
+from pbb_probe.hooking.engines.protocol import States, Window
 
 if TYPE_CHECKING:
     import torch
     from transformer_lens.tools.analysis.interchange import SubspaceInterchange
 
-    from pbb_probe.hooking.engines.slower import FullForward, WholeBlocks
-    from pbb_probe.hooking.engines.tail import Tail
+    from pbb_probe.hooking.engines.protocol import Engine
 
-    Engine = Tail | WholeBlocks | FullForward
     Measure = Callable[[torch.Tensor], torch.Tensor]
 
 Replacement = Literal["other", "own", "mean", "zero", "mean_difference", "random"]

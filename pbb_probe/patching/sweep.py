@@ -5,7 +5,7 @@ recovery = (effect - corrupted) / (clean - corrupted)
 
 The numbers are those of one full forward pass a cell; they are computed from the smallest part of the network that can
 change (`hooking.engines.tail`). Where a model's blocks cannot be taken apart like that, the next exact way is taken
-(`hooking.engines.slower`), with a warning. Before each sweep a cell of every site is checked against a full forward
+(`hooking.engines.choice`), with a warning. Before each sweep a cell of every site is checked against a full forward
 pass.
 
 A high recovery says that this place is sufficient to restore the clean answer in this context. It does not say
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES, check_eval, check_layers, check_sites, n_heads
-from pbb_probe.hooking.engines.bare import UnsupportedError
-from pbb_probe.hooking.engines.slower import FullForward
+from pbb_probe.hooking.engines.choice import first_exact, from_caller
+from pbb_probe.hooking.engines.full import FullForward
+from pbb_probe.hooking.engines.protocol import UnsupportedError
 from pbb_probe.hooking.readable import check_readable
+from pbb_probe.hooking.sites import SITES, check_eval, check_layers, check_sites, n_heads
 from pbb_probe.labels import with_labels
 from pbb_probe.models.parity import spread_between, spread_of, tolerance
 from pbb_probe.patching.alignment import AlignedTokens, align
-from pbb_probe.patching.engines import Engines, from_metric
 from pbb_probe.patching.grid import REPLACEMENTS, Grid, Replacement, measure
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.pairs import Pairs
@@ -162,7 +162,7 @@ def patch_sweep(
         "memory": int(memory_gib * 2**30),
     }
 
-    engines = Engines()
+    passed_over: Mapping[str, str] = {}
     passes = _passes(by_name, len(aligned))
     n_cells = sum(_n_heads(model, site) for site in sites) * len(layers) * len(aligned.places) * len(passes)
     done: dict[str, dict[str, torch.Tensor]] = {}
@@ -172,9 +172,11 @@ def patch_sweep(
             for tokens in (forced.clean, forced.corrupted):
                 check_readable(model, tokens, forced.lengths)
             grid = _grid(forced, 1 if ids is None else ids.shape[1], noising, settings)
-            found = engines.first_exact(_measured(model, donor_model, grid, measured, progress, resume, names))
+            measured_by = _measured(model, donor_model, grid, measured, progress, resume, names)
+            chosen = first_exact(model, measured_by, passed_over)
+            passed_over = chosen.passed_over
             for i, name in enumerate(names):
-                done[name] = {key: value[i] for key, value in found.items()}
+                done[name] = {key: value[i] for key, value in chosen.result.items()}
     values = {name: _combined(name, kind, done) for name, kind in by_name.items()}
     ends = ("base", "other") if noising else ("other", "base")
     unpatched = zip(("clean", "corrupted"), ends, strict=True)
@@ -187,7 +189,7 @@ def patch_sweep(
     if metric is by_name:
         coords["metric"] = list(by_name)
     attributes = {
-        **engines.attributes,
+        **chosen.attributes,
         "replace_with": replace_with,
         "direction": "noising" if noising else "denoising",
     }
@@ -215,11 +217,11 @@ def _passes(by_name: Mapping, n_pairs: int) -> list:
         return check_values(values, n_pairs).float().cpu()
 
     def forced(kind: AnswerMetric):
-        return lambda logits: checked(from_metric(kind.measure)(logits, kind.ids.to(logits.device)))[None]
+        return lambda logits: checked(from_caller(kind.measure)(logits, kind.ids.to(logits.device)))[None]
 
     passes: list = []
     plain = {
-        name: from_metric(kind)
+        name: from_caller(kind)
         for name, kind in by_name.items()
         if not isinstance(kind, (AnswerMetric, LogProbDifference))
     }
@@ -259,12 +261,11 @@ def _stacked(values: dict, key: str, dims: tuple, metric) -> "tuple[tuple[str, .
 
 
 def _measured(model, donor_model, grid: Grid, measured, progress, resume, names):
-    """The values of a grid as a function of the class of the engine that runs it."""
+    """The values of a grid as a function of the engine that runs it."""
 
-    def by(kind):
-        engine = kind(model)
-        donor_engine = engine if donor_model is None else kind(donor_model)
-        if kind is not FullForward:
+    def by(engine):
+        donor_engine = engine if donor_model is None else type(engine)(donor_model)
+        if not isinstance(engine, FullForward):
             _check_against_full_forward(engine, donor_engine, model, donor_model, grid)
         if resume is None:
             return measure(engine, donor_engine, grid, measured, progress)

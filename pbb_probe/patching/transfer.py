@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids, covering
-from pbb_probe.hooking.capture import check_roles
 from pbb_probe.hooking.load import untrained_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.sites import check_roles
 from pbb_probe.labels import CORRUPTED, NONE, with_controls, with_labels
 from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.hypotheses import hypotheses, told_apart

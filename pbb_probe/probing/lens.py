@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
-from pbb_probe.hooking.capture import capture, check_eval, check_layers, check_roles, hook_name
+from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.sites import check_eval, check_layers, check_roles, hook_name
 from pbb_probe.labels import CONTROL, NONE, with_labels
 from pbb_probe.probing.arguments import with_labels_of
 from pbb_probe.probing.controls import shuffled_values

@@ -8,7 +8,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.hooking.calls import ANSWERED, ROLES
-from pbb_probe.hooking.capture import SITES
+from pbb_probe.hooking.sites import SITES
 from pbb_probe.patching.transfer import CONTROLS, Control
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES

@@ -221,8 +221,8 @@ def check_base(base: str, sites: Iterable[str]) -> None:
     Raises:
         PbbError: says which, and why.
     """
-    from pbb_probe.hooking.capture import check_sites
     from pbb_probe.hooking.load import load_model
+    from pbb_probe.hooking.sites import check_sites
 
     model = load_model(base, device=available_device())
     check_sites(model, sorted(sites), range(model.cfg.n_layers))

@@ -243,7 +243,7 @@ def test_a_model_that_reads_both_ways_is_refused():
 
 def test_an_unknown_attention_function_is_no_reason_to_fail(opened, monkeypatch):
     """Whatever an engine raises, the next one is asked; a lack of memory, bad input and an interrupt go through."""
-    from pbb_probe.hooking.engines.slower import WholeBlocks
+    from pbb_probe.hooking.engines.blocks import WholeBlocks
     from pbb_probe.hooking.engines.tail import Tail
 
     given = {"clean": ROWS[0][None], "corrupted": OTHERS[0][None], "metric": metric}
@@ -281,7 +281,8 @@ def test_a_metric_that_fails_says_so_itself(opened):
 
 
 def test_where_even_full_forwards_fail_a_sentence_says_why(opened, monkeypatch):
-    from pbb_probe.hooking.engines.slower import FullForward, WholeBlocks
+    from pbb_probe.hooking.engines.blocks import WholeBlocks
+    from pbb_probe.hooking.engines.full import FullForward
     from pbb_probe.hooking.engines.tail import Tail
 
     def fail(*_, **__):

@@ -11,9 +11,9 @@ import xarray as xr
 from transformer_lens.tools.analysis.attribution_patching import attribution_patch
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.sites import SITES
 from pbb_probe.patching.attribution import attribution_scores, screen_patches
 from pbb_probe.patching.metrics import log_prob, log_prob_difference, logit_difference, negative_kl
 from pbb_probe.patching.pairs import Pairs

@@ -10,12 +10,13 @@ import torch
 import xarray as xr
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.engines.bare import UnsupportedError
-from pbb_probe.hooking.engines.slower import FullForward, WholeBlocks
+from pbb_probe.hooking.engines import choice
+from pbb_probe.hooking.engines.blocks import WholeBlocks
+from pbb_probe.hooking.engines.full import FullForward
+from pbb_probe.hooking.engines.protocol import UnsupportedError
 from pbb_probe.hooking.engines.tail import Tail
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
-from pbb_probe.patching import engines
 from pbb_probe.patching.backward import back_patch
 from pbb_probe.patching.metrics import log_prob, logit_difference
 
@@ -106,11 +107,11 @@ def test_the_labels_of_the_prompts_stand_in_the_effects(bridge):
 @pytest.mark.parametrize("engine", [WholeBlocks, FullForward])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_slower_ways_are_the_brute_force(family, engine, bridge, bare, monkeypatch):
-    monkeypatch.setattr(engines, "METHODS", {engine: engine.__name__})
+    monkeypatch.setattr(choice, "ENGINES", (engine,))
     model = bridge(family)
     effects = back_patch(model, prompts(model, "left"), metric=METRIC, roles=ROLES)
     assert off(effects["resid_pre"], brute_force(bare, family)[0]) < 1e-5
-    assert effects.attrs["method"] == engine.__name__
+    assert effects.attrs["method"] == engine.method
 
 
 def test_an_engine_that_cannot_gives_way(bridge, bare, monkeypatch):

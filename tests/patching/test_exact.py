@@ -10,8 +10,8 @@ import torch
 from conftest import CONFIGS
 from transformer_lens.patching import generic_activation_patch
 
-from pbb_probe.hooking.capture import hook_name
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.sites import hook_name
 from pbb_probe.patching.metrics import logit_difference
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep

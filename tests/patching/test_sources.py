@@ -10,13 +10,13 @@ from transformer_lens.tools.analysis import interchange
 from transformers import AutoModelForCausalLM, GPTJConfig
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.engines.bare import UnsupportedError
-from pbb_probe.hooking.engines.slower import FullForward
+from pbb_probe.hooking.engines import choice
+from pbb_probe.hooking.engines.blocks import WholeBlocks
+from pbb_probe.hooking.engines.full import FullForward
+from pbb_probe.hooking.engines.protocol import UnsupportedError
 from pbb_probe.hooking.engines.tail import Tail
 from pbb_probe.hooking.load import load_model
-from pbb_probe.patching import engines
 from pbb_probe.patching import sweep as sweep_module
-from pbb_probe.patching.engines import METHODS
 from pbb_probe.patching.metrics import (
     greedy_match,
     log_prob,
@@ -394,24 +394,24 @@ def test_sites_within_such_attention_take_the_full_forward(gptj):
 def test_every_way_gives_the_same(site, bridge, monkeypatch):
     expected = patch_sweep(bridge("gemma2"), **RUNS, sites=(site,))
     assert expected.attrs["method"] == "fewer layers and positions"
-    for engine, method in list(METHODS.items())[1:]:
-        monkeypatch.setattr(engines, "METHODS", {engine: method, FullForward: "full forward"})
+    for engine in (WholeBlocks, FullForward):
+        monkeypatch.setattr(choice, "ENGINES", tuple(dict.fromkeys((engine, FullForward))))
         found = patch_sweep(bridge("gemma2"), **RUNS, sites=(site,))
-        assert found.attrs["method"] == ("full forward" if site in "zqkv" else method)
+        assert found.attrs["method"] == ("full forward" if site in "zqkv" else engine.method)
         xr.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_an_engine_that_is_wrong_is_found_out(bridge, monkeypatch):
     """The check before each sweep: a tail that forgets the mask is not used."""
-    from pbb_probe.hooking.engines import tail
+    from pbb_probe.hooking.engines import attention as module
 
     right = patch_sweep(bridge("llama"), **RUNS)
-    whole = tail.attention
+    whole = module.attention
 
-    def forgetful(query, past, own, mask, *rest):
-        return whole(query, past, own, mask * (0 if past is not None else 1), *rest)
+    def forgetful(query, shared, new, mask, *rest):
+        return whole(query, shared, new, mask * (0 if shared is not None else 1), *rest)
 
-    monkeypatch.setattr(tail, "attention", forgetful)
+    monkeypatch.setattr(module, "attention", forgetful)
     found = patch_sweep(bridge("llama"), **RUNS)
     assert found.attrs["method"] == "fewer layers"
     xr.testing.assert_allclose(found, right, atol=1e-5)

@@ -10,6 +10,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from einops import rearrange
+
+from pbb_probe.hooking.engines.protocol import UnsupportedError
+
 if TYPE_CHECKING:
     import torch
     from transformer_lens import TransformerBridge
@@ -19,15 +23,12 @@ ATTENTION = "pbb_probe"
 """The name under which our attention is registered with transformers."""
 
 
-class UnsupportedError(Exception):
-    """The model is built in another way than an engine can use; the next one is needed."""
-
-
 class Bare:
     """A bridge's model without its wrappers."""
 
     def __init__(self, bridge: "TransformerBridge", attend: Callable[..., Any] | None = None):
         """`attend(module, query, key, value, mask, **settings)` replaces the model's attention functions."""
+        self.bridge = bridge
         self._twins: dict[int, torch.nn.Module] = {}
         self._configs: dict[int, Any] = {}
         self._attend = attend
@@ -61,7 +62,7 @@ class Bare:
         """What the last block puts out [..., d_model] -> logits [..., d_vocab], by the model's own norm and head."""
         import torch
 
-        flat = hidden.reshape(-1, 1, hidden.shape[-1])
+        single = rearrange(hidden, "... d_model -> (...) 1 d_model")  # rows of one position
         parent, name = next(
             (module, name)
             for module in self.model.modules()
@@ -69,15 +70,15 @@ class Bare:
             if isinstance(child, torch.nn.ModuleList) and list(child) == self.layers
         )
         blocks, stand_in = parent._modules[name], copy.copy(self.layers[0])
-        stand_in.forward = lambda *_, **__: (flat,) if self.in_tuples else flat  # type: ignore[method-assign]
+        stand_in.forward = lambda *_, **__: (single,) if self.in_tuples else single  # type: ignore[method-assign]
         parent._modules[name] = torch.nn.ModuleList([stand_in])
         try:
             with torch.inference_mode():
-                tokens = torch.zeros(len(flat), 1, dtype=torch.long, device=flat.device)
-                found = self.model(input_ids=tokens, use_cache=False).logits
+                tokens = torch.zeros(len(single), 1, dtype=torch.long, device=hidden.device)
+                logits: torch.Tensor = self.model(input_ids=tokens, use_cache=False).logits
         finally:
             parent._modules[name] = blocks
-        return found.reshape(*hidden.shape[:-1], -1)
+        return logits.reshape(*hidden.shape[:-1], -1)
 
     @contextmanager
     def caught(self, hook_name: str, keep: "Callable[[torch.Tensor], None]"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.capture import SITES
+from pbb_probe.hooking.sites import SITES
 from pbb_probe.runs.opened import value_text
 from pbb_probe.views import figures
 from pbb_probe.views.explorer import layers, program
