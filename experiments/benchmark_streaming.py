@@ -44,11 +44,12 @@ def random_capture(folder: Path, gib: float, layers: int, roles: int, width: int
 def fit(folder: Path, budget: float) -> None:
     """Print what it took, as JSON."""
     import pandas as pd
+    import xarray as xr
 
     from pbb_probe.probing.linear import fit_probes
-    from pbb_probe.probing.readers import fit_probe
 
-    fit_probe(np.eye(4), [0, 1, 0, 1])  # all that is imported is there
+    few = xr.Dataset({"few": (("prompt", "feature"), np.eye(4))})
+    fit_probes(few, pd.DataFrame({"bit": [0, 1, 0, 1]}), [0, 0, 1, 1], folds=2)  # all that is imported is there
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is in use
     before = peak()
     acts = open_capture(folder)

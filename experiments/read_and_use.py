@@ -82,10 +82,11 @@ def main() -> None:
     moved = []
     for variable in VARIABLES:
         for strength in STRENGTHS:
+            fitted = pbb.fit_probes(acts, labels[[variable]], labels["program"], C=strength, folds=1, keep=True)
             carried = pbb.transfer_map(
                 model,
                 pairs,
-                subspaces=pbb.probe_subspaces(acts, labels[variable], C=strength),
+                subspaces=fitted.subspaces(),
                 controls=["random"],
                 **places,  # type: ignore[arg-type]
             )

@@ -24,6 +24,7 @@ from .patching.transfer import transfer_map as transfer_map
 from .patching.transfer_pairs import make_transfer_pairs as make_transfer_pairs
 from .probing.lens import lens as lens
 from .probing.linear import fit_probes as fit_probes
+from .probing.probes import Probes as Probes
 from .programs.corpus import Corpus as Corpus
 from .programs.corpus import make_corpus as make_corpus
 from .runs.config import StudyConfig as StudyConfig

@@ -39,7 +39,6 @@ MOVED = {
     "pair_from_texts": "prompts.pair_from_texts",
     "probability": "metrics.probability",
     "probe_groups": "probing.groups.probe_groups",
-    "probe_subspaces": "probing.subspaces.probe_subspaces",
     "probe_table": "tables.probes",
     "project": "probing.projection.project",
     "prompts_of_calls": "prompts.prompts_of_calls",

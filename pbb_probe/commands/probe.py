@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
@@ -11,7 +10,7 @@ from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import NONE
 from pbb_probe.probing.controls import CONTROLS, Control
 from pbb_probe.probing.folds import check_folds
-from pbb_probe.probing.probe import Kind
+from pbb_probe.probing.readers import Kind
 from pbb_probe.schema import (
     BatchSize,
     Draws,
@@ -27,7 +26,7 @@ from pbb_probe.schema import (
     listed,
     refuse_unknown,
 )
-from pbb_probe.store.disk import file_name, write_array
+from pbb_probe.store.disk import write_array
 from pbb_probe.store.writable import WritableRun
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class ProbeConfig:
     embedding: bool = True
     """A further control: the embeddings of the roles' tokens, before any layer."""
     save_probes: bool = False
-    """Write the probes too, fitted on all prompts of `train`: probes/<target>/<site>_<layer>_<role>.safetensors."""
+    """Write the probes too, fitted on all prompts of `train` with the first C: probes.safetensors, for Probes.load."""
     on_disk: bool = False
     """Keep activations in shards in out/activations while they are used, for captures larger than memory."""
     special_tokens: bool = True
@@ -159,7 +158,9 @@ def probe(config: ProbeConfig) -> None:
         table = tables.probes(probes, groups, by_cluster, draws=config.draws, seed=config.seed)
         table.to_csv(out / "accuracy.csv", index=False)
         if config.save_probes:
-            _save_probes(config, acts, targets, train, out / "probes")
+            settings: dict[str, Any] = {"kinds": config.kinds, "balanced": config.balanced, "seed": config.seed}
+            settings |= {"C": config.C[0], "memory_gib": config.memory_gib, "folds": 1, "keep": True}
+            fit_probes(acts, targets, clusters, train, **settings).save(out / "probes.safetensors")
         shutil.rmtree(out / ".activations", ignore_errors=True)
         drawn = {
             f"probes_{site}": figures.probe_curves(cells, f"What a linear probe reads at {site}")
@@ -215,19 +216,3 @@ def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list
         train = groups.isin(config.train).to_numpy()
     check_folds(config.folds, len({name for i, name in enumerate(clusters) if train is None or train[i]}))
     return labels[names], list(clusters), train
-
-
-def _save_probes(config: ProbeConfig, acts: "xr.Dataset", targets: "pd.DataFrame", train, out: Path) -> None:
-    """One probe a target and place, fitted on all rows that may be fitted on, with the first C."""
-    from pbb_probe.probing.readers import fit_probe
-
-    for name in targets:
-        folder = out / file_name(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = targets[name].notna().to_numpy() & (True if train is None else train)
-        for site, layer, role in (
-            (s, i, r) for s in acts.data_vars for i in acts["layer"].values for r in acts["role"].values
-        ):
-            features = acts[site].sel(layer=layer, role=role).values[rows]
-            made = fit_probe(features, targets[name][rows].tolist(), config.kinds.get(name, "logistic"), config.C[0])
-            made.save(folder / f"{site}_{layer}_{file_name(role)}.safetensors")

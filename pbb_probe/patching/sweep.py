@@ -122,8 +122,8 @@ def patch_sweep(
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model)
-        >>> metric = pbb.metrics.answer_difference(*pairs.answer_ids(model))
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
         >>> effects = pbb.patch_sweep(model, pairs, metric=metric, positions=["name", "answer"])
     """
     import xarray as xr

@@ -93,7 +93,7 @@ def transfer_map(
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model)
+        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
         >>> carried = pbb.transfer_map(model, pairs, sites=["resid_pre"], roles=["name", "answer"])
         >>> carried["resid_pre"].mean("pair").sel(hypothesis="program").to_pandas()  # layer by role
     """

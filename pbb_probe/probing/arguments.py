@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import label, labels_of
-from pbb_probe.probing.probe import KINDS, Kind
+from pbb_probe.probing.readers import KINDS, Kind
 from pbb_probe.schema import NameList, checked, is_printable, refuse_unknown, shown
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def codes_of(acts: "xr.Dataset", given: str | Sequence[Hashable], argument: str)
 
     values = values_of(acts, given, argument)
     try:
-        codes = pd.factorize(values)[0]
+        codes: np.ndarray = pd.factorize(values)[0]
     except TypeError as error:
         raise PbbError(f"{argument} must be names or numbers, one a prompt ({error}).") from error
     if (codes < 0).any():
@@ -116,16 +116,23 @@ def check_kinds(kinds: Mapping[str, Kind], targets: "pd.DataFrame") -> dict[str,
     return {name: kinds.get(name, "logistic") for name in targets.columns}
 
 
-def check_acts(acts: "xr.Dataset") -> None:
-    """Refuse a Dataset that is none of activations.
+def check_acts(acts: "xr.Dataset") -> "xr.Dataset":
+    """The activations with the dimensions (layer, role, prompt, ...); those of one layer or role may lack it.
 
     Raises:
-        PbbError: no site, or a dimension that is not there.
+        PbbError: no site, or no prompts.
     """
     if not acts.data_vars:
         raise PbbError("The activations have no site: give the Dataset of capture.")
-    if lacking := [name for name in ("layer", "role", "prompt") if name not in acts.dims]:
-        raise PbbError(f"The activations have no dimension {lacking[0]!r}: give the Dataset of capture.")
+    if "prompt" not in acts.dims:
+        raise PbbError("The activations have no dimension 'prompt': give the Dataset of capture.")
+    for name, entry in (("layer", 0), ("role", "all")):
+        if name not in acts.dims:
+            acts = acts.expand_dims(name if name in acts.coords else {name: [entry]})
+    first = ("layer", "role", "prompt")
+    if all(array.dims[:3] == first for array in acts.data_vars.values()):
+        return acts
+    return acts.transpose(*first, ...)
 
 
 def with_labels_of(array: Array, *labelled: "xr.Dataset | xr.DataArray") -> Array:

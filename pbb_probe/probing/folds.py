@@ -1,12 +1,45 @@
 """Folds of clusters: each cluster (a program) is held out whole, once."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which rows the probe of each fold is fitted on, and which it reads."""
+
+    fold: "np.ndarray"
+    """The fold that holds a row out, -1 where it is never fitted on [prompt]."""
+
+    @property
+    def n(self) -> int:
+        """How many folds. Of a single one the probe is fitted on all rows that may be, and no row is held out."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def others(self) -> "np.ndarray":
+        """Rows that are never fitted on, which every fold's probe reads [prompt]."""
+        import numpy as np
+
+        return np.less(self.fold, 0)
+
+    def fitted(self, k: int) -> "np.ndarray":
+        """Rows that fold k's probe is fitted on [prompt]."""
+        import numpy as np
+
+        return np.logical_and(self.fold >= 0, (self.fold != k) | (self.n == 1))
+
+    def held_out(self, k: int) -> "np.ndarray":
+        """Rows that it has not seen, though others of the folds' probes have [prompt]."""
+        import numpy as np
+
+        return np.logical_and(self.fold == k, self.n > 1)
 
 
 def deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.arguments import check_acts, check_kinds, codes_of, target_table, values_of
+from pbb_probe.probing.directions import unit_directions
 from pbb_probe.probing.folds import deal_folds
 from pbb_probe.probing.linear import fit_probes
 from pbb_probe.probing.places import place_batches, places_at_once
-from pbb_probe.probing.probe import Kind, unit_directions
-from pbb_probe.probing.readers import fit_together
+from pbb_probe.probing.readers import Kind, fit_together
 from pbb_probe.schema import Gibibytes, Seed, Strength, checks_arguments
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def probe_groups(
     for name in names:
         probes = fit_probes(acts, targets, clusters, train=group_of == name, **settings)
         parts.append(probes[[variable for variable in ("correct", "predicted") if variable in probes]])
-    across = xr.concat(parts, dim="fitted_on", coords="minimal", compat="override").assign_coords(fitted_on=names)
+    across: xr.Dataset = xr.concat(parts, dim="fitted_on", coords="minimal", compat="override")
+    across = across.assign_coords(fitted_on=names)
     return across if isinstance(group, str) else across.assign_coords(group=("prompt", group_of.astype(str)))
 
 
@@ -104,7 +105,7 @@ def direction_cosines(
     import numpy as np
     import xarray as xr
 
-    check_acts(acts)
+    acts = check_acts(acts)
     targets = target_table(acts, targets)
     group_of, names = _groups(acts, group)
     names = names[:2]

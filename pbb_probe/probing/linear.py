@@ -7,21 +7,66 @@ could know; it does not say that the model uses it.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import NONE, storable
-from pbb_probe.probing.arguments import check_acts, check_kinds, codes_of, read_train, target_table, with_labels_of
-from pbb_probe.probing.controls import Control, control_task, permuted_within, read_controls, shuffled_values
-from pbb_probe.probing.folds import assigned_folds
-from pbb_probe.probing.places import Key, Plan, Read, Task, guessed, read_everywhere
-from pbb_probe.probing.probe import Kind
-from pbb_probe.schema import FoldList, Folds, Gibibytes, Seed, Strength, StrengthList, checks_arguments
+from pbb_probe.probing.arguments import (
+    check_acts,
+    check_kinds,
+    codes_of,
+    read_train,
+    target_table,
+    values_of,
+    with_labels_of,
+)
+from pbb_probe.probing.controls import Control, read_controls
+from pbb_probe.probing.folds import Split, assigned_folds
+from pbb_probe.probing.places import Key, Read, guessed, read_everywhere
+from pbb_probe.probing.probes import Probes
+from pbb_probe.probing.readers import Kind
+from pbb_probe.probing.tasks import Plan, tasks_of
+from pbb_probe.schema import FoldList, Gibibytes, Seed, Strength, StrengthList, checks_arguments, whole
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import xarray as xr
+
+
+@overload
+def fit_probes(
+    acts: "xr.Dataset",
+    targets: "pd.DataFrame | Sequence[str]",
+    clusters: str | Sequence[Hashable] = ...,
+    train: "np.ndarray | None" = ...,
+    C: Strength | StrengthList = ...,  # noqa: N803
+    folds: int | FoldList = ...,
+    controls: Sequence[Control] | Mapping[str, Any] = ...,
+    kinds: Mapping[str, Kind] | None = ...,
+    balanced: bool = ...,
+    seed: Seed = ...,
+    memory_gib: Gibibytes = ...,
+    keep: Literal[False] = ...,
+) -> "xr.Dataset": ...
+
+
+@overload
+def fit_probes(
+    acts: "xr.Dataset",
+    targets: "pd.DataFrame | Sequence[str]",
+    clusters: str | Sequence[Hashable] = ...,
+    train: "np.ndarray | None" = ...,
+    C: Strength | StrengthList = ...,  # noqa: N803
+    folds: int | FoldList = ...,
+    controls: Sequence[Control] | Mapping[str, Any] = ...,
+    kinds: Mapping[str, Kind] | None = ...,
+    balanced: bool = ...,
+    seed: Seed = ...,
+    memory_gib: Gibibytes = ...,
+    *,
+    keep: Literal[True],
+) -> Probes: ...
 
 
 @checks_arguments
@@ -31,13 +76,14 @@ def fit_probes(
     clusters: str | Sequence[Hashable] = "program",
     train: "np.ndarray | None" = None,
     C: Strength | StrengthList = 1.0,  # noqa: N803 (scikit-learn's name)
-    folds: Folds | FoldList = 5,
+    folds: Annotated[int, whole(1, 100_000)] | FoldList = 5,
     controls: Sequence[Control] | Mapping[str, Any] = (),
     kinds: Mapping[str, Kind] | None = None,
     balanced: bool = False,
     seed: Seed = 0,
     memory_gib: Gibibytes = 2.0,
-) -> "xr.Dataset":
+    keep: bool = False,
+) -> "xr.Dataset | Probes":
     """Fit a probe for each target at each site, layer and role.
 
     Args:
@@ -49,7 +95,8 @@ def fit_probes(
         train: rows that may be fitted on [prompt]; all when None.
         C: inverse regularisation strength, on features standardised by the rows that are fitted on. Of several, each
             probe takes the one that does best on clusters held out of its own training rows, in as many inner folds.
-        folds: how many; each is held out once. Or the fold of each prompt [prompt], from 0 on.
+        folds: how many; each is held out once. Or the fold of each prompt [prompt], from 0 on. With `keep` it may be 1:
+            probes are fitted on all rows of `train`, whose scores are then missing.
         controls: what `probing.controls` says of `selectivity` (each type gets a class at random, drawn from the
             target's own distribution), `permutation`, `chance` and `shuffled`: a list of these, or a mapping from
             names to what each control needs. That is for `selectivity` the types, by label or as values [prompt] (the
@@ -64,6 +111,7 @@ def fit_probes(
         seed: of the folds and of the controls.
         memory_gib: what the activations that are fitted together may take, beside `acts` itself and what is returned.
             Those on disk are read place by place.
+        keep: return the probes of the targets too.
 
     Returns:
         `accuracy` ([control,] target, site, layer, role, fold) on held-out training rows, and `correct` ([control,]
@@ -73,7 +121,8 @@ def fit_probes(
         site, layer, role, prompt), for rows outside `train` the mean over folds. Where C is chosen, `C` (target, site,
         layer, role, fold). With controls, `control` is `none` for the targets themselves and then each control's name;
         NaN where a control leaves nothing to learn. The labels of `acts` stand on `prompt`, and so do the targets; a
-        label that is called like a variable of this, as `correct`, is called `prompt_correct`.
+        label that is called like a variable of this, as `correct`, is called `prompt_correct`. With `keep` `Probes`,
+        whose `scores` this is.
 
     Raises:
         PbbError: labels that are not there, lengths that differ, a target with one class, or numbers that are none,
@@ -89,56 +138,36 @@ def fit_probes(
         Frozen({'control': 2, 'target': 1, 'site': 1, 'layer': 1, 'role': 1, 'fold': 5, 'prompt': 60})
     """
     import numpy as np
+    import xarray as xr
 
-    check_acts(acts)
+    acts = check_acts(acts)
     targets = target_table(acts, targets)
+    kinds = check_kinds(kinds or {}, targets)
     codes = codes_of(acts, clusters, "clusters")
-    fold = assigned_folds(codes, folds, read_train(train, acts.sizes["prompt"]), seed)
+    split = Split(assigned_folds(codes, folds, read_train(train, acts.sizes["prompt"]), seed))
+    strengths = [float(strength) for strength in np.atleast_1d(C)]
+    if split.n == 1 and (not keep or len(strengths) > 1):
+        raise PbbError(
+            "folds must be at least 2, or 1 with keep=True and a single C: one fold holds nothing out to be scored."
+        )
     needs = read_controls(controls, acts)
-    tasks = _tasks(targets, check_kinds(kinds or {}, targets), needs, codes, fold, seed)
-    plan = Plan(tasks, fold, codes, [float(c) for c in np.atleast_1d(C)], balanced, seed, memory_gib)
+    tasks = tasks_of(targets, kinds, needs, codes, split, seed)
+    plan = Plan(tasks, split, codes, strengths, balanced, seed, memory_gib, keep)
     measured = read_everywhere(acts, plan)
-    of_targets = replace(plan, tasks=[task for task in tasks if task.control == NONE])
+    of_targets = replace(plan, tasks=[task for task in tasks if task.control == NONE], keep=False)
     if "chance" in needs:
         measured |= {("chance", target): read for target, read in guessed(of_targets).items()}
     for name, other in needs.items():
         if hasattr(other, "data_vars"):
-            measured |= _elsewhere(name, other, acts, of_targets)
-    probes = with_labels_of(_as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets]), acts)
-    taken = {*probes.dims, *probes.data_vars}
-    known = {name: ("prompt", storable(column)) for name, column in targets.items() if name not in taken}
-    return probes.assign_coords(known)
-
-
-def _tasks(
-    targets: "pd.DataFrame",
-    kinds: Mapping[str, Kind],
-    needs: Mapping[str, Any],
-    clusters: "np.ndarray",
-    fold: "np.ndarray",
-    seed: int,
-) -> list[Task]:
-    """What is fitted to these activations: the targets, and the controls that are other values of them."""
-    import pandas as pd
-
-    tables = {NONE: targets}
-    if "selectivity" in needs:
-        types = needs["selectivity"]
-        tables["selectivity"] = control_task(targets, clusters.tolist() if types is None else types, seed)
-    if "permutation" in needs:
-        tables["permutation"] = permuted_within(targets, clusters.tolist(), seed)
-    tables |= {name: need for name, need in needs.items() if isinstance(need, pd.DataFrame)}
-    judged_by = shuffled_values(targets, seed) if "shuffled" in needs else {}
-    tasks = [Task.of("shuffled", targets[name], kinds[name], judged_by[name]) for name in judged_by]
-    for control, table in tables.items():
-        for task in (Task.of(control, table[name], kinds[name]) for name in targets if name in table):
-            if task.can_be_learned(fold):
-                tasks.append(task)
-            elif control == NONE:
-                raise PbbError(
-                    f"The target {task.name!r} has fewer than two classes to learn: leave it out or add prompts."
-                )
-    return tasks
+            measured |= _elsewhere(name, check_acts(other), acts, of_targets)
+    known = xr.Dataset(coords={str(name): ("prompt", storable(column)) for name, column in targets.items()})
+    scores = _as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets])
+    scores = with_labels_of(scores, known, acts)
+    if not keep:
+        return scores
+    names = values_of(acts, clusters, "clusters").tolist()
+    fold = {name: int(k) for name, k in zip(names, split.fold, strict=True) if k >= 0}
+    return _kept(measured, of_targets, acts, scores, fold)
 
 
 def _elsewhere(name: str, other: "xr.Dataset", acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
@@ -196,3 +225,42 @@ def _as_dataset(
         made[variable] = (("control", *dims), values) if beside else (dims, values[0])
     coords = {"target": names, "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     return xr.Dataset(made, coords=coords | ({"control": [NONE, *controls]} if controls else {}))
+
+
+def _kept(
+    measured: dict[Key, Read], plan: Plan, acts: "xr.Dataset", scores: "xr.Dataset", fold: dict[Hashable, int]
+) -> Probes:
+    """The probes of the targets, out of what they were fitted to in batches of places."""
+    import numpy as np
+    from einops import rearrange
+
+    sizes = {name: acts.sizes[name] for name in ("layer", "role")}
+    coefficients, intercepts = {}, {}
+    for task in plan.tasks:
+        batches, n_values = iter(measured[NONE, task.name].readers), task.n_values
+        for site, array in acts.data_vars.items():
+            n_places = sizes["layer"] * sizes["role"]
+            slopes = np.zeros((plan.split.n, n_places, n_values, array[0, 0, 0].size))
+            offsets = np.full(slopes.shape[:3], -np.inf)  # a class that a fold lacks has no probability
+            start = 0
+            while start < n_places:
+                for k, reader in enumerate(batch := next(batches)):
+                    places = slice(start, start + len(reader.intercepts))
+                    classes = reader.classes.astype(int) if task.kind != "ridge" else [0]
+                    slopes[k, places, classes] = rearrange(
+                        reader.coefficients, "place value feature -> value place feature"
+                    )
+                    offsets[k, places, classes] = rearrange(reader.intercepts, "place value -> value place")
+                start += len(batch[0].intercepts)
+            key = (task.name, str(site))
+            coefficients[key] = rearrange(slopes, "fold (layer role) ... -> fold layer role ...", **sizes)
+            intercepts[key] = rearrange(offsets, "fold (layer role) value -> fold layer role value", **sizes)
+    return Probes(
+        scores,
+        {task.name: task.kind for task in plan.tasks},
+        {task.name: tuple(task.classes.tolist()) for task in plan.tasks},
+        coefficients,
+        intercepts,
+        {str(site): tuple(map(str, array.dims[3:])) for site, array in acts.data_vars.items()},
+        fold,
+    )

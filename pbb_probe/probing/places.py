@@ -1,21 +1,19 @@
-"""The probes of all targets at every site, layer and role: folds, the C of each, and what they say of each prompt.
+"""The tasks at every site, layer and role: fitted in each fold, with the C of each, and what they say of each prompt.
 
-Places are fitted some at a time, and those targets together that have the same rows, so that they share their work.
+Places are fitted several at a time, and those tasks together that have the same rows, so that they share their work.
 """
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.folds import deal_folds
-from pbb_probe.probing.probe import Kind
-from pbb_probe.probing.readers import fit_together
+from pbb_probe.probing.readers import Readers, fit_together
+from pbb_probe.probing.tasks import Plan, Task
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     import xarray as xr
 
 BYTES_A_FEATURE, BYTES_A_ROW, BYTES_A_PAIR = 40, 8192, 64
@@ -23,96 +21,6 @@ BYTES_A_FEATURE, BYTES_A_ROW, BYTES_A_PAIR = 40, 8192, 64
 fitted, all copies together: `experiments/benchmark_streaming.py` measures."""
 VALUES_AT_ONCE = 2_000_000
 """Predictions (tasks x classes x prompts) of the places that are fitted together: a CPU's caches hold no more."""
-
-LARGEST = 1e100
-"""Number that is read by ridge: squares of larger ones are infinite."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One column to be read."""
-
-    control: str
-    """`none` for the target itself."""
-    name: str
-    kind: Kind
-    known: "np.ndarray"
-    """[prompt]"""
-    values: "np.ndarray"
-    """What is fitted: class numbers, or for ridge numbers [prompt]; anything where unknown."""
-    right: "np.ndarray"
-    """What the probe is judged by, in the same way [prompt]."""
-
-    @property
-    def fitted(self) -> tuple:
-        """The same for tasks that are fitted to the same."""
-        return self.kind, self.known.tobytes(), self.values.tobytes()
-
-    @property
-    def content(self) -> tuple:
-        """The same for tasks that are judged by the same too."""
-        return *self.fitted, self.right.tobytes()
-
-    @property
-    def n_values(self) -> int:
-        """Scores that a prompt is given."""
-        return 1 if self.kind == "ridge" else int(self.values.max()) + 1
-
-    @classmethod
-    def of(cls, control: str, column: "pd.Series", kind: Kind, judge: "pd.Series | None" = None) -> "Task":
-        """A column of values as a task, judged by another column of the same prompts, or by itself.
-
-        Raises:
-            PbbError: numbers that are none.
-        """
-        import numpy as np
-        import pandas as pd
-
-        column = column.reset_index(drop=True)
-        judge = column if judge is None else judge
-        known = column.notna().to_numpy()
-        if kind == "ridge":
-            values, right = (pd.to_numeric(each, errors="coerce").to_numpy(float) for each in (column, judge))
-            if not (np.abs(values[known]) <= LARGEST).all():  # NaN is not either
-                raise PbbError(
-                    f"The target {column.name!r} is read by ridge, and not all its values are finite numbers of "
-                    f"at most {LARGEST:g}."
-                )
-        else:
-            try:
-                values, classes = pd.factorize(column, sort=True)
-            except TypeError as error:
-                raise PbbError(
-                    f"The target {column.name!r} has values that cannot be told apart ({error}): give texts or numbers."
-                ) from error
-            right = pd.Index(classes).get_indexer(pd.Index(judge))
-        return cls(control, str(column.name), kind, known, values, right)
-
-    def can_be_learned(self, fold: "np.ndarray") -> bool:
-        """Are there two values to learn, whichever fold [prompt] is held out?"""
-        fitted = [self.values[self.known & (fold >= 0) & (fold != k)] for k in range(fold.max() + 1)]
-        return all(len(values) >= 2 if self.kind == "ridge" else len(set(values)) >= 2 for values in fitted)
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What is done at every place."""
-
-    tasks: list[Task]
-    fold: "np.ndarray"
-    """[prompt], -1 outside train."""
-    clusters: "np.ndarray"
-    """[prompt]"""
-    strengths: list[float]
-    """Of C, to choose from."""
-    balanced: bool
-    seed: int
-    memory_gib: float
-
-    @property
-    def folds(self) -> int:
-        """How many."""
-        return int(self.fold.max()) + 1
 
 
 class Read(NamedTuple):
@@ -124,6 +32,8 @@ class Read(NamedTuple):
     """Of each prompt: was the probe right, or the number it gave [place, prompt]; float32, NaN where unknown."""
     strengths: "np.ndarray"
     """The C that was used [place, fold]."""
+    readers: "Sequence[Sequence[Readers]]" = ()
+    """The probes themselves where they are kept: of each batch of places, those of each fold."""
 
 
 Key: TypeAlias = tuple[str, str]
@@ -139,13 +49,13 @@ def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
     import torch
 
     n, width = acts.sizes["prompt"], max(variable[0, 0, 0].size for variable in acts.data_vars.values())
-    one = (n * (width * BYTES_A_FEATURE + BYTES_A_ROW) + width**2 * BYTES_A_PAIR) / 2**30
-    if one > memory_gib:
+    place_gib = (n * (width * BYTES_A_FEATURE + BYTES_A_ROW) + width**2 * BYTES_A_PAIR) / 2**30
+    if place_gib > memory_gib:
         raise PbbError(
-            f"One place of {n} prompts and {width} features takes {one:.3g} GiB while it is fitted, and memory_gib is "
-            f"{memory_gib:g}: raise it, or give fewer prompts."
+            f"One place of {n} prompts and {width} features takes {place_gib:.3g} GiB while it is fitted, and "
+            f"memory_gib is {memory_gib:g}: raise it, or give fewer prompts."
         )
-    at_once = max(1, int(min(VALUES_AT_ONCE / n_values / n, memory_gib / one)))
+    at_once = max(1, int(min(VALUES_AT_ONCE / n_values / n, memory_gib / place_gib)))
     cores = torch.get_num_threads()  # each fits places of its own
     return at_once - at_once % cores if at_once > cores else at_once
 
@@ -157,20 +67,21 @@ def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
         PbbError: activations that are NaN or infinite.
     """
     import numpy as np
+    from einops import rearrange
 
-    n = acts.sizes["prompt"]
     places = list(itertools.product(range(acts.sizes["layer"]), range(acts.sizes["role"])))
     for site in acts.data_vars:
         for start in range(0, len(places), at_once):
-            some = places[start : start + at_once]
-            values = np.stack([acts[site].isel(layer=i, role=j).values.reshape(n, -1) for i, j in some]).astype(float)
-            if not (finite := np.isfinite(values).all(2)).all():
+            batch = places[start : start + at_once]
+            arrays = [acts[site].isel(layer=i, role=j).values for i, j in batch]  # each [prompt, (head,) feature]
+            features = np.stack([rearrange(array, "prompt ... -> prompt (...)") for array in arrays]).astype(float)
+            if not (finite := np.isfinite(features).all(2)).all():
                 place, prompt = np.argwhere(~finite)[0]
                 raise PbbError(
-                    f"The activation {site} at layer {acts['layer'].values[some[place][0]]} is NaN or infinite for "
+                    f"The activation {site} at layer {acts['layer'].values[batch[place][0]]} is NaN or infinite for "
                     f"prompt {prompt}: leave it out, or capture it in float32."
                 )
-            yield values
+            yield features
 
 
 def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
@@ -178,104 +89,127 @@ def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
     import numpy as np
     from tqdm import tqdm
 
-    distinct: dict[tuple, Task] = {}
+    distinct: dict[tuple[object, ...], Task] = {}
     for task in plan.tasks:
         distinct.setdefault(task.content, task)
     tasks = list(distinct.values())
     at_once = places_at_once(acts, sum(task.n_values for task in tasks) * len(plan.strengths), plan.memory_gib)
     n_places = len(acts.data_vars) * acts.sizes["layer"] * acts.sizes["role"]
-    found = []
+    batches = []
     with tqdm(total=n_places, desc="probes", unit="place", delay=2) as progress:
         for features in place_batches(acts, at_once):
-            found.append(_read_places(features, tasks, plan))
+            batches.append(_read_places(features, tasks, plan))
             progress.update(len(features))
-    together = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    of = {content: Read(*(part[:, i] for part in together)) for i, content in enumerate(distinct)}
-    return {(task.control, task.name): of[task.content] for task in plan.tasks}
+    scores, said, strengths = (np.concatenate([batch[part] for batch in batches]) for part in range(3))
+    reads = {
+        content: Read(scores[:, i], said[:, i], strengths[:, i], [batch.readers[i] for batch in batches])
+        for i, content in enumerate(distinct)
+    }
+    return {(task.control, task.name): reads[task.content] for task in plan.tasks}
 
 
 def guessed(plan: Plan) -> dict[str, Read]:
     """By target, what one gets by saying the most common class, or the mean, of the rows that are fitted on."""
     import numpy as np
 
-    found = {}
+    split, reads = plan.split, {}
     for task in plan.tasks:
-        scores, said = np.full((1, plan.folds), np.nan), np.full((1, len(plan.fold)), np.nan, np.float32)
-        others = task.known & (plan.fold < 0)
+        scores, said = np.full((1, split.n), np.nan), np.full((1, len(split.fold)), np.nan, np.float32)
+        others = task.known & split.others
         said[:, others] = 0
-        for k in range(plan.folds):
-            fitted = task.values[task.known & (plan.fold >= 0) & (plan.fold != k)]
+        for k in range(split.n):
+            fitted = task.values[task.known & split.fitted(k)]
             guess = fitted.mean() if task.kind == "ridge" else np.bincount(fitted).argmax()
-            held_out = task.known & (plan.fold == k)
-            for where, share in ((held_out, 1), (others, plan.folds)):
-                told = guess if task.kind == "ridge" else task.values[where] == guess
-                said[0, where] = np.nan_to_num(said[0, where]) + np.asarray(told, np.float32) / share
+            held_out = task.known & split.held_out(k)
+            for rows, share in ((held_out, 1), (others, split.n)):
+                answer = guess if task.kind == "ridge" else task.values[rows] == guess
+                said[0, rows] = np.nan_to_num(said[0, rows]) + np.asarray(answer, np.float32) / share
             if held_out.any():
                 scores[:, k] = _scored(task, said[:, held_out], held_out)
-        found[task.name] = Read(scores, said, np.full_like(scores, np.nan))
-    return found
+        reads[task.name] = Read(scores, said, np.full_like(scores, np.nan))
+    return reads
 
 
-def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-    """Fit the tasks on features [place, prompt, feature], those with the same rows together, and read the other rows.
+class _Batch(NamedTuple):
+    """What all tasks' probes gave at several places."""
 
-    Returns scores [place, task, fold], what is said of each prompt [place, task, prompt], and C [place, task, fold].
-    """
+    scores: "np.ndarray"
+    """[place, task, fold]"""
+    said: "np.ndarray"
+    """[place, task, prompt]"""
+    strengths: "np.ndarray"
+    """[place, task, fold]"""
+    readers: list[list[Readers]]
+    """Of each task, those of each fold; none where they are not kept."""
+
+
+def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> _Batch:
+    """Fit the tasks on features [place, prompt, feature], those with the same rows together; read the other rows."""
     import numpy as np
 
-    fold, folds = plan.fold, plan.folds
-    train = fold >= 0
-    scores = np.full((len(features), len(tasks), folds), np.nan)
-    said = np.full((len(features), len(tasks), len(fold)), np.nan, np.float32)
+    split = plan.split
+    scores = np.full((len(features), len(tasks), split.n), np.nan)
+    said = np.full((len(features), len(tasks), len(split.fold)), np.nan, np.float32)
     used = np.full_like(scores, plan.strengths[0])
-    groups: dict[bytes, dict[tuple, list[int]]] = {}
-    for i, task in enumerate(tasks):
-        said[:, i, task.known & ~train] = 0.0
-        groups.setdefault(task.known.tobytes(), {}).setdefault(task.fitted, []).append(i)
-    for group in groups.values():
-        mine = [tasks[some[0]] for some in group.values()]  # a task a fit; others are judged differently
-        known, firsts = mine[0].known, [some[0] for some in group.values()]
-        others = np.flatnonzero(known & ~train)
-        for k in range(folds):
-            rows, held_out = np.flatnonzero(known & train & (fold != k)), np.flatnonzero(known & (fold == k))
+    kept: list[list[Readers]] = [[] for _ in tasks]
+    for fits in _fits(tasks):
+        fitted = [tasks[same[0]] for same in fits]  # one task of each fit; the others are judged differently
+        firsts, known = [same[0] for same in fits], fitted[0].known
+        others = np.flatnonzero(known & split.others)
+        for i in itertools.chain.from_iterable(fits):
+            said[:, i, others] = 0.0
+        for k in range(split.n):
+            rows, held_out = np.flatnonzero(known & split.fitted(k)), np.flatnonzero(known & split.held_out(k))
             if len(plan.strengths) > 1:
-                used[:, firsts, k] = _chosen_strengths(features, mine, rows, plan)
-            columns, kinds = [task.values[rows] for task in mine], [task.kind for task in mine]
+                used[:, firsts, k] = _chosen_strengths(features, fitted, rows, plan)
+            columns, kinds = [task.values[rows] for task in fitted], [task.kind for task in fitted]
             readers = fit_together(features[:, rows], columns, kinds, used[:, firsts, k], plan.balanced)
-            for some, reader in zip(group.values(), readers, strict=True):
-                used[:, some, k] = used[:, some[:1], k]
+            for same, reader in zip(fits, readers, strict=True):
+                used[:, same, k] = used[:, same[:1], k]
                 for where in (held_out, others):
-                    found = reader.read(features[:, where])
-                    for i in some:
-                        told = found if tasks[i].kind == "ridge" else found == tasks[i].right[where]
-                        said[:, i, where] = told if where is held_out else said[:, i, where] + told / folds
-                for i in some if len(held_out) else ():
+                    values = reader.read(features[:, where])  # [place, row]
+                    for i in same:
+                        answers = values if tasks[i].kind == "ridge" else values == tasks[i].right[where]
+                        said[:, i, where] = answers if where is held_out else said[:, i, where] + answers / split.n
+                for i in same if len(held_out) else ():
                     scores[:, i, k] = _scored(tasks[i], said[:, i, held_out], held_out)
-    return scores, said, used
+                for i in same if plan.keep else ():
+                    kept[i].append(reader)
+    return _Batch(scores, said, used, kept)
+
+
+def _fits(tasks: list[Task]) -> list[list[list[int]]]:
+    """The numbers of the tasks: of each set of rows, and in it of each fit, those that share it."""
+    by_rows: dict[bytes, dict[tuple[object, ...], list[int]]] = {}
+    for i, task in enumerate(tasks):
+        by_rows.setdefault(task.known.tobytes(), {}).setdefault(task.fitted, []).append(i)
+    return [list(fits.values()) for fits in by_rows.values()]
 
 
 def _chosen_strengths(features: "np.ndarray", tasks: list[Task], rows: "np.ndarray", plan: Plan) -> "np.ndarray":
     """The C [place, task] that does best on clusters held out of these rows; the smallest of equals."""
     import numpy as np
+    from einops import rearrange
 
-    inner = deal_folds(plan.clusters[rows], plan.folds, plan.seed)
+    inner = deal_folds(plan.clusters[rows], plan.split.n, plan.seed)
     grid = sorted(plan.strengths)
-    every = [(task, c) for task in tasks for c in grid]
-    gained = np.zeros((len(features), len(every)))
-    for k in range(plan.folds):
+    trials = [(task, strength) for task in tasks for strength in grid]
+    gained = np.zeros((len(features), len(trials)))
+    for k in range(plan.split.n):
         fitted, new = rows[inner != k], rows[inner == k]
-        able = [j for j, (task, _) in enumerate(every) if len(set(task.values[fitted].tolist())) > 1]
+        able = [j for j, (task, _) in enumerate(trials) if len(set(task.values[fitted].tolist())) > 1]
         if not able:
             continue  # nothing can be learned in this inner fold
-        columns, kinds = [every[j][0].values[fitted] for j in able], [every[j][0].kind for j in able]
-        strengths = np.tile([every[j][1] for j in able], (len(features), 1))
+        columns, kinds = [trials[j][0].values[fitted] for j in able], [trials[j][0].kind for j in able]
+        strengths = np.tile([trials[j][1] for j in able], (len(features), 1))
         readers = fit_together(features[:, fitted], columns, kinds, strengths, plan.balanced)
         held_out = features[:, new]
         for j, reader in zip(able, readers, strict=True):
-            task = every[j][0]
-            found, right = reader.read(held_out), task.values[new]
-            gained[:, j] += -((found - right) ** 2).sum(1) if task.kind == "ridge" else (found == right).sum(1)
-    return np.array(grid)[gained.reshape(len(features), len(tasks), -1).argmax(2)]
+            task = trials[j][0]
+            values, right = reader.read(held_out), task.values[new]
+            gained[:, j] += -((values - right) ** 2).sum(1) if task.kind == "ridge" else (values == right).sum(1)
+    best = rearrange(gained, "place (task strength) -> place task strength", task=len(tasks)).argmax(2)
+    return np.asarray(np.array(grid)[best])
 
 
 def _scored(task: Task, said: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
@@ -283,7 +217,7 @@ def _scored(task: Task, said: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     if task.kind != "ridge":
-        return said.mean(1, dtype=float)
+        return np.asarray(said.mean(1, dtype=float))
     values = task.right[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 1 - ((values - said) ** 2).sum(1) / ((values - values.mean()) ** 2).sum()
+        return np.asarray(1 - ((values - said) ** 2).sum(1) / ((values - values.mean()) ** 2).sum())

@@ -1,51 +1,16 @@
 """Linear readers of several columns of values from the same rows, at several places at once."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from pbb_probe.errors import PbbError
 from pbb_probe.models.bases import available_device
-from pbb_probe.probing.probe import KINDS, Kind, LinearProbe
-from pbb_probe.schema import Strength, checks_arguments
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-@checks_arguments
-def fit_probe(
-    features: "np.ndarray",
-    values: Sequence[Any],
-    kind: Kind = "logistic",
-    C: Strength = 1.0,  # noqa: N803 (scikit-learn's name)
-) -> LinearProbe:
-    """One probe on all rows of activations [row, ...], as `fit_probes` fits it, to be used on others.
-
-    Raises:
-        PbbError: lengths that differ, NaN or infinite activations, a missing value, one class, values of a ridge probe
-            that are no numbers, or an unknown kind.
-    """
-    import numpy as np
-    import pandas as pd
-
-    if kind not in KINDS:
-        raise PbbError(f"Unknown kind {kind!r}: choose from {', '.join(KINDS)}.")
-    flat, column = np.asarray(features, dtype=float), np.asarray(values)
-    if flat.ndim < 2 or not flat.size:
-        raise PbbError(f"features must be activations [row, ...], and not of the shape {flat.shape}.")
-    flat = flat.reshape(len(flat), -1)
-    if len(column) != len(flat):
-        raise PbbError(f"There are {len(flat)} activations and {len(column)} values: give one a row.")
-    if not np.isfinite(flat).all():
-        raise PbbError(f"The activation of row {np.argwhere(~np.isfinite(flat))[0][0]} is NaN or infinite.")
-    if pd.isna(column).any():
-        raise PbbError(f"The value of row {np.flatnonzero(pd.isna(column))[0]} is missing: leave such rows out.")
-    if kind == "ridge" and column.dtype.kind not in "iufb":
-        raise PbbError("A ridge probe reads numbers, and not all values are.")
-    if kind != "ridge" and len(set(column.tolist())) < 2:
-        raise PbbError("All rows have the same value: a probe needs at least two classes.")
-    (readers,) = fit_together(flat[None], [column], [kind], C)
-    return LinearProbe(kind, tuple(readers.classes.tolist()), readers.coefficients[0], readers.intercepts[0])
+Kind = Literal["logistic", "mean_difference", "ridge"]
+"""Of a probe: multinomial logistic regression, the nearest class mean, or ridge regression of numbers."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Readers(NamedTuple):
@@ -60,8 +25,12 @@ class Readers(NamedTuple):
 
     def read(self, features: "np.ndarray") -> "np.ndarray":
         """The likeliest classes, or numbers [place, row], of features [place, row, feature]."""
-        scores = features @ self.coefficients.transpose(0, 2, 1) + self.intercepts[:, None]
-        return self.classes[scores.argmax(2)] if len(self.classes) else scores[..., 0]
+        import numpy as np
+        from einops import rearrange
+
+        coefficients = rearrange(self.coefficients, "place value feature -> place feature value")
+        scores = features @ coefficients + self.intercepts[:, None]
+        return np.asarray(self.classes[scores.argmax(2)] if len(self.classes) else scores[..., 0])
 
 
 def fit_together(
@@ -109,7 +78,7 @@ def fit_together(
 
 
 def _logistic(
-    standard: "np.ndarray", coded: list, strengths: "np.ndarray", balanced: bool
+    standard: "np.ndarray", coded: "list[tuple[np.ndarray, np.ndarray]]", strengths: "np.ndarray", balanced: bool
 ) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
     """Coefficients [place, class, feature] and intercepts [place, class] of each coded column."""
     import numpy as np
@@ -142,5 +111,6 @@ def _ridge(features: "np.ndarray", alpha: float, numbers: "np.ndarray") -> "np.n
 
     n_rows, width = features.shape
     if n_rows < width:
-        return features.T @ solve(features @ features.T + alpha * np.eye(n_rows), numbers, assume_a="pos")
-    return solve(features.T @ features + alpha * np.eye(width), features.T @ numbers, assume_a="pos")
+        dual = solve(features @ features.T + alpha * np.eye(n_rows), numbers, assume_a="pos")
+        return np.asarray(features.T @ dual)
+    return np.asarray(solve(features.T @ features + alpha * np.eye(width), features.T @ numbers, assume_a="pos"))

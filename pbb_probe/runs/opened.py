@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.curricula import get_curriculum
-from pbb_probe.labels import labels_of
+from pbb_probe.labels import label, labels_of
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.program import call_arguments, trace_programs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
-    from pbb_probe.probing.held_out import HeldOutProbes
+    from pbb_probe.probing.probes import Probes
 
 MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comparison", "report")
 """The steps of a study after its models are trained, in order."""
@@ -174,26 +174,20 @@ class OpenedRun(Run):
             ((trace,),) = trace_programs([entry.program], [[arguments]], library=library)
         return pd.DataFrame([entry.call(trace, "direct", template, place)])
 
-    def held_out_probes(self) -> "HeldOutProbes":
+    def held_out_probes(self) -> "Probes":
         """Probes of the variables that the study reads, fitted anew on the activations it kept of with_io programs.
 
         Raises:
             PbbError: the step `probing` is not done.
         """
-        from pbb_probe.probing.held_out import fit_held_out
+        from pbb_probe.probing.linear import fit_probes
 
         acts, settings = self.array("probing/activations"), self.config.probing
-        labels = labels_of(acts, "prompt")
-        return fit_held_out(
-            acts,
-            labels[list(settings.targets)],
-            labels["program"].tolist(),
-            (labels["group"] == "with_io").to_numpy(),
-            settings.C,
-        )
+        with_io = (label(acts, "group") == "with_io").to_numpy()
+        return fit_probes(acts, list(settings.targets), train=with_io, C=settings.C, folds=2, keep=True)
 
     def readings(
-        self, model: "TransformerBridge", prompts: "Prompts", probes: "HeldOutProbes | None" = None
+        self, model: "TransformerBridge", prompts: "Prompts", probes: "Probes | None" = None
     ) -> "pd.DataFrame":
         """What is read of every variable of calls at each layer: by probes that have not seen them, and by the lens.
 

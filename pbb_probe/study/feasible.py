@@ -17,7 +17,7 @@ from pbb_probe.models.tokens import refuse_unknown
 from pbb_probe.patching.pairs import SWAPS, has_pair
 from pbb_probe.probing.folds import assigned_folds
 from pbb_probe.probing.groups import halves_of_groups
-from pbb_probe.probing.places import Task
+from pbb_probe.probing.tasks import Task
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
 from pbb_probe.programs.documents import Document, call_document, program_document
 from pbb_probe.programs.program import Trace

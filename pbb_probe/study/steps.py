@@ -168,7 +168,7 @@ def interchange(
 
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.transfer import transfer_map
-    from pbb_probe.probing.subspaces import probe_subspaces
+    from pbb_probe.probing.linear import fit_probes
 
     acts, corpus = run.array("probing/activations"), run.corpus
     acts = acts.isel(prompt=(label(acts, "group") == "with_io").to_numpy())
@@ -183,7 +183,8 @@ def interchange(
     subspaces = {}
     for variable in probing.interchange:
         try:
-            subspaces[variable] = probe_subspaces(acts, label(acts, variable), probing.C)
+            probes = fit_probes(acts, [variable], C=probing.C, folds=1, keep=True)
+            subspaces[variable] = probes.subspaces()
         except PbbError as reason:  # more values than the model is wide, say
             print(f"No interchange of {variable}. {reason}", file=sys.stderr)
     model = load_model(final, device=available_device())

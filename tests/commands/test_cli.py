@@ -22,7 +22,7 @@ import pbb_probe as pbb
 from pbb_probe.commands import cli
 from pbb_probe.commands import run as run_command
 from pbb_probe.probing.controls import CONTROLS
-from pbb_probe.probing.probe import LinearProbe
+from pbb_probe.probing.probes import Probes
 from pbb_probe.store.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -418,19 +418,21 @@ def test_probe_reads_labels_beside_their_controls(labelled, tmp_path, capsys):
     more = ["--group=none", "--save_probes=true", "--on_disk=true", f"--out={out}", "--C=[0.1,1.0]"]
     assert cli.main(["probe", "--model=nano", f"--prompts={labelled}", *options, *more]) == 0
     assert "The layer that reads best" in capsys.readouterr().out
-    table = pd.read_csv(out / "accuracy.csv").set_index(["run", "target", "layer", "role"])
-    assert set(table.index.levels[0]) == {"probe", *CONTROLS, "untrained", "embedding"}
-    assert table.loc[("probe", "constant", 0, "constant"), "score"] == 1.0
+    table = pd.read_csv(out / "accuracy.csv").set_index(["control", "target", "layer", "role"])
+    assert set(table.index.levels[0]) == {"none", *CONTROLS, "untrained", "embedding"}
+    assert table.loc[("none", "constant", 0, "constant"), "score"] == 1.0
     assert table.loc[("embedding", "constant", 0, "constant"), "score"] == 1.0  # the token is its own
     assert table.loc[("chance", "constant", 0, "answer"), "score"] < 0.4
     assert table.loc[("selectivity", "constant", 0, "constant"), "score"] < 0.6
-    assert table.loc[("probe", "x", 5, "answer"), "measure"] == "r2"
-    assert table.loc[("probe", "x", 5, "answer"), "n"] == 54  # the rest has no x
+    assert table.loc[("none", "x", 5, "answer"), "measure"] == "r2"
+    assert table.loc[("none", "x", 5, "answer"), "n"] == 54  # the rest has no x
     probes = xr.load_dataset(out / "probes.nc")
-    assert probes.sizes == {"control": 6, "target": 2, "site": 1, "layer": 2, "role": 2, "prompt": 72, "fold": 3}
-    kept = LinearProbe.load(out / "probes" / "constant" / "resid_post_0_constant.safetensors")
-    assert kept.classes == (2, 3, 7)
-    assert {"probes_resid_post.html", "accuracy.csv", "probes.nc", "probes"} <= {path.name for path in out.iterdir()}
+    assert probes.sizes == {"control": 7, "target": 2, "site": 1, "layer": 2, "role": 2, "prompt": 72, "fold": 3}
+    kept = Probes.load(out / "probes.safetensors")
+    assert kept.classes == {"constant": (2, 3, 7), "x": ()}
+    assert {"probes_resid_post.html", "accuracy.csv", "probes.nc", "probes.safetensors"} <= {
+        path.name for path in out.iterdir()
+    }
     assert not (out / "activations").exists()
 
 

@@ -38,9 +38,7 @@ def given(bridge, corpus) -> dict[str, dict[str, Any]]:
         "make_pairs": {"corpus": corpus, "model": model, "swap": "input", "group": "with_io", "n": 4},
         "make_transfer_pairs": {"corpus": corpus, "model": model, "group": "with_io", "n": 4},
         "fit_probes": {**fitted, "folds": 2},
-        "fit_held_out": fitted,
         "direction_cosines": {**fitted, "group": prompts.labels["group"].tolist()},
-        "fit_probe": {"features": np.random.default_rng(0).random((40, 3)), "values": [0, 1] * 20},
         "project": {"acts": acts, "role": "name"},
         "patch_sweep": {
             "model": model, "pairs": pairs, "metric": pbb.logit_difference(first, second), "layers": [1],
@@ -76,19 +74,14 @@ ODD: dict[str, dict[str, list[Any]]] = {
     "fit_probes": {
         "C": [*STRENGTHS, [], [0.1, NAN], [0.1, 0.1], [0]], "folds": [0, 1, -1, 2.5, True, 10**6, "2", None, [0, 1]],
         "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"], [None] * 40, [[1]] * 40],
-        "balanced": [1, "x"],
+        "balanced": [1, "x"], "keep": [1, "x"],
         "targets": [None, pd.DataFrame({"x": [1]}), pd.DataFrame(index=range(40)), pd.DataFrame({"x": [[1]] * 40}),
                     pd.DataFrame([[0, 1]] * 20 + [[1, 0]] * 20, columns=["x", "x"]),
                     pd.DataFrame([[0], [1]] * 20, columns=pd.Index(["\ud800"], dtype=object))],
         "train": [[True], [0.5] * 40, ["x"] * 40], "controls": ["chance", ["chance"] * 2, ["x"], [[1]]],
         "kinds": [{"op_1": "square"}, {"op_1": ["ridge"]}, {"x": "ridge"}], "acts": [None, 3, xr.Dataset()],
     },
-    "fit_held_out": {"C": STRENGTHS, "folds": [0, -1, 1.5, True, 10**4], "seed": SEEDS, "train": [[0.5] * 40]},
     "direction_cosines": {"C": STRENGTHS, "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"]], "group": [["a"]]},
-    "fit_probe": {
-        "C": STRENGTHS, "kind": ["x", None, []], "values": [[NAN] * 40, [None, 1] * 20, [1], [1] * 40],
-        "features": [[], 3, np.zeros((40, 0)), np.full((40, 3), NAN)],
-    },
     "project": {"axes": [0, 1, 4, 2.0, True], "seed": SEEDS, "method": ["x", []], "role": ["x"], "site": ["x"]},
     "patch_sweep": {
         "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2, ["resid"]], "seed": SEEDS, "memory_gib": MEMORY,

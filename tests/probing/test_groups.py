@@ -9,7 +9,6 @@ from pbb_probe.errors import PbbError
 from pbb_probe.labels import labels_of
 from pbb_probe.probing.groups import direction_cosines, probe_groups
 from pbb_probe.probing.linear import fit_probes
-from pbb_probe.probing.readers import fit_probe
 
 CLUSTERS, ROWS, WIDTH, CLASSES = 40, 10, 24, 4
 N = CLUSTERS * ROWS
@@ -89,10 +88,19 @@ def test_cosines_are_those_of_probes_fitted_one_by_one():
         mine = name == GROUP
         order = np.random.default_rng(5).permutation(CLUSTERS // 2)
         half[mine] = order[pd.factorize(CLUSTER[mine])[0]] % 2
-    x = acts["resid_post"].values[0, 0]
     for target, kind in (("even", "logistic"), ("number", "ridge")):
         direction = {
-            (name, k): fit_probe(x[rows], two[target].to_numpy()[rows].tolist(), kind, C=0.3).directions()[0]
+            (name, k): fit_probes(
+                acts.isel(prompt=rows, layer=[0]),
+                two[[target]][rows],
+                range(rows.sum()),
+                C=0.3,
+                folds=1,
+                keep=True,
+                kinds={target: kind},
+            )
+            .directions()
+            .values.ravel()
             for name in ("with_io", "without_io")
             for k in (0, 1)
             for rows in [(name == GROUP) & (half == k)]

@@ -238,7 +238,9 @@ def test_shuffled_values_are_scored_and_not_fitted():
         ({"targets": pd.DataFrame({"output": CLUSTER == 3})}, "fewer than two classes"),  # but in one fold
         ({"folds": CLUSTERS + 1}, "there are 20"),
         ({"train": CLUSTER < 4}, "there are 4"),
-        ({"folds": 1}, "folds must be a whole number from 2"),
+        ({"folds": 1}, "folds must be at least 2"),
+        ({"folds": [0] * N}, "folds must be at least 2"),
+        ({"folds": 0}, "folds must be a whole number from 1"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, message):
@@ -256,9 +258,10 @@ def test_labels_are_named_and_stay_on_what_is_returned():
     given = fit(acts, table[["output", "state_1"]], table["program"], controls=["chance"])
     for variable in ("accuracy", "correct"):
         assert np.array_equal(probes[variable], given[variable], equal_nan=True)
-    pd.testing.assert_frame_equal(labels_of(probes), table.rename(columns={"correct": "prompt_correct"}))
+    expected = table.rename(columns={"correct": "prompt_correct"})
+    pd.testing.assert_frame_equal(labels_of(probes), expected, check_like=True)
     pd.testing.assert_frame_equal(labels_of(probes["correct"]), labels_of(probes))
-    assert labels_of(given).empty
+    pd.testing.assert_frame_equal(labels_of(given), table[["output", "state_1"]], check_like=True)  # what is scored
     with pytest.raises(
         PbbError, match=r"'input', which is no label of these activations \(their labels are output, pro"
     ):

@@ -14,10 +14,15 @@ from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import patch_sweep
-from pbb_probe.probing.readers import fit_probe
-from pbb_probe.probing.subspaces import probe_subspaces
+from pbb_probe.probing.linear import fit_probes
+from pbb_probe.probing.probes import Probes
 
 RNG = np.random.default_rng(0)
+
+
+def fit_all(acts, values: pd.Series, **settings) -> Probes:
+    """Fitted on all rows."""
+    return fit_probes(acts, values.to_frame("state_1"), range(len(values)), folds=1, keep=True, **settings)
 
 
 def test_it_is_the_span_of_scikit_learns_coefficients():
@@ -28,7 +33,7 @@ def test_it_is_the_span_of_scikit_learns_coefficients():
         {"resid_post": (("layer", "role", "prompt", "d_model"), np.stack([values, values[:, ::-1]])[:, None])},
         coords={"layer": [2, 5], "role": ["answer"]},
     )
-    basis = probe_subspaces(acts, pd.Series(classes, name="state_1", dtype=float).where(known), C=0.5)["resid_post"]
+    basis = fit_all(acts, pd.Series(classes, dtype=float).where(known), C=0.5).subspaces()["resid_post"]
     assert basis.shape == (2, 1, 16, 3)
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, tol=1e-9, max_iter=10_000))
     reference.fit(values[known], classes[known])
@@ -48,8 +53,8 @@ def test_interchange_in_it_moves_the_class_that_the_probe_reads(bridge):
     prompts = Prompts.from_texts(model, texts, {"input": spans})
     column = pd.Series([k % 5 for k in range(35)], name="input")
     acts = capture(model, prompts, layers=[1], roles=["input"])
-    probe = fit_probe(acts["resid_post"].values[0, 0], column.tolist(), C=10)
-    basis = probe_subspaces(acts, column, C=10)
+    probes = fit_all(acts, column, C=10)
+    probe, basis = probes.to_sklearn(), probes.subspaces()
     clean, corrupted = prompts.select([1, 2, 3]), prompts.select([10, 15, 20])
     effects = patch_sweep(
         model,
@@ -84,13 +89,14 @@ def test_what_cannot_be_a_subspace_is_refused():
         coords={"layer": [0], "role": ["answer"]},
     )
     flat = acts.rename(z="resid_post").isel(head=0).rename(d_head="d_model")
-    for given, values, said in (
-        (flat, pd.Series([1, 2, 1]), "6 prompts and 3 values"),
-        (acts, pd.Series([1, 2] * 3), "z is not"),
-        (flat, pd.Series([1.0, None] * 3, name="state_1"), "'state_1' have fewer than two classes"),
+    for given, values, settings, said in (
+        (acts, pd.Series([1, 2] * 3), {}, "z is not"),
+        (flat, pd.Series([1, 2, 3, 4, 5, 6]), {}, "'state_1' have 6 classes and activations 3 features"),
+        (flat, pd.Series([1, 2] * 3), {"kinds": {"state_1": "ridge"}}, "'state_1' is read by ridge"),
     ):
+        probes = fit_all(given, values, **settings)
         with pytest.raises(PbbError, match=said):
-            probe_subspaces(given, values)
+            probes.subspaces()
 
 
 def one_place(values):
@@ -114,11 +120,12 @@ CLASSES = np.arange(60) % 3
     ids=["of all scales", "twice", "separable"],
 )
 def test_every_strength_that_is_taken_gives_a_basis(strength, values):
-    basis = probe_subspaces(one_place(values), pd.Series(CLASSES, name="state_1"), C=strength)["resid_post"][0, 0]
+    basis = fit_all(one_place(values), pd.Series(CLASSES), C=strength).subspaces()["resid_post"][0, 0]
     assert torch.allclose(basis.T @ basis, torch.eye(2), atol=1e-5)
 
 
 @pytest.mark.parametrize("values", [np.ones((60, 12)), np.outer(CLASSES, np.ones(12))], ids=["one point", "a line"])
 def test_activations_of_too_few_directions_are_refused(values):
+    probes = fit_all(one_place(values), pd.Series(CLASSES))
     with pytest.raises(PbbError, match="'state_1' have no subspace of 2 dimensions"):
-        probe_subspaces(one_place(values), pd.Series(CLASSES, name="state_1"))
+        probes.subspaces()
