@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.patching.grid import Replacement
-from pbb_probe.patching.transfer import CONTROLS, Control
+from pbb_probe.patching.transfer import CONTROLS
+from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.schema import Draws, Gibibytes, Layers, Names, Place, Seed, Text, check_fields, listed, refuse_unknown
 from pbb_probe.store.disk import write_array
 from pbb_probe.store.writable import WritableRun
@@ -54,7 +55,7 @@ class PatchConfig:
     """Model that activations are taken from, such as the base of a finetuned one; the model itself when null."""
     transfer: bool = False
     """Draw the transfer map too: the pairs need the labels program, source and call."""
-    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
+    controls: Annotated[tuple[Control, ...], controls_out_of(CONTROLS)] = CONTROLS
     """Further transfer maps, which should show nothing."""
     gap: Text = " "
     """What stands between a prompt and its answer."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import NONE
-from pbb_probe.probing.controls import CONTROLS, Control
+from pbb_probe.probing.controls import CONTROLS, Control, controls_out_of
 from pbb_probe.probing.folds import check_folds
 from pbb_probe.probing.readers import Kind
 from pbb_probe.schema import (
@@ -23,7 +23,6 @@ from pbb_probe.schema import (
     Seed,
     Strengths,
     check_fields,
-    listed,
     refuse_unknown,
 )
 from pbb_probe.store.disk import write_array
@@ -66,7 +65,7 @@ class ProbeConfig:
     """Folds of clusters, at least 2; each is held out once."""
     balanced: bool = False
     """Weigh rows so that all classes count alike."""
-    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
+    controls: Annotated[tuple[Control, ...], controls_out_of(CONTROLS)] = CONTROLS
     """selectivity (labels dealt anew by `types`), permutation (labels dealt anew within clusters), chance."""
     types: Name | None = None
     """Label that the selectivity control deals classes to; the cluster when null."""

@@ -11,7 +11,7 @@ elsewhere: swapping one place shows what that place alone decides.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids, covering
@@ -24,8 +24,9 @@ from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import check_sweep, patch_sweep
+from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.program import Program
-from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, listed, refuse_unknown, shown
+from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, refuse_unknown, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 
     from pbb_probe.patching.metrics import AnswerMetric, Metric
 
-Control = Literal["self", "random", "mean_difference", "untrained"]
-CONTROLS: tuple[Control, ...] = get_args(Control)
+CONTROLS: tuple[Control, ...] = ("self", "random", "mean_difference", "untrained")
 _REPLACEMENTS: dict[str, Replacement] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
 """What a control puts in, where it is not the donor's activation."""
 SETTINGS = ("whole_spans", "only", "memory_gib", "resume")
@@ -53,7 +53,7 @@ def transfer_map(
     layers: LayerList | None = None,
     library: Sequence[Program] = (),
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
-    controls: Annotated[Sequence[Control], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = (),
+    controls: Annotated[Sequence[Control], controls_out_of(CONTROLS)] = (),
     seed: Seed = 0,
     **settings: Any,
 ) -> "xr.Dataset":

@@ -13,14 +13,16 @@ An accuracy means something only beside these. Each control answers one objectio
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import NONE
 from pbb_probe.probing.arguments import values_of
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
-from pbb_probe.schema import Name, NameList, Seed, checked, checks_arguments, listed, shown
+from pbb_probe.schema import Name, NameList, Rule, Seed, checked, checks_arguments, listed, refuse_unknown, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,14 +31,27 @@ if TYPE_CHECKING:
 
     from pbb_probe.hooking.prompts import Prompts
 
-SHUFFLED = "shuffled_"
-"""Before the name of a variable: judged by the values of other prompts."""
-Control = Literal["selectivity", "permutation", "chance", "shuffled"]
-CONTROLS: tuple[Control, ...] = get_args(Control)
+Control = Literal[
+    "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding",
+    "self", "random", "mean_difference",
+]  # fmt: skip
+"""What a measurement is compared with: of probes what stands above, of transfer maps the last three and `untrained`."""
+CONTROLS: tuple[Control, ...] = ("selectivity", "permutation", "chance", "shuffled")
 """The controls of `fit_probes` that need nothing but its own arguments."""
-ControlList = Annotated[
-    Sequence[Control], listed(f"controls out of {', '.join(CONTROLS)}, or a mapping from names to what they need", 0)
-]
+
+
+def controls_out_of(names: Sequence[Control], more: str = "") -> Rule:
+    """The rule of a list of different controls out of these, which may be empty; `more` is put behind its words."""
+
+    def known(given: Sequence[Control]) -> Sequence[Control]:
+        refuse_unknown("control", given, names)
+        return given
+
+    rule = listed(f"controls out of {', '.join(names)}{more}", 0)
+    return Rule(rule.words, *rule.checks, AfterValidator(known))
+
+
+ControlList = Annotated[Sequence[Control], controls_out_of(CONTROLS, ", or a mapping from names to what they need")]
 
 
 def read_controls(controls: "Sequence[Control] | Mapping[str, Any]", acts: "xr.Dataset") -> dict[str, Any]:

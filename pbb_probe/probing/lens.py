@@ -24,8 +24,8 @@ from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.sites import check_eval, check_layers, check_roles, hook_name
 from pbb_probe.labels import CONTROL, NONE, with_labels
 from pbb_probe.probing.arguments import with_labels_of
-from pbb_probe.probing.controls import shuffled_values
-from pbb_probe.schema import BatchSize, LayerList, NameList, Seed, checked, checks_arguments, listed, refuse_unknown
+from pbb_probe.probing.controls import Control, controls_out_of, shuffled_values
+from pbb_probe.schema import BatchSize, LayerList, NameList, Seed, checked, checks_arguments, refuse_unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Decoding = Literal["logit", "stripped"]
 DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
-LensControls = Annotated[Sequence[Literal["shuffled"]], listed("controls out of shuffled", 0)]
+LensControls = Annotated[Sequence[Control], controls_out_of(("shuffled",))]
 MEASURES = ("log_prob", "rank", "probability", "correct")
 
 

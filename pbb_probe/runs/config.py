@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import get_curriculum
 from pbb_probe.hooking.calls import ANSWERED, ROLES
 from pbb_probe.hooking.sites import SITES
-from pbb_probe.patching.transfer import CONTROLS, Control
+from pbb_probe.patching.transfer import CONTROLS
+from pbb_probe.probing import controls
+from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
 from pbb_probe.schema import (
@@ -31,10 +33,7 @@ from pbb_probe.schema import (
     whole,
 )
 
-ProbingControl = Literal[
-    "selectivity", "permutation", "chance", "shuffled", "relabelled", "untrained", "base", "embedding"
-]
-PROBING_CONTROLS: tuple[ProbingControl, ...] = get_args(ProbingControl)
+PROBING_CONTROLS: tuple[Control, ...] = (*controls.CONTROLS, "relabelled", "untrained", "base", "embedding")
 PATCHED_SITES = tuple(site for site, axes in SITES.items() if axes == ("d_model",))
 """Those that a study patches: its tables have no rows for heads."""
 MOST_PROGRAMS = 100_000
@@ -105,9 +104,7 @@ class ProbingConfig:
     """Folds of programs, at least 2; each is held out once."""
     C: Strength = 0.1
     """Inverse regularisation strength, above 0."""
-    controls: Annotated[tuple[ProbingControl, ...], listed(f"controls out of {', '.join(PROBING_CONTROLS)}", 0)] = (
-        PROBING_CONTROLS
-    )
+    controls: Annotated[tuple[Control, ...], controls_out_of(PROBING_CONTROLS)] = PROBING_CONTROLS
     """What probes are compared with: selectivity (a control task), permutation (within programs), chance, shuffled
     (judged by other prompts' values), relabelled (states under another meaning of the operators), the untrained and the
     base model, embedding (before any layer)."""
@@ -153,7 +150,7 @@ class TransferConfig:
     """TransformerLens sites of width d_model; the command `patch` takes those of heads too."""
     roles: Names = ("name", "input", "answer")
     """Places in the prompt: name, input, answer."""
-    controls: Annotated[tuple[Control, ...], listed(f"controls out of {', '.join(CONTROLS)}", 0)] = CONTROLS
+    controls: Annotated[tuple[Control, ...], controls_out_of(CONTROLS)] = CONTROLS
     """Further maps, which should show nothing: the run's own activation, random vectors of the same norm, the mean
     difference of the runs, the untrained model."""
 
