@@ -171,7 +171,7 @@ def recovery(
                 values.transpose(..., "pair"), by, clusters, models, draws=draws, seed=seed, weights=weights
             )
             tables.append(table.rename(columns={"mean": "recovery"}).assign(site=site))
-    return _ordered(tables, [*by, "site"], ["recovery", "lower", "upper", "n", "clusters"])
+    return _ordered(tables, by, ["recovery", "lower", "upper", "n", "clusters"])
 
 
 @checks_arguments
@@ -211,7 +211,7 @@ def transfer(
         .assign(site=site)
         for site, values in carried.items()
     ]
-    return _ordered(tables, [*by, "site"], ["proportion", "lower", "upper", "n", "programs"])
+    return _ordered(tables, by, ["proportion", "lower", "upper", "n", "programs"])
 
 
 @checks_arguments
@@ -273,10 +273,12 @@ def outcome_measures(brewed: "xr.Dataset") -> "xr.DataArray":
     return together.assign_coords(measure=[*OUTCOMES, *LAYERS]).transpose(..., "measure", "prompt").rename(None)
 
 
-def _ordered(tables: "list[pd.DataFrame]", first: list[str], numbers: list[str]) -> "pd.DataFrame":
-    """The tables as one: where it is first, then the dimensions, then the numbers."""
+def _ordered(tables: "list[pd.DataFrame]", by: Sequence[str], numbers: list[str]) -> "pd.DataFrame":
+    """The tables as one, by the values of `by`: these and the site come first, then the dimensions, then the numbers."""
     import pandas as pd
 
     table = pd.concat(tables, ignore_index=True)
-    numbers = [*numbers, *(["models"] if "models" in table else [])]
+    if by:
+        table = table.sort_values(list(by), kind="stable", ignore_index=True)
+    first, numbers = [*by, "site"], [*numbers, *(["models"] if "models" in table else [])]
     return table[[*first, *table.columns.drop([*first, *numbers]), *numbers]]
