@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.labels import with_labels
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.models.bases import available_device, load_base
+from pbb_probe.models.scoring import answer_log_probs, batches, next_logits
 from pbb_probe.models.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
@@ -150,66 +150,28 @@ def forced_choice(
     """The likeliest of each prompt's choices, by the log-probability of all its tokens behind those of `starts`.
 
     Where choices have several, the end counts with them: else `1` would always be likelier than `12`.
-    """
-    import torch
-
-    begun = [[] for _ in prompts] if starts is None else starts
-    repeated = [prompt for prompt, some in zip(prompts, choices, strict=True) for _ in some]
-    begin = [len(start) for start, some in zip(begun, choices, strict=True) for _ in some]
-    whole = completion_ids(tokenizer, repeated, [choice for some in choices for choice in some])
-    ids = [choice[n:] for choice, n in zip(whole, begin, strict=True)]
-    asked = [prompt + start for prompt, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
-    in_turn = iter(ids)
-    rows = [list(islice(in_turn, len(some))) for some in choices]
-    if all(len(choice) == 1 for choice in ids):  # one forward pass a prompt tells the likelihood of all of them
-        firsts = answer_log_probs(model, tokenizer, asked, None, batch_size)
-        scores = [first[[choice[0] for choice in row]] for first, row in zip(firsts, rows, strict=True)]
-    else:
-        before = [a for a, row in zip(asked, rows, strict=True) for _ in row]
-        end = end_ids(tokenizer)
-        flat = answer_log_probs(model, tokenizer, before, [choice + end for choice in ids], batch_size)
-        scores = list(torch.split(flat, [len(row) for row in rows]))
-    return [some[int(score.argmax())] for score, some in zip(scores, choices, strict=True)]
-
-
-def answer_log_probs(
-    model: Any, tokenizer: Any, asked: Sequence[list[int]], answers: Sequence[list[int]] | None, batch_size: int = 512
-) -> "torch.Tensor":
-    """The log-probability of each answer's tokens after its prompt, teacher-forced: the right ones are put before it.
-
-    Args:
-        model: a causal language model.
-        tokenizer: pads.
-        asked: token ids of each prompt.
-        answers: token ids of each answer; None for the log-probabilities of every first token.
-        batch_size: prompts run together.
-
-    Returns:
-        [prompt], the sum over the answer's tokens; or [prompt, d_vocab] where answers is None.
 
     Raises:
         PbbError: the model's logits are NaN or infinite.
     """
     import torch
 
-    rows: list[torch.Tensor] = []
-    for start in range(0, len(asked), batch_size):
-        prompts = asked[start : start + batch_size]
-        given = answers[start : start + batch_size] if answers is not None else [[] for _ in prompts]
-        whole = [p + a for p, a in zip(prompts, given, strict=True)]
-        tokens, mask = (x.to(model.device) for x in side_by_side(whole, tokenizer.pad_token_id or 0, "right"))
-        with torch.inference_mode():
-            logits = model(tokens, attention_mask=mask).logits.float()
-        if answers is None:
-            rows.append(logits[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]].log_softmax(-1).cpu())
-            continue
-        log_probs = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
-        for row, prompt, answer in zip(log_probs, prompts, given, strict=True):
-            rows.append(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum().cpu()[None])
-    log_probs = torch.cat(rows)
-    if log_probs.isnan().any():  # as of any row of logits with NaN or infinity in it
+    begun = [[] for _ in prompts] if starts is None else starts
+    asked = [prompt + start for prompt, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
+    of = [i for i, possible in enumerate(choices) for _ in possible]  # the prompt of each choice
+    whole = completion_ids(tokenizer, [prompts[i] for i in of], [choice for possible in choices for choice in possible])
+    ids = [tokens[len(begun[i]) :] for i, tokens in zip(of, whole, strict=True)]
+    pad = tokenizer.pad_token_id or 0
+    if all(len(tokens) == 1 for tokens in ids):  # one forward a prompt tells the likelihood of all of them
+        log_probs = next_logits(model, batches(asked, None, pad, batch_size)).log_softmax(-1)
+        scores = log_probs[of, [token for (token,) in ids]]
+    else:
+        ended = [tokens + end_ids(tokenizer) for tokens in ids]
+        scores = answer_log_probs(model, batches([asked[i] for i in of], ended, pad, batch_size))
+    if scores.isnan().any():  # as of any row of logits with NaN or infinity in it
         raise _no_numbers()
-    return log_probs
+    best = [int(row.argmax()) for row in torch.split(scores, [len(possible) for possible in choices])]
+    return [possible[i] for possible, i in zip(choices, best, strict=True)]
 
 
 def _held_finite(_: Any, logits: "torch.Tensor") -> "torch.Tensor":
@@ -237,8 +199,8 @@ def _choices(
     every = sorted(set(calls["completion"]))
     if all(len(ids) == len(starts[0]) + 1 for ids in completion_ids(tokenizer, prompts[:1] * len(every), every)):
         return [every] * len(prompts)
-    own = {
+    given = {
         entry.program.name: list(dict.fromkeys(f" {trace.variables()['output']}" for trace in entry.traces))
         for entry in corpus.entries
     }
-    return [own[name] for name in calls["program"]]
+    return [given[name] for name in calls["program"]]

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.behaviour import answer_log_probs, complete, forced_choice
+from pbb_probe.finetuning.behaviour import complete, forced_choice
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.train import train_stage
@@ -53,21 +53,6 @@ def test_completions_of_every_architecture_equal_a_plain_greedy_loop(architectur
     expected = [greedy(model, tokenizer, prompt, 8) for prompt in PROMPTS]
     assert complete(model, tokenizer, PROMPTS, max_new_tokens=8) == expected
     assert len(set(expected)) > 1
-
-
-@every_architecture
-def test_log_probs_of_answers_equal_one_sequence_at_a_time(architecture, bare, tokenizer):
-    """Prompts and answers of unequal lengths in one batch."""
-    model, asked = bare(architecture), prompt_ids(tokenizer, PROMPTS)
-    answers = [tokenizer(text)["input_ids"] for text in (" 7", " [1, 2, 3]", " 'some words'")]
-    assert len({len(answer) for answer in answers}) == len({len(ids) for ids in asked}) == 3
-    found = answer_log_probs(model, tokenizer, asked, answers, batch_size=2)
-    expected = torch.tensor([log_prob(model, ids, answer) for ids, answer in zip(asked, answers, strict=True)])
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
-    first = answer_log_probs(model, tokenizer, asked, None, batch_size=2)
-    assert first.shape == (3, len(tokenizer))
-    for row, ids in zip(first, asked, strict=True):
-        assert float(row[17]) == pytest.approx(log_prob(model, ids, [17]), abs=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["llama3", "gpt2", "gemma2"])
@@ -205,7 +190,7 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(value, mode, corpus, sma
 
 
 class Constant:
-    """A model that gives the same logits whatever it is asked."""
+    """A model that gives the same logits [d_vocab] wherever it is asked."""
 
     device = "cpu"
 
@@ -213,15 +198,15 @@ class Constant:
         self.logits = logits
 
     def __call__(self, tokens, attention_mask):
-        return SimpleNamespace(logits=self.logits)
+        return SimpleNamespace(logits=self.logits.expand(*tokens.shape, -1))
 
 
-def test_likelihoods_that_are_no_numbers_are_refused(tokenizer):
-    asked, answers = [[1, 2], [1, 2, 3]], [[5], [6]]
-    even = torch.zeros(2, 4, len(tokenizer))
-    never_given = even.index_fill(2, torch.tensor([7]), -torch.inf)
-    assert answer_log_probs(Constant(never_given), tokenizer, asked, answers).isfinite().all()
+@pytest.mark.parametrize("choices", [[" (", " )"], [" (", " (("]], ids=["one token each", "several"])
+def test_a_forced_choice_by_likelihoods_that_are_no_numbers_is_refused(choices, tokenizer):
+    even, prompts = torch.zeros(len(tokenizer)), ["f(2) =", "run g(2) :"]
+    never_given = even.index_fill(0, torch.tensor([17]), -torch.inf)
+    assert len(forced_choice(Constant(never_given), tokenizer, prompts, [choices] * 2)) == 2
     for value in (torch.nan, torch.inf):
-        for given in (answers, None):
-            with pytest.raises(pbb.PbbError, match="NaN or infinite"):
-                answer_log_probs(Constant(even.index_fill(0, torch.tensor([1]), value)), tokenizer, asked, given)
+        model = Constant(even.index_fill(0, torch.tensor([17]), value))
+        with pytest.raises(pbb.PbbError, match="NaN or infinite"):
+            forced_choice(model, tokenizer, prompts, [choices] * 2)

@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage, stage_documents
 from pbb_probe.finetuning.reinforce import grpo_trainer
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.models.bases import load_base
+from pbb_probe.models.scoring import answer_log_probs, batches, next_logits
 from pbb_probe.models.tokens import completion_ids, end_ids, prompt_ids
 
 WARM_UP = Stage("warm_up", ((Portion("with_io", "io", 60),),))
@@ -41,7 +41,9 @@ def probability(directory, corpus) -> float:
     calls = calls[calls["seen"]]
     prompts = list(calls["prompt"])
     answers = [ids + end_ids(tokenizer) for ids in completion_ids(tokenizer, prompts, list(calls["completion"]))]
-    return float(answer_log_probs(model, tokenizer, prompt_ids(tokenizer, prompts), answers).exp().mean())
+    return float(
+        answer_log_probs(model, batches(prompt_ids(tokenizer, prompts), answers, tokenizer.pad_token_id)).exp().mean()
+    )
 
 
 def trainer_of(directory, corpus, stage, tmp_path, config=CONFIG):
@@ -117,7 +119,7 @@ def test_a_rewarded_answer_becomes_likelier_whatever_it_is(few, warm, tmp_path, 
         model, tokenizer = load_base(directory)
         asked = prompt_ids(tokenizer, list(calls["prompt"]))
         four = tokenizer.convert_tokens_to_ids("4")
-        return float(answer_log_probs(model, tokenizer, asked, None)[:, four].exp().mean())
+        return float(next_logits(model, batches(asked, None, tokenizer.pad_token_id)).softmax(-1)[:, four].mean())
 
     assert of_four(path) > of_four(warm) + 0.2
 

@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 import pbb_probe as pbb
 from pbb_probe.finetuning import trainer
-from pbb_probe.finetuning.behaviour import answer_log_probs
 from pbb_probe.finetuning.config import LoraSettings, TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.finetuning.unfinished import StageDirectory
 from pbb_probe.models.bases import load_base, load_tokenizer, resolve_base
+from pbb_probe.models.scoring import answer_log_probs, batches
 from pbb_probe.models.tokens import completion_ids, end_ids, prompt_ids
 
 ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
@@ -58,7 +58,9 @@ def knowledge(directory, corpus) -> float:
     calls = calls[calls["seen"]]
     prompts = list(calls["prompt"])
     answers = [ids + end_ids(tokenizer) for ids in completion_ids(tokenizer, prompts, list(calls["completion"]))]
-    return float(answer_log_probs(model, tokenizer, prompt_ids(tokenizer, prompts), answers).mean())
+    return float(
+        answer_log_probs(model, batches(prompt_ids(tokenizer, prompts), answers, tokenizer.pad_token_id)).mean()
+    )
 
 
 class Killed(BaseException):
