@@ -26,7 +26,7 @@ def lines_of(example: doctest.Example) -> int:
 def test_the_example_runs(name, tmp_path, monkeypatch):
     found = PUBLIC[name]
     module = sys.modules[found.__module__]
-    (test,) = [one for one in doctest.DocTestFinder(recurse=False).find(found, name, module=module)]
+    (test,) = doctest.DocTestFinder(recurse=False).find(found, name, module=module)
     assert test.examples, f"{name} has no example"
     assert sum(map(lines_of, test.examples)) <= MOST
     monkeypatch.chdir(tmp_path)

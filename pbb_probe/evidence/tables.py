@@ -274,7 +274,7 @@ def outcome_measures(brewed: "xr.Dataset") -> "xr.DataArray":
 
 
 def _ordered(tables: "list[pd.DataFrame]", by: Sequence[str], numbers: list[str]) -> "pd.DataFrame":
-    """The tables as one, by the values of `by`: these and the site come first, then the dimensions, then the numbers."""
+    """The tables as one, by the values of `by`, which come first with the site, then dimensions, then numbers."""
     import pandas as pd
 
     table = pd.concat(tables, ignore_index=True)

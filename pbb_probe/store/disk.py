@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what stands for their content: hashes, and names made from labels."""
+"""Files that are complete or absent, hashes that identify their content, and file names made from labels."""
 
 import errno
 import hashlib
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LONGEST_NAME = 120
-"""Characters of a file's name before its ending, where file systems allow 255 bytes."""
+"""Characters of a file's name before its ending; file systems allow 255 bytes."""
 _SEAL = "seal"
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-    """Write a file whole or not at all, also where the machine fails the moment after.
+    """Write a file completely or not at all, even if the machine fails the moment after.
 
     Raises:
         PbbError: there is a folder in its place.
@@ -37,15 +37,15 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def write_array(dataset: "xr.Dataset", path: Path) -> None:
-    """Write a labelled array as NetCDF, made in memory first: HDF5 ends the process where a disk is full."""
+    """Write a labelled array as NetCDF. It is made in memory first: on a full disk HDF5 would abort the process."""
     write(path, dataset.to_netcdf(engine="h5netcdf"))
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file, or the names in a folder, before going on.
+    """Wait until the disk holds a file, or the names in a folder.
 
     Raises:
-        OSError: it does not. File systems that know no such thing are left alone.
+        OSError: it does not. File systems without such a guarantee are accepted.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -58,7 +58,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, a file, or a link but not what it leads to; nothing where nothing is."""
+    """Remove a folder, a file, or a link (not its target), if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -66,7 +66,7 @@ def remove(path: Path) -> None:
 
 
 def signature(state: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file is touched, whatever is done to its time afterwards."""
+    """What changes when a file is written, even if its time is set back afterwards."""
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
@@ -77,8 +77,8 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """What `write_sealed` wrote; None where it is not there, cannot be read, or was changed since."""
-    if not path.is_file():  # reading a pipe would wait for ever
+    """What `write_sealed` wrote; None if it is missing, cannot be read, or has changed since."""
+    if not path.is_file():  # reading a pipe would never end
         return None
     try:
         values = json.loads(path.read_bytes())
@@ -104,7 +104,7 @@ def file_hash(path: Path) -> str:
 
 
 def file_digest(path: str | None, what: str) -> str | None:
-    """A short hash of the content of a file that the user named as his `what`; None where none was named.
+    """A short hash of the content of a file that the user named as the `what`; None where none was named.
 
     Raises:
         PbbError: it cannot be read.
@@ -117,7 +117,7 @@ def file_digest(path: str | None, what: str) -> str | None:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its folders, sorted, but for what is hidden."""
+    """The files in a folder and its subfolders, sorted, without hidden ones."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -130,8 +130,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 def file_name(label: Any) -> str:
     """A name for a file or folder made from a label: it stays in its folder, and no two labels share one.
 
-    Letters, digits, `-` and `_` stand for themselves, and all else is escaped as in a URL; of a long one the end is a
-    hash.
+    Letters, digits, `-` and `_` stay, and everything else is escaped as in a URL; a long name ends with a hash.
     """
     name = quote(str(label), safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E") or "%"
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}%{digest(name)}"

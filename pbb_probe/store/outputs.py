@@ -1,7 +1,7 @@
-"""What a step or a stage wrote, as hashes: recorded when it is done, and compared before it is used.
+"""The files that a step or a stage wrote, as hashes: recorded when it is done, and compared before they are used.
 
-Up to `ALWAYS` bytes the hashes themselves are compared. Of larger runs a file is taken for what was written while its
-size and time are, as git does, and hashed where they are not.
+In runs of up to `ALWAYS` bytes the hashes are always compared. In larger ones a file counts as unchanged while its size
+and time are, as in git, and is hashed only where they differ.
 """
 
 import hashlib
@@ -17,30 +17,30 @@ ALWAYS = 10**9
 """Bytes of a run up to which every file is hashed before it is used."""
 
 Outputs = Mapping[str, Mapping[str, Any]]
-"""Of each file by its path: `sha256`, `bytes`, and `modified`, its time in nanoseconds."""
+"""For each file by its path: `sha256`, `bytes`, and `modified`, its time in nanoseconds."""
 
 
 def record_outputs(folder: Path, also: Iterable[Path] = ()) -> dict[str, dict[str, Any]]:
-    """Hash the files in a folder, hidden ones apart, and others elsewhere; on return the disk holds them.
+    """Hash the files in a folder, without hidden ones, and further files elsewhere; on return the disk holds them.
 
     Their paths are relative to the folder.
     """
-    paths, found = [*files_in(folder), *also], {}
+    paths, outputs = [*files_in(folder), *also], {}
     for path in paths:
         sync(path)
         state = path.stat()
-        found[os.path.relpath(path, folder)] = {
+        outputs[os.path.relpath(path, folder)] = {
             "sha256": file_hash(path),
             "bytes": state.st_size,
             "modified": state.st_mtime_ns,
         }
     for inner in {folder, *(path.parent for path in paths)}:
         sync(inner)
-    return found
+    return outputs
 
 
 def content(outputs: Outputs) -> str:
-    """A short hash of what was written: equal for equal files under equal names."""
+    """A short hash of the files: equal for equal files under equal names."""
     return digest({path: written["sha256"] for path, written in outputs.items()})
 
 
@@ -50,7 +50,7 @@ def size(outputs: Outputs) -> int:
 
 
 def write_recorded(path: Path, data: bytes) -> None:
-    """Write a file of unfinished work whole, with a hidden record beside it that `is_whole` compares it with."""
+    """Write a file of unfinished work completely, with a hidden record beside it for `is_whole`."""
     write(path, data)
     write_sealed(_beside(path), {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
 
@@ -67,7 +67,7 @@ def is_whole(path: Path, hashed: bool = True) -> bool:
 
 
 def forget(path: Path) -> None:
-    """Take a file for whole no longer."""
+    """Remove the record of a file, which then no longer counts as whole."""
     _beside(path).unlink(missing_ok=True)
 
 
@@ -76,19 +76,19 @@ def _beside(path: Path) -> Path:
 
 
 class Checker:
-    """Compares files with their records, each once while it is not touched."""
+    """Compares files with their records, each once until it is written again."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[Path, str], tuple[int, ...]] = {}
 
     def fault(self, folder: Path, name: str, written: Mapping[str, Any], trust_time: bool = False) -> str | None:
-        """What is wrong with a file of a record in a few words, None where nothing is.
+        """What is wrong with a recorded file, in a few words; None if nothing is.
 
         Args:
             folder: to which the record is relative.
             name: the file's path there.
             written: its entry in the record.
-            trust_time: take a file of the recorded size and time for the one that was written.
+            trust_time: accept a file of the recorded size and time without hashing it.
         """
         path = folder / name
         try:
@@ -114,7 +114,7 @@ class Checker:
 
 
 def first_fault(folder: Path, outputs: Outputs) -> tuple[str, str] | None:
-    """The first file in a folder that is not as it was written, and what is wrong with it; None where none is."""
+    """The first file in a folder that is not as it was written, and what is wrong with it; None if there is none."""
     checker = Checker()
     checked = ((name, checker.fault(folder, name, written)) for name, written in outputs.items())
     return next(((name, fault) for name, fault in checked if fault), None)

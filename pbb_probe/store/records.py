@@ -1,4 +1,4 @@
-"""What is recorded of the steps of a run, and whether it still holds: their inputs, outputs and earlier steps."""
+"""The records of a run's steps, and whether they still hold: inputs, outputs and the earlier steps they depend on."""
 
 import json
 import os
@@ -16,7 +16,7 @@ MANIFEST = "manifest.json"
 
 
 class Records:
-    """The records of the run in a directory, read again when they are touched."""
+    """The records of the run in a directory, read again when they change."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -24,20 +24,20 @@ class Records:
         self._read: dict[Path, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
 
     def key(self, name: str) -> str | None:
-        """The key of a finished step, None where there is none, or only one of other settings or earlier steps."""
+        """The key of a finished step; None if there is none whose settings and earlier steps are current."""
         record = self.current(name)
         return record["key"] if record else None
 
     def content(self, name: str) -> str | None:
-        """The content of a finished step, as `Run.step` returns it; None where there is none."""
+        """The content of a finished step, as `Run.step` returns it; None if there is none."""
         record = self.record(name)
         return content(record["outputs"]) if record else None
 
     def check(self, name: str) -> None:
-        """Refuse a step whose files are not as it wrote them, whatever it was made for.
+        """Refuse a step whose files are not as it wrote them, even if its settings are no longer current.
 
         Raises:
-            PbbError: says which file, or that the step's record cannot be read.
+            PbbError: names the file, or says that the step's record cannot be read.
         """
         record = self.record(name)
         if record is None:
@@ -47,30 +47,30 @@ class Records:
             raise self.damaged(faults[0], name)
 
     def verify(self) -> dict[str, list[str]]:
-        """What is wrong with each step, however large the run: nothing, or files and what became of them."""
-        found = {}
+        """What is wrong with each step: a list of damaged files and how they differ. Every file is hashed."""
+        faults = {}
         for name in sorted({*self.done(), *self.manifest_read().get("steps", {})}):
             record = self.record(name)
             if record is None:
-                found[name] = [f"{name}/{RECORD} (no record of this step)"]
+                faults[name] = [f"{name}/{RECORD} (no record of this step)"]
                 continue
             foreign = [f"{path} (none of its outputs)" for path in self._foreign(name, record["outputs"])]
-            found[name] = self.faults(name, record, every=True) + foreign
+            faults[name] = self.faults(name, record, every=True) + foreign
             if not self.current(name):
-                found[name].append(
+                faults[name].append(
                     f"{name}/{RECORD} (of other settings, or made of an earlier step that is another now)"
                 )
-        return found
+        return faults
 
     def manifest_read(self) -> dict[str, Any]:
-        """The manifest; nothing where it cannot be read."""
+        """The manifest; empty if it cannot be read."""
         return self._sealed(self.path / MANIFEST) or {}
 
     def record(self, name: str) -> dict[str, Any] | None:
-        """The record of a step; None where there is none that can be read, or it is one of another step.
+        """The record of a step; None if none can be read, or it belongs to another step.
 
         Raises:
-            PbbError: it is of version 0.7.
+            PbbError: it was written by version 0.7.
         """
         path = self.path / name / RECORD
         record = self._sealed(path)
@@ -82,47 +82,47 @@ class Records:
         return record if record and record["step"] == name else None
 
     def current(self, name: str) -> dict[str, Any] | None:
-        """The record of a step, unless the run was asked for other settings since, or for another earlier step."""
+        """The record of a step, unless the run's settings or an earlier step have changed since."""
         record = self.record(name)
         if record is None:
             return None
-        own, earlier = digest(without_after(record["inputs"])), record["inputs"].get("after", {})
-        if self.manifest_read().get("asked", {}).get(name, own) != own:
+        asked_with, earlier = digest(without_after(record["inputs"])), record["inputs"].get("after", {})
+        if self.manifest_read().get("asked", {}).get(name, asked_with) != asked_with:
             return None
-        made_of = all(self.content(step) in (None, was) for step, was in earlier.items())
-        there = [step for step in earlier if self.record(step)]
-        return record if made_of and all(self.current(step) for step in there) else None
+        unchanged = all(self.content(step) in (None, was) for step, was in earlier.items())
+        recorded = [step for step in earlier if self.record(step)]
+        return record if unchanged and all(self.current(step) for step in recorded) else None
 
     def done(self) -> list[str]:
-        """The names of all steps with a record of their own, copies under another name left out."""
+        """The names of all steps with a record of their own, without copies under another name."""
         names = sorted(path.parent.name for path in self.path.glob(f"[!.]*/{RECORD}"))
         return [name for name in names if self.record(name)]
 
     def faults(self, name: str, record: Mapping[str, Any], every: bool = False) -> list[str]:
-        """Each output that is not as it was written, and what became of it."""
+        """Each output that is not as it was written, and how it differs."""
         large = not every and self.is_large()
         checker = Checker() if every else self._checker
         checked = {file: checker.fault(self.path / name, file, at, large) for file, at in record["outputs"].items()}
         return [f"{_shown(name, file)} ({fault})" for file, fault in checked.items() if fault]
 
     def is_large(self) -> bool:
-        """Is the run so large that sizes and times are compared, and not hashes?"""
+        """Is the run so large that sizes and times are compared instead of hashes?"""
         return sum(size(record["outputs"]) for record in map(self.record, self.done()) if record) > ALWAYS
 
     def refuse_foreign(self, name: str, outputs: Outputs) -> None:
-        """Refuse files among a step's outputs that it has not written: they are the user's.
+        """Refuse files among a step's outputs that the step did not write: they are the user's.
 
         Raises:
             PbbError: names one of them.
         """
         if foreign := self._foreign(name, outputs):
             raise PbbError(
-                f"{foreign[0]} is none of the files that the step {name} wrote, {len(foreign)} in all: move what is "
+                f"{foreign[0]} was not written by the step {name} ({len(foreign)} in all): move what is "
                 "yours elsewhere."
             )
 
     def refuse_unknown(self, name: str) -> None:
-        """Refuse what has a step's name and no record, unless the manifest knows the step: it is the user's.
+        """Refuse a folder with a step's name and no record, unless the manifest lists the step: it is the user's.
 
         Raises:
             PbbError: names it.
@@ -133,7 +133,7 @@ class Records:
             raise PbbError(f"{path} is in the way of the step {name}, which did not write it: move it elsewhere.")
 
     def damaged(self, fault: str, step: str) -> PbbError:
-        """The sentence about a file that is not as it was written."""
+        """The error about a file that is not as it was written."""
         return PbbError(
             f"A file of the run {self.path} is not as its step wrote it: {fault}. Run it again, which does the step "
             f"{step} anew."
@@ -144,12 +144,12 @@ class Records:
         return [path for path in files_in(self.path / name) if path not in known]
 
     def _sealed(self, path: Path) -> dict[str, Any] | None:
-        """What a sealed file holds, read once while it is not touched."""
+        """The content of a sealed file, read once until it is written again."""
         try:
             state = path.stat()
         except (OSError, ValueError):
             return None
-        if not stat.S_ISREG(state.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(state.st_mode):  # reading a pipe would never end
             return None
         now = signature(state)
         if self._read.get(path, ((), None))[0] != now:
@@ -158,17 +158,17 @@ class Records:
 
 
 def without_after(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a step but for the contents of earlier ones."""
+    """The inputs of a step without the contents of earlier ones."""
     return {name: value for name, value in inputs.items() if name != "after"}
 
 
 def refuse_damaged(path: Path) -> None:
-    """Refuse what lies in the folder of a step, or is one, unless the step's files are as it wrote them.
+    """Refuse a step's folder, or anything inside one, unless the step's files are as it wrote them.
 
-    Whatever is in no run is left alone, and so are copies of a step under another name, and steps of version 0.7.
+    What is in no run is accepted, and so are copies of a step under another name, and steps of version 0.7.
 
     Raises:
-        PbbError: a file was changed since, or the step's record cannot be read.
+        PbbError: a file has changed since, or the step's record cannot be read.
     """
     where = path.expanduser().resolve()
     for folder in (where, *where.parents):
@@ -183,7 +183,7 @@ def refuse_damaged(path: Path) -> None:
 
 
 def owner_of(path: Path) -> Path | None:
-    """The run of which a directory is a step, or is to be one; None where it is of none."""
+    """The run in which a directory is a step or is going to be one; None if there is no such run."""
     folder = path.expanduser().resolve()
     steps = Records(folder.parent).manifest_read()
     known = {*steps.get("asked", {}), *steps.get("written", [])}
@@ -191,7 +191,7 @@ def owner_of(path: Path) -> Path | None:
 
 
 def without_hashes(path: Path) -> bool:
-    """Is it a record as version 0.7 wrote them?"""
+    """Is it a record in the format of version 0.7?"""
     try:
         return path.is_file() and set(json.loads(path.read_bytes())) == {"key", "inputs", "seconds"}
     except (OSError, ValueError, TypeError, RecursionError):

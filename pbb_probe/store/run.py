@@ -17,44 +17,44 @@ if TYPE_CHECKING:
 
 
 class Run(Records):
-    """One run directory to read from, whether it is there yet or not. Nothing is ever written.
+    """One run directory, which is created when something is written.
 
     Raises:
-        PbbError: the path is not one of a directory, or cannot be.
+        PbbError: the path is not a directory, or cannot become one.
     """
 
     def __init__(self, path: str | Path):
         super().__init__(Path(path).expanduser())
         try:
-            there = next((folder for folder in (self.path, *self.path.parents) if os.path.lexists(folder)), None)
-            if there and not there.is_dir():
-                raise NotADirectoryError(0, f"{there} is no directory")
+            existing = next((folder for folder in (self.path, *self.path.parents) if os.path.lexists(folder)), None)
+            if existing and not existing.is_dir():
+                raise NotADirectoryError(0, f"{existing} is no directory")
         except (OSError, ValueError) as error:  # ValueError: a null character
             raise self._unmade(error) from error
 
     @classmethod
     def existing(cls, path: str | Path) -> Self:
-        """A run that is there.
+        """A run that exists.
 
         Raises:
-            PbbError: there is none.
+            PbbError: there is none at the path.
         """
         folder = Path(path).expanduser()
         try:
-            there = (folder / MANIFEST).is_file() or any(folder.glob(f"[!.]*/{RECORD}"))
+            is_run = (folder / MANIFEST).is_file() or any(folder.glob(f"[!.]*/{RECORD}"))
         except (OSError, ValueError):
-            there = False
-        if not there:
+            is_run = False
+        if not is_run:
             raise PbbError(f"There is no run in {path}: give the directory that pbb-probe run wrote.")
         run = cls(path)
         run.done()  # refuses those of version 0.7
         return run
 
     def folder(self, name: str) -> Path:
-        """The directory of a finished step, every file in it as it was written.
+        """The directory of a finished step, in which every file is as it was written.
 
         Raises:
-            PbbError: it is not finished, a file was changed since, or another one is among them.
+            PbbError: it is not finished, a file has changed since, or one was added.
         """
         if self.current(name) is None:
             raise self._lacks(name)
@@ -62,22 +62,22 @@ class Run(Records):
         return self.path / name
 
     def holds(self, name: str) -> bool:
-        """Has a finished step this file, such as `probing/lens.nc`?"""
+        """Does a finished step have this file, such as `probing/lens.nc`?"""
         step, _, file = name.partition("/")
         record = self.current(step)
         return record is not None and file in record["outputs"]
 
     def files(self, name: str, suffix: str) -> list[str]:
-        """The files of a finished step with such an ending, by their paths in the run without it, sorted."""
+        """The files of a finished step with this ending: their paths in the run, without the ending, sorted."""
         outputs = (self.current(name) or {"outputs": ()})["outputs"]
         inside = [file for file in outputs if file.endswith(suffix) and not file.startswith("../")]
         return sorted(f"{name}/{file.removesuffix(suffix)}" for file in inside)
 
     def array(self, name: str) -> "xr.Dataset":
-        """A labelled array of a finished step by its path in the run without `.nc`, such as `probing/probes`.
+        """A labelled array of a finished step, by its path in the run without `.nc`, such as `probing/probes`.
 
         Raises:
-            PbbError: there is none (the message names those that finished steps have), or it was changed since.
+            PbbError: there is none (the message lists those of finished steps), or it has changed since.
         """
         import xarray as xr
 
@@ -118,8 +118,8 @@ class Run(Records):
                 "run it again, which does the step anew."
             )
         steps = self.done()
-        there = [file for step in steps for file in self.files(step, suffix)] if suffix else steps
-        return PbbError(f"The run {self.path} has no {name}{suffix}: it has {', '.join(there) or 'none'}.")
+        available = [file for step in steps for file in self.files(step, suffix)] if suffix else steps
+        return PbbError(f"The run {self.path} has no {name}{suffix}: it has {', '.join(available) or 'none'}.")
 
     def _unmade(self, error: Exception) -> PbbError:
         reason = getattr(error, "strerror", None) or error

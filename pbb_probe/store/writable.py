@@ -32,20 +32,22 @@ class WritableRun(Run):
     """
 
     def write_manifest(self, **facts: Any) -> None:
-        """`manifest.json`: versions, the given facts, and for each finished step its key, inputs and seconds.
+        """Write `manifest.json`: versions, the given facts, and the key, inputs and seconds of each finished step.
 
-        `written` are the steps that the run has ever had. Of the facts, `asked` may hold the digest of the inputs that
-        each step is wanted for, `after` left out: one of other inputs is no longer read.
+        `written` lists all steps that the run has ever had. The fact `asked`, if given, holds for each step the digest
+        of its current inputs without `after`: a step with other inputs is no longer read.
         """
         records = {name: record for name in self.done() if (record := self.record(name))}
-        told = {name: {of: record[of] for of in ("key", "inputs", "seconds")} for name, record in records.items()}
+        steps = {
+            name: {field: record[field] for field in ("key", "inputs", "seconds")} for name, record in records.items()
+        }
         versions = {package: version(package) for package in _PACKAGES}
-        facts = {"python": sys.version.split()[0], "versions": versions, **facts, "steps": told}
-        facts["written"] = sorted({*told, *self.manifest_read().get("written", [])})
+        facts = {"python": sys.version.split()[0], "versions": versions, **facts, "steps": steps}
+        facts["written"] = sorted({*steps, *self.manifest_read().get("written", [])})
         write_sealed(self.path / MANIFEST, facts)
 
     def refuse_owned(self) -> None:
-        """Refuse a directory that is the folder of a step of another run.
+        """Refuse a directory that is a step of another run.
 
         Raises:
             PbbError: names that run.
@@ -55,11 +57,11 @@ class WritableRun(Run):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Make the directory and be the only one who writes into it.
+        """Create the directory and be its only writer.
 
         Raises:
-            PbbError: it cannot be made, it belongs to another run, or another process writes into it; the message says
-                which.
+            PbbError: it cannot be created, it belongs to another run, or another process, which the message names, is
+                writing into it.
         """
         self.refuse_owned()
         try:
@@ -77,22 +79,22 @@ class WritableRun(Run):
         also: Sequence[Path] = (),
         resumes: bool = False,
     ) -> str:
-        """Make the step's directory unless it is there for the same inputs, as it was written.
+        """Make the step's directory, unless it is there, undamaged, for the same inputs.
 
         Args:
             name: of the directory.
-            inputs: all that the output depends on, as JSON values. Under `after` stand the contents of earlier steps by
-                name: where one of them has another content by now, what was made of it is no longer read.
+            inputs: all that the output depends on, as JSON values. `after` holds the contents of earlier steps by name:
+                once one of them changes, what was made of it is no longer read.
             make: writes the output into the directory it is given.
             also: files elsewhere in the run that the step writes.
-            resumes: after a kill, `make` is given what it had written; else it begins with nothing.
+            resumes: after a kill, `make` is given the directory with what it had written; otherwise an empty one.
 
         Returns:
-            The content: a hash of what the step wrote, equal where that is equal.
+            The content: a hash of what the step wrote, the same for the same output.
 
         Raises:
             PbbError: another process is writing into the run, the step was written by version 0.7, or there are files
-                beside its outputs that it has not written.
+                beside its outputs that it did not write.
         """
         key = digest(inputs)
         done, unfinished, old = self.path / name, self.path / f".{name}.{key}", self.path / f".{name}.old"
@@ -114,9 +116,9 @@ class WritableRun(Run):
                 remove(unfinished)
                 unfinished.mkdir()
             make(unfinished)
-            remove(unfinished / RECORD)  # of a kill right before the renaming
+            remove(unfinished / RECORD)  # left by a kill right before the renaming
             outputs = record_outputs(unfinished, also)
-            if not record and done.is_dir():  # whose files they are is not known, only which are made again
+            if not record and done.is_dir():  # only what is made again is known to be the step's
                 self.refuse_foreign(name, outputs)
             seconds = round(time.monotonic() - started, 1)
             record = {"step": name, "key": key, "inputs": dict(inputs), "outputs": outputs, "seconds": seconds}
@@ -132,14 +134,14 @@ class WritableRun(Run):
             return content(outputs)
 
     def _clean(self, name: str) -> None:
-        """Remove what the run itself has left of a step that is done."""
+        """Remove the run's own leftovers of a step that is done."""
         for path in self.path.glob(f".{name}.*"):
             if re.fullmatch(r"[0-9a-f]{16}|old", path.name.removeprefix(f".{name}.")):
                 remove(path)
 
 
 def _keep_hidden(old: Path, new: Path) -> None:
-    """Take along hidden files, which are none of a step's: a file manager's, an editor's."""
+    """Keep hidden files, which belong to no step but to a file manager or an editor."""
     for path in old.rglob(".*") if old.is_dir() else ():
         target = new / path.relative_to(old)
         if target.parent.is_dir() and not os.path.lexists(target) and path.exists():

@@ -1,4 +1,4 @@
-"""One writer a folder: a lock that the kernel lets go of when its process ends, however that is."""
+"""One writer per folder: a lock that the kernel releases when its process ends, however it ends."""
 
 import contextlib
 import errno
@@ -21,35 +21,35 @@ _held: dict[Path, tuple[tuple[int, int], int]] = {}  # the process and thread th
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Be the only one who writes into a folder; the same thread may ask again while it is.
+    """Be the only writer of a folder; the thread that holds it may enter again.
 
     Raises:
-        PbbError: another process or thread is writing into it; the message says which.
+        PbbError: another process or thread, which the message names, is writing into it.
     """
-    folder, own = folder.resolve(), (os.getpid(), threading.get_ident())
+    folder, this_thread = folder.resolve(), (os.getpid(), threading.get_ident())
     with _guard:
-        holder, times = _held.get(folder, (own, 0))
-        if holder != own:  # also in a process that was forked meanwhile
+        holder, times = _held.get(folder, (this_thread, 0))
+        if holder != this_thread:  # also in a process that was forked meanwhile
             raise PbbError(f"Another thread, or process {holder[0]}, is writing into {folder}: wait for it.")
-        _held[folder] = (own, times + 1)
+        _held[folder] = (this_thread, times + 1)
     try:
         with contextlib.nullcontext() if times else _locked(folder):
             yield
     finally:
         with _guard:
             if times:
-                _held[folder] = (own, times)
+                _held[folder] = (this_thread, times)
             else:
                 del _held[folder]
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The lock of a folder, with a line in it for whoever finds it taken; it is there while it is held."""
+    """The lock file of a folder, which exists while it is held and says who holds it."""
     path = folder / _LOCK
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        while not _is_at(_taken(descriptor, folder), path):  # its last holder has just removed it
+        while not _is_at(_taken(descriptor, folder), path):  # its previous holder has just removed it
             os.close(descriptor)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -62,7 +62,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _taken(descriptor: int, folder: Path) -> int:
-    """Lock an open file and say in it who has it.
+    """Lock an open file and write into it who holds it.
 
     Raises:
         PbbError: another process has it.
