@@ -1,7 +1,7 @@
 """PEFT adapters merged into weights, and checked: the merged model computes what the adapter did.
 
-A weight that several modules share (tied embeddings, replicated layers) is given to each of them before the adapter of
-one is added to it; else the others would change with it.
+Where several modules share a weight (tied embeddings, replicated layers), each module first gets a copy of its own:
+otherwise adding the adapter of one module would change the others.
 """
 
 import warnings
@@ -32,7 +32,9 @@ def load_adapter(hf_model: "PreTrainedModel", adapter: str | Path) -> Any:
     try:
         check_adapter(directory)
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")  # else merged as if it were whole
+            warnings.filterwarnings(
+                "error", message="Found missing adapter keys"
+            )  # otherwise it would be merged as if it were complete
             return PeftModel.from_pretrained(hf_model, str(directory)).eval()
     except PbbError:
         raise
@@ -53,23 +55,23 @@ def merged(peft_model: Any) -> "PreTrainedModel":
     try:
         _give_each_its_own(peft_model)
         hf_model: PreTrainedModel = peft_model.merge_and_unload().eval()
-    except Exception as error:  # prompts have no weights to be merged into; other kinds say so in their own ways
+    except Exception as error:  # such as prompt tuning, which changes no weights
         raise PbbError(
             f"This adapter ({kind}) cannot be merged into the weights ({first_line(error)}), which probing and "
             "patching need: use one that PEFT can merge, such as plain LoRA."
         ) from error
     _say_whether_tied(hf_model)
-    found = spread_between(logits_alone(forward_of(hf_model), prompts), expected)
-    if not found <= PARITY:
+    difference = spread_between(logits_alone(forward_of(hf_model), prompts), expected)
+    if not difference <= PARITY:
         raise PbbError(
-            f"Merged into the weights, this adapter ({kind}) gives logits {found:.2g} of their spread away from those "
-            f"it gives unmerged (at most {PARITY} is the same model): it does more than a weight can hold."
+            f"Merged into the weights, this adapter ({kind}) gives logits {difference:.2g} of their spread away from "
+            f"those it gives unmerged (at most {PARITY} is the same model): it does more than a weight can hold."
         )
     return hf_model
 
 
 def _give_each_its_own(peft_model: Any) -> None:
-    """A copy of its own for each module of a weight that it shares; tied embeddings stay so unless one is adapted."""
+    """Give each module its own copy of a weight that it shares. Tied embeddings stay tied unless one is adapted."""
     import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -88,7 +90,7 @@ def _give_each_its_own(peft_model: Any) -> None:
 
 
 def _say_whether_tied(hf_model: Any) -> None:
-    """Let the config say whether the embeddings are tied, as else saving and loading would tie them again."""
+    """Correct the config where embeddings are no longer tied: otherwise saving and loading would tie them again."""
     first, last = hf_model.get_input_embeddings(), hf_model.get_output_embeddings()
     if first is not None and last is not None and first.weight is not last.weight:
         for config in (hf_model.config, hf_model.config.get_text_config()):
@@ -96,7 +98,7 @@ def _say_whether_tied(hf_model: Any) -> None:
 
 
 def _refuse_other_vocabulary(hf_model: "PreTrainedModel", directory: Path) -> None:
-    """An adapter that was trained after tokens were added brings embeddings of more rows than the model has."""
+    """Refuse an adapter that was trained after tokens were added: its embeddings have more rows than the model's."""
     from safetensors import safe_open
 
     rows = next(hf_model.get_input_embeddings().parameters()).shape[0]

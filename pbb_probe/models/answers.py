@@ -1,13 +1,13 @@
-"""Answers: what a completion answers, and whether that is right."""
+"""Answers: how one is read from a completion, and whether it is right."""
 
 import ast
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from pbb_probe.errors import PbbError
 from pbb_probe.models.tokens import completion_ids, end_ids
-from pbb_probe.programs.templates import Mode
+from pbb_probe.programs.templates import MODES, Mode
+from pbb_probe.schema import refuse_unknown
 
 _VALUE = re.compile(
     r"""\[.*\]|\(.*\)|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?:- ?)?\d+(?![\w.]*\w)|(?:True|False|None)\b|\S+"""
@@ -15,28 +15,30 @@ _VALUE = re.compile(
 
 
 def read_answer(completion: str, mode: Mode) -> str:
-    """The answer in a completion: its first value when direct; of worked steps, what the returning line ends with.
+    """The answer in a completion: its first value in mode `direct`, the value of the `return` line in mode `trace`.
 
     Worked steps end with the line that returns; what a model writes after it is not read. A value is a number, a quoted
-    text, a bracketed list or else a word. Empty when nothing answers.
+    text, a bracketed list or else a word. Empty where there is none.
+
+    Raises:
+        PbbError: an unknown mode.
     """
+    refuse_unknown("mode", [mode], MODES)
     if mode == "direct":
         return _first_value(completion.strip().partition("\n")[0])
-    if mode == "trace":
-        line = re.search(r"^\s*return\b(.*=.*)", completion, re.MULTILINE)
-        rests = [line.group(1)[sign.end() :].strip() for sign in re.finditer("=", line.group(1))] if line else [""]
-        # behind the last `=`, but for one inside a text
-        return _first_value(next((rest for rest in reversed(rests) if _is_literal(rest)), rests[-1]))
-    raise PbbError(f"Unknown mode {mode!r}: choose direct or trace.")
+    line = re.search(r"^\s*return\b(.*=.*)", completion, re.MULTILINE)
+    rests = [line.group(1)[sign.end() :].strip() for sign in re.finditer("=", line.group(1))] if line else [""]
+    # after the last `=` that is not inside a text
+    return _first_value(next((rest for rest in reversed(rests) if _is_literal(rest)), rests[-1]))
 
 
 def is_right(answer: str, right: Any) -> bool:
-    """Does the answer stand for the same value as the right one? `[1,2]` does for `[1, 2]`; words must be the same."""
+    """Is the answer the same value as the right one? `[1,2]` equals `[1, 2]`; words must be the same."""
     return _value(answer) == _value(str(right))
 
 
 def longest_answer(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> int:
-    """How many tokens the longest right completion takes, its end included."""
+    """The number of tokens of the longest right completion, with its end."""
     distinct = dict(zip(completions, prompts, strict=True))
     ids = completion_ids(tokenizer, list(distinct.values()), list(distinct))
     return max(map(len, ids)) + len(end_ids(tokenizer))
@@ -46,8 +48,8 @@ def _first_value(text: str) -> str:
     closed = [text[: bracket.end()] for bracket in re.finditer(r"[\])]", text)] if text[:1] in ("[", "(") else []
     if whole := next(filter(_is_literal, closed), None):
         return whole
-    found = _VALUE.match(text)
-    return found.group() if found else ""
+    value = _VALUE.match(text)
+    return value.group() if value else ""
 
 
 def _is_literal(text: str) -> bool:
@@ -55,7 +57,7 @@ def _is_literal(text: str) -> bool:
 
 
 def _value(text: str) -> tuple[str, str]:
-    """Its type and how Python writes it, so that neither True is 1 nor [True] is [1]; what is no value is a word."""
+    """Its type and its Python text, so that True is not 1 and [True] is not [1]; anything else is a word."""
     try:
         value = ast.literal_eval(text)
         return type(value).__name__, repr(value)

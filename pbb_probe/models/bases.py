@@ -1,6 +1,6 @@
 """Base models by name: the packaged `nano`, a local Hugging Face directory, or a hub id.
 
-Safetensors only, and no code that a model brings with it: transformers would ask on a terminal whether to run it.
+Weights are read from safetensors only, and no code that comes with a model is run.
 """
 
 from importlib.resources import files
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOADED = (".json", ".safetensors", ".jinja", ".model", ".txt")
-"""Endings of the files that transformers loads of a model: configs, weights, chat template and tokenizer."""
+"""Endings of the files of a model that transformers loads: configs, weights, chat template and tokenizer."""
 
 
 def resolve_base(base: str | Path) -> str:
-    """The directory of the packaged model for `nano`; anything else as it is.
+    """The directory of the packaged model for `nano`; any other name or path unchanged.
 
     Raises:
         PbbError: a path that does not exist.
@@ -33,16 +33,16 @@ def resolve_base(base: str | Path) -> str:
     looks_local = isinstance(base, Path) or name.startswith((".", "/", "~"))
     path = Path(name).expanduser()
     try:
-        there = path.is_dir()
+        is_directory = path.is_dir()
     except OSError:  # a name that is too long for one
-        there, looks_local = False, True
-    if looks_local and not there:
+        is_directory, looks_local = False, True
+    if looks_local and not is_directory:
         raise PbbError(f"There is no model directory {path}: give 'nano', an existing directory or a hub id.")
-    return str(path) if there else name
+    return str(path) if is_directory else name
 
 
 def base_digest(base: str | Path) -> str:
-    """What stands for a base model in a cache key: a hash of all that is loaded from its directory, or its hub id.
+    """What identifies a base model in a cache key: a hash of all that is loaded from its directory, or its hub id.
 
     Raises:
         PbbError: a path that does not exist, or a file that cannot be read.
@@ -61,7 +61,7 @@ def load_tokenizer(base: str | Path) -> "PreTrainedTokenizerBase":
     """The fast tokenizer of a base, with a padding token (the end-of-text token where it has none).
 
     Raises:
-        PbbError: there is none, it is damaged, or it cannot map tokens to characters.
+        PbbError: there is none, it is damaged, or it cannot tell which characters a token covers.
     """
     from transformers import AutoTokenizer
 
@@ -86,8 +86,8 @@ def load_base(
     """A causal language model in eval mode and its tokenizer, or the one given.
 
     Raises:
-        PbbError: unknown model, a checkpoint with missing or damaged weights, one that was changed since it was trained
-            here, or no usable tokenizer.
+        PbbError: an unknown model, a checkpoint with missing or damaged weights, one that was changed since it was
+            trained here, or no usable tokenizer.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,6 +1,7 @@
-"""What the files of a local model say of its size: a config that its weights do not bear out is refused unbuilt.
+"""Does the config of a local model fit its weights? If not, the model is refused before it is built.
 
-A config that asks for a billion layers would be built, and filled with random weights where the files have none.
+Otherwise a config that asks for a billion layers would be built, and filled with random weights where the files have
+none.
 """
 
 import json
@@ -26,30 +27,29 @@ MOST_LAYERS = 9999
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_SIZES = ("r", "init_r", "num_virtual_tokens", "n_frequency")
 PACKED = 16
-"""Weights that one number in a file may stand for, where they are quantised."""
+"""How many quantised weights one number in a file may hold."""
 
 
 def check_checkpoint(directory: Path) -> None:
-    """Refuse a directory whose config or index cannot be, before transformers reads them.
+    """Refuse a directory with an impossible config or index, before transformers reads them.
 
     Raises:
-        PbbError: a file that is no JSON object, a size that is no size, other numbers of layers than the weights have,
-            or shards elsewhere than in the directory.
+        PbbError: a file that is no JSON object, a size outside any sensible range, or shards outside the directory.
     """
     for path in (directory / "config.json", directory / INDEX):
         if path.is_file():
-            read = _json_object(path)
+            fields = _json_object(path)
             if path.name == INDEX:
-                _check_shards(path, read)
+                _check_shards(path, fields)
             else:
-                _check_sizes(path, read)
+                _check_sizes(path, fields)
 
 
 def check_built(directory: Path, config: "PretrainedConfig") -> None:
     """Refuse a config whose model has far more weights than the files of its directory.
 
     Raises:
-        PbbError: it has, or it has other layers than they.
+        PbbError: it has, or the number of layers differs.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -58,31 +58,34 @@ def check_built(directory: Path, config: "PretrainedConfig") -> None:
     if not shapes:
         return  # transformers says what is missing
     n_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-    layers = {int(found[1]) for name in shapes if (found := re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.", name))}
-    more = getattr(config.get_text_config(), "num_nextn_predict_layers", 0) or 0  # kept behind the layers of the model
-    if layers and n_layers is not None and not 0 <= max(layers) + 1 - n_layers <= more:
+    layers = {
+        int(numbered[1]) for name in shapes if (numbered := re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.", name))
+    }
+    # layers that predict further tokens are kept behind those of the model
+    n_extra = getattr(config.get_text_config(), "num_nextn_predict_layers", 0) or 0
+    if layers and n_layers is not None and not 0 <= max(layers) + 1 - n_layers <= n_extra:
         raise PbbError(
             f"The config of {directory} says {n_layers} layers and its weights have {max(layers) + 1}: give the config "
             "and the weights of one model."
         )
     with torch.device("meta"):
-        like = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-    wanted = sum(weight.numel() for weight in like.parameters())
-    there = sum(math.prod(shape) for shape in shapes.values())
-    if wanted > PACKED * there:
+        unfilled = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    wanted = sum(weight.numel() for weight in unfilled.parameters())
+    held = sum(math.prod(shape) for shape in shapes.values())
+    if wanted > PACKED * held:
         raise PbbError(
-            f"The config of {directory} describes {wanted:.3g} weights and its files have {there:.3g}: give the config "
+            f"The config of {directory} describes {wanted:.3g} weights and its files have {held:.3g}: give the config "
             "and the weights of one model."
         )
 
 
 def check_adapter(directory: Path) -> None:
-    """Refuse a PEFT adapter whose config says a rank, or another first size, that its weights do not have.
+    """Refuse a PEFT adapter whose config gives a rank, or another leading size, that its weights do not have.
 
     Files that cannot be read are left to PEFT, which says what is wrong with them.
 
     Raises:
-        PbbError: it does, or it repeats layers more often than there can be any.
+        PbbError: it does, or its layer replication makes more layers than any model has.
     """
     from safetensors import SafetensorError
 
@@ -112,12 +115,12 @@ def check_adapter(directory: Path) -> None:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise PbbError(f"{path} cannot be read as JSON ({' '.join(str(error).split())[:150]}).") from error
-    if not isinstance(read, dict) or not read:
-        raise PbbError(f"{path} must be a JSON object with fields, not {shown(read)}.")
-    return read
+    if not isinstance(fields, dict) or not fields:
+        raise PbbError(f"{path} must be a JSON object with fields, not {shown(fields)}.")
+    return fields
 
 
 def _check_sizes(path: Path, config: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Do two models compute the same? The logits of a few prompts of unequal lengths, each alone or side by side.
+"""Do two models compute the same? Their logits on a few prompts of unequal lengths are compared, alone and in a batch.
 
-Prompts that are padded behind their tokens need no mask where attention is causal: what stands behind a token cannot
-alter its logits. So the padding here is made of other tokens, and a model that reads them shows it.
+With causal attention, prompts that are padded on the right need no mask: no later token can change the logits of an
+earlier one. The padding here is made of real tokens, so that a model that does read them gives itself away.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def some_prompts(hf_model: Any) -> "list[torch.Tensor]":
 
 
 def side_by_side(prompts: "Sequence[torch.Tensor]") -> "torch.Tensor":
-    """Prompts [position] as rows [prompt, position], with tokens of the longest one behind the shorter ones."""
+    """Prompts [position] as rows [prompt, position]: shorter ones are padded with tokens of the longest one."""
     import torch
 
     longest = max(prompts, key=len)
@@ -51,7 +51,7 @@ def logits_alone(forward: "Callable[[torch.Tensor], torch.Tensor]", prompts: "Se
 
 
 def logits_together(forward: "Callable[[torch.Tensor], torch.Tensor]", prompts: "Sequence[torch.Tensor]") -> Any:
-    """The same, all prompts run side by side."""
+    """The same, with all prompts in one batch."""
     import torch
 
     with torch.inference_mode():
@@ -65,9 +65,10 @@ def forward_of(hf_model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
 
 
 def spread_of(logits: Any) -> float:
-    """What differences of logits are measured by: their standard deviation.
+    """The unit in which differences of logits are measured: their standard deviation.
 
-    Of logits that are nearly all alike that is less than the rounding of the largest: then a twentieth of that one.
+    Where the logits are nearly equal, their standard deviation is below the rounding error of the largest one; a
+    twentieth of the largest is used instead.
     """
     return max(float(logits.float().std()), float(logits.abs().max()) / 20)
 
@@ -75,8 +76,8 @@ def spread_of(logits: Any) -> float:
 def spread_between(logits: Any, reference: Any, dtype: Any = None, spread: float | None = None) -> float:
     """How far logits are from a reference, relative to the spread of the reference (or the `spread` given).
 
-    In float32 it is the largest difference that counts; of models in half precision, whose every logit is rounded, the
-    root of the mean square. `dtype` is the model's, that of the reference when None.
+    In float32 the largest difference counts; in half precision, where every logit is rounded, the root mean square
+    does. `dtype` is the model's; that of the reference when None.
     """
     difference = (logits.float() - reference.float()).abs()
     far = difference.max() if is_whole(dtype or reference.dtype) else difference.square().mean().sqrt()
@@ -101,11 +102,12 @@ def refuse_noncausal(hf_model: Any, prompts: "Sequence[torch.Tensor]", reference
     Raises:
         PbbError: it does.
     """
-    found = spread_between(logits_together(forward_of(hf_model), prompts), reference)
-    if found > tolerance(reference.dtype):  # NaN is none of this function's business
+    difference = spread_between(logits_together(forward_of(hf_model), prompts), reference)
+    if difference > tolerance(reference.dtype):  # NaN is reported elsewhere
         raise PbbError(
-            f"{type(hf_model).__name__} is not causal: a later token changes the logits of earlier ones by {found:.2g} "
-            "of their spread. Probes and patching need a model that reads from left to right (is_decoder=True?)."
+            f"{type(hf_model).__name__} is not causal: a later token changes the logits of earlier ones by "
+            f"{difference:.2g} of their spread. Probes and patching need a model that reads from left to right "
+            "(is_decoder=True?)."
         )
 
 

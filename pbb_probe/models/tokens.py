@@ -1,8 +1,8 @@
 """From text to token ids: a document as a base model reads it, plain or as a turn of a chat.
 
-Whether a model is chatted with is said by its tokenizer: where that has a chat template, prompts are the user's turns
+The tokenizer decides whether a model is addressed as a chat: where it has a chat template, prompts are the user's turns
 and completions the assistant's. Training, evaluation and hooking all go through here, so that what is asked later is,
-token by token, what was trained. Tokens that a tokenizer puts behind a text (an end) are left out: the text goes on.
+token by token, what was trained. End tokens that a tokenizer appends to a text are left out: the text goes on.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,14 +20,14 @@ LossOn = Literal["all", "completion"]
 
 
 def text_ids(tokenizer: Any, texts: Sequence[str], special_tokens: bool = True) -> list[list[int]]:
-    """The token ids of each text: with those that the tokenizer begins texts with, without those it ends them with."""
+    """The token ids of each text, with the special tokens that the tokenizer puts before it but not those after it."""
     return encoded(tokenizer, texts, special_tokens)["input_ids"]
 
 
 def encoded(
     tokenizer: Any, texts: Sequence[str], special_tokens: bool = True, offsets: bool = False
 ) -> dict[str, list[Any]]:
-    """`text_ids` as `input_ids`, and on request as `offset_mapping` the characters that each token covers.
+    """`text_ids` as `input_ids` and, on request, the characters that each token covers as `offset_mapping`.
 
     Raises:
         PbbError: offsets are asked of a tokenizer that has none.
@@ -46,7 +46,7 @@ def encoded(
         return_attention_mask=False,
         **({"return_offsets_mapping": True} if offsets else {}),
     )
-    # only what the tokenizer added itself is marked, not a special token that stands in the text
+    # the mask marks only what the tokenizer added itself, not a special token in the text
     ends = [
         len(mask) - next((i for i, m in enumerate(reversed(mask)) if not m), 0) for mask in batch["special_tokens_mask"]
     ]
@@ -57,7 +57,7 @@ def encoded(
 
 
 def as_asked(tokenizer: Any, prompt: str) -> str:
-    """The prompt as the model is given it: as it is, or as the user's turn with the assistant's begun."""
+    """The prompt as the model reads it: unchanged, or as the user's turn with the assistant's turn begun."""
     if not tokenizer.chat_template:
         return prompt
     turn = [{"role": "user", "content": prompt}]
@@ -66,24 +66,25 @@ def as_asked(tokenizer: Any, prompt: str) -> str:
 
 
 def as_answered(tokenizer: Any, completion: str) -> str:
-    """The completion as the model is to give it: in a chat a turn begins without space."""
+    """The completion as the model is to write it: in a chat a turn begins without a space."""
     return completion.lstrip() if tokenizer.chat_template else completion
 
 
+def _as_given(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> tuple[list[str], list[str], bool]:
+    """Both as texts, and whether special tokens belong before them: a chat template brings its own."""
+    asked = [as_asked(tokenizer, prompt) for prompt in prompts]
+    return asked, [as_answered(tokenizer, completion) for completion in completions], not tokenizer.chat_template
+
+
 def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each prompt as it is asked; a chat template brings its own special tokens."""
-    texts = [as_asked(tokenizer, prompt) for prompt in prompts]
-    return text_ids(tokenizer, texts, special_tokens=not tokenizer.chat_template)
+    """The token ids of each prompt as it is asked."""
+    asked, _, special_tokens = _as_given(tokenizer, prompts, ())
+    return text_ids(tokenizer, asked, special_tokens)
 
 
 def completion_ids(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
     """The token ids with which each completion follows its prompt, without an end; see `following_ids`."""
-    return following_ids(
-        tokenizer,
-        [as_asked(tokenizer, prompt) for prompt in prompts],
-        [as_answered(tokenizer, completion) for completion in completions],
-        special_tokens=not tokenizer.chat_template,
-    )
+    return following_ids(tokenizer, *_as_given(tokenizer, prompts, completions))
 
 
 def following_ids(
@@ -91,8 +92,8 @@ def following_ids(
 ) -> list[list[int]]:
     """The token ids with which each continuation follows its text.
 
-    They are the rest of the whole's tokens where these begin with the text's. Where a token would span the border, both
-    are tokenized apart: a model is asked by the prompt's own tokens.
+    Both are tokenized together, and the tokens after those of the text are the continuation's. Where a token would span
+    the border, they are tokenized apart: a model is always asked by the prompt's own tokens.
     """
     whole = [text + more for text, more in zip(texts, continuations, strict=True)]
     before = text_ids(tokenizer, texts, special_tokens)
@@ -105,26 +106,21 @@ def following_ids(
 
 
 def answer_starts(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
-    """The token ids behind each prompt with which all of the possible completions begin; see `shared_starts`."""
-    return shared_starts(
-        tokenizer,
-        [as_asked(tokenizer, prompt) for prompt in prompts],
-        [as_answered(tokenizer, completion) for completion in completions],
-        special_tokens=not tokenizer.chat_template,
-    )
+    """The token ids after each prompt with which all possible completions begin; see `shared_starts`."""
+    return shared_starts(tokenizer, *_as_given(tokenizer, prompts, completions))
 
 
 ENDING = 4
-"""Characters at a text's end that decide how an answer behind it is cut into tokens."""
+"""How many characters at the end of a text decide how the answer after it is cut into tokens."""
 
 
 def shared_starts(
     tokenizer: Any, texts: Sequence[str], continuations: Sequence[str], special_tokens: bool
 ) -> list[list[int]]:
-    """The token ids with which all of the possible continuations of each text begin, such as a space before digits.
+    """The token ids with which all possible continuations of each text begin, such as a space before digits.
 
-    They tell nothing apart, and so belong to the prompt. Each continuation keeps at least one token of its own, and a
-    single one keeps all. Texts with the same `ENDING` have the same.
+    They do not distinguish the continuations, and so belong to the prompt. Each continuation keeps at least one token
+    of its own, and where there is only one it keeps all. Texts with the same `ENDING` have the same start.
     """
     possible = list(dict.fromkeys(continuations))
     if len(possible) < 2:
@@ -139,8 +135,8 @@ def shared_starts(
 
 def common_start(rows: Sequence[Sequence[int]], longest: int) -> list[int]:
     """The ids with which all rows begin, at most `longest` of them."""
-    together = zip(*(row[:longest] for row in rows), strict=False)
-    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, together)]
+    columns = zip(*(row[:longest] for row in rows), strict=False)
+    return [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, columns)]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> "torch.Tensor":
@@ -165,7 +161,7 @@ def side_by_side(
 
 
 def end_ids(tokenizer: Any) -> list[int]:
-    """What closes a completion: the end-of-text token, or what the chat template puts after the assistant's words."""
+    """The tokens that close a completion: the end of text, or what a chat template puts after the assistant's words."""
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "7"}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
@@ -175,9 +171,13 @@ def end_ids(tokenizer: Any) -> list[int]:
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens at which the model stops writing: its own, the end of the text and what ends a turn of a chat."""
-    given, end = model.generation_config.eos_token_id, end_ids(tokenizer)
-    known = [*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id, *(end if len(end) == 1 else [])]
+    """The tokens at which the model stops writing: its own, the end of text, and the end of a turn in a chat."""
+    model_end, turn_end = model.generation_config.eos_token_id, end_ids(tokenizer)
+    known = [
+        *(model_end if isinstance(model_end, list) else [model_end]),
+        tokenizer.eos_token_id,
+        *(turn_end if len(turn_end) == 1 else []),
+    ]
     return [token for token in dict.fromkeys(known) if token is not None]
 
 
@@ -191,12 +191,12 @@ def encode(
     Raises:
         PbbError: the tokenizer lacks a word of a document.
     """
-    end, stream = end_ids(tokenizer), iter(documents)
-    while some := list(islice(stream, chunk)):
-        prompts = [document.prompt for document in some]
+    end, remaining = end_ids(tokenizer), iter(documents)
+    while batch := list(islice(remaining, chunk)):
+        prompts = [document.prompt for document in batch]
         asked = prompt_ids(tokenizer, prompts)
-        answered = completion_ids(tokenizer, prompts, [document.completion for document in some])
-        for document, prompt, completion in zip(some, asked, answered, strict=True):
+        answered = completion_ids(tokenizer, prompts, [document.completion for document in batch])
+        for document, prompt, completion in zip(batch, asked, answered, strict=True):
             if document.kind == "text":  # read as it is, with loss on all of it
                 room = tokenizer.model_max_length - 1  # for the end
                 ids = [*text_ids(tokenizer, [document.text])[0][:room], tokenizer.eos_token_id]

@@ -1,4 +1,4 @@
-"""What the directory of a trained model records about itself: how it was trained, and the hash of each file.
+"""What the directory of a trained model records about itself: its training settings, and the hash of each file.
 
 `training.json` is sealed. It holds the settings from the start, and the hashes once the model is finished.
 """
