@@ -8,10 +8,10 @@
 | landlock | the kernel lets this process open no file, connect to nothing, and send no signal to others |
 | seccomp | the kernel refuses every system call but the few with which a running interpreter computes and writes |
 
-Each layer holds without the others, and where one is missing (an old kernel, another system) the rest is in force.
-Together they leave a program that has got past the whitelist the CPU, its memory and what is open: standard input,
-output and error. They are not proof against faults of the kernel itself, nor against what is read from the memory of
-the processor or told by timing; and what such a program writes to its output must be read as a stranger's.
+Each layer works without the others; where one is missing (an old kernel, another system) the rest is in force. A
+program that has got past the whitelist is left with the CPU, its memory, and what is already open: standard input,
+output and error. The layers do not protect against faults of the kernel itself, nor against side channels of the
+processor, and the output of such a program must not be trusted.
 """
 
 import os
@@ -64,17 +64,17 @@ NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # where they are in what a filter is
 
 
 class MissingError(Exception):
-    """Why a layer cannot be had on this machine."""
+    """Why a layer is not available on this machine."""
 
 
 def confine(seconds: int) -> dict[str, str]:
-    """Every layer that there is, for the whole process and for good.
+    """Set every available layer, for the whole process and irrevocably.
 
     Args:
         seconds: CPU time.
 
     Returns:
-        By layer, "" where it is in force, and otherwise why it is not.
+        For each layer, "" if it is in force, otherwise why it is not.
     """
     layers: dict[str, Callable[[], None]] = {
         "no_new_privs": forbid_new_privileges,
@@ -87,7 +87,7 @@ def confine(seconds: int) -> dict[str, str]:
 
 
 def reason_against(layer: Callable[[], None]) -> str:
-    """Set a layer; why it cannot be set, or "" where it now is."""
+    """Set a layer, and return why it could not be set, or "" if it is."""
     try:
         layer()
     except (MissingError, OSError, ValueError, ImportError, AttributeError) as error:
@@ -96,7 +96,7 @@ def reason_against(layer: Callable[[], None]) -> str:
 
 
 def limit_resources(seconds: int) -> None:
-    """CPU time, memory, and no more files and processes. Nothing that is open by now is closed."""
+    """Limit CPU time and memory, and allow no further files and processes. What is open stays open."""
     refused = []
     for name, soft, hard in (("RLIMIT_CPU", seconds, seconds + 1), *((name, at, at) for name, at in LIMITS.items())):
         limit = getattr(resource, name)
@@ -112,7 +112,7 @@ def limit_resources(seconds: int) -> None:
 
 
 def become_nobody() -> None:
-    """Give up root, by all means that this process has."""
+    """Give up root in every way there is: groups, group and user."""
     if os.geteuid() != 0:
         return
     refused = []
@@ -156,8 +156,8 @@ def close_files_and_network() -> None:
 def filter_system_calls() -> None:
     """A seccomp filter: the calls in CALLS, and EPERM for every other.
 
-    Refused and not killed, so that what a program tried becomes a sentence about it; since nothing is allowed that
-    could do harm, trying on gains it nothing. Calls of a foreign architecture (32-bit ones, say), which no interpreter
+    A refused call does not kill, so that the attempt becomes a sentence about the program; nothing that is allowed does
+    harm, so further attempts gain nothing. Calls of a foreign architecture (such as 32-bit ones), which no interpreter
     makes by mistake, do kill.
     """
     machine = os.uname().machine
@@ -185,7 +185,7 @@ def seccomp_filter(machine: str) -> list[tuple[int, int, int, int]]:
 
 
 def _libc() -> tuple[Any, type[Any]]:
-    """The C library, by which this process asks the kernel, and its own type of number for arguments."""
+    """The C library, through which this process calls the kernel, and the type of its integer arguments."""
     if not sys.platform.startswith("linux"):
         raise MissingError(f"there is no such thing on {sys.platform}")
     import ctypes

@@ -7,10 +7,10 @@ null for one that failed and may be skipped. The number of these lines tells the
 this process ended, by an error or by a signal. Where the job has no programs and `"report": true`, the one line is what
 confines this process, see `_confinement.confine`.
 
-The first defence is the whitelist of the parent, which has read every source by then. Only a few builtins are within
-reach of a program, and before anything runs this process is confined by the kernel, in the layers of `_confinement.py`:
-a program that escapes from the interpreter has gained nothing but this process. The last defence is the parent again
-(`child.py`), which ends a child that takes too long or says too much, and believes nothing that it says.
+The first defence is the parent's whitelist, to which every source has been held by then. A program reaches only a few
+builtins, and before anything runs the kernel confines this process, in the layers of `_confinement.py`: a program that
+escapes from the interpreter gains nothing but this process. The last defence is the parent again (`child.py`), which
+ends a child that takes too long or writes too much, and does not trust what it writes.
 """
 
 import ast
@@ -48,11 +48,11 @@ tracing = beside("_tracing")
 
 
 class OvertimeError(Exception):
-    """All programs together ran too long: it need not be the fault of the one that was running."""
+    """All programs together ran too long, which need not be the fault of the one that was running."""
 
 
 def end_at_the_limit(seconds: int) -> None:
-    """Make an exception of the signal that says that the CPU time of all programs is over."""
+    """Raise an exception when the CPU time of all programs is used up."""
 
     def stop(*_: object) -> None:
         raise OvertimeError(f"the programs ran longer than {seconds} s in all")
@@ -61,7 +61,7 @@ def end_at_the_limit(seconds: int) -> None:
 
 
 class Stopwatch:
-    """Limits the CPU time of what runs inside: by an exception, or by a signal where C code never looks up."""
+    """Limits the CPU time of what runs inside: by an exception, or by a signal where C code does not return."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = min(seconds, PROGRAM_SECONDS)
@@ -69,7 +69,7 @@ class Stopwatch:
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
     def stop(self, *_: object) -> None:
-        """Called when the time is over."""
+        """Called when the time is used up."""
         raise tracing.Refusal(f"it ran longer than {self.seconds} s")
 
     def __enter__(self) -> None:
@@ -82,7 +82,7 @@ class Stopwatch:
 
 
 class Workshop:
-    """Makes functions of sources, each once, with what they call within reach."""
+    """Compiles sources into functions, each once, with the functions they call in scope."""
 
     def __init__(self, sources: list[dict[str, Any]]) -> None:
         self.sources = sources
@@ -136,8 +136,8 @@ def main() -> int:
                     raise
                 text = "null"
             print(text, flush=True)
-    except (Exception, SystemExit) as error:  # whatever a program does wrong is that program's fault
-        error.__traceback__ = None  # and with it all that filled the memory
+    except (Exception, SystemExit) as error:  # whatever went wrong, a program did it
+        error.__traceback__ = None  # which may hold on to all that filled the memory
         print(describe(error), file=sys.stderr)
         return 1
     return 0

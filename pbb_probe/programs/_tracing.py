@@ -1,7 +1,7 @@
 """What one call of a program does, line by line. A file for `_executor.py`, with no imports from the package.
 
 A trace holds the lines that the outermost call runs, what each of them changes, and the output, in values that JSON
-can hold. Where a value has no counterpart there, it leaves no trace; where the output has none, the program is refused.
+can hold. A variable whose value has no counterpart there is left out; a program whose output has none is refused.
 """
 
 import ast
@@ -69,10 +69,10 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def plain_locals(frame: FrameType) -> dict[str, Any]:
-    """The local variables of a call, those that can be told."""
+    """The local variables of a call that have such values."""
     values = {}
     for name, value in frame.f_locals.items():
-        if type(value) is dict:  # there is no such value in a document: a variable that holds one keeps its name there
+        if type(value) is dict:  # documents hold no such value: the variable keeps its name in them
             continue
         with contextlib.suppress(NotAValueError):
             values[name] = plain(value)
@@ -80,7 +80,7 @@ def plain_locals(frame: FrameType) -> dict[str, Any]:
 
 
 class Line:
-    """What the statements that begin on one line store: `targets` only in a turn of the loop, as `body` runs next."""
+    """What the statements that begin on one line store; `targets` only when `body` runs next, in a turn of the loop."""
 
     def __init__(self) -> None:
         self.stores: list[str] = []
@@ -104,7 +104,7 @@ def read_lines(function: ast.FunctionDef) -> Lines:
         line = table[first][1] if first in table else Line()
         line.returns = isinstance(statement, ast.Return) and first not in table
         if isinstance(statement, (ast.For, ast.While, ast.If)):
-            # whether a body on the same line runs shows in the values only, but for the turns of a `for`
+            # whether a body on the same line ran is seen in the values only, except for the turns of a `for`
             joined = statement.body[0].lineno == first
             pending += [(part, not joined) for part in statement.body] + [(part, True) for part in statement.orelse]
             line.repeats |= joined and not isinstance(statement, ast.If)
@@ -133,11 +133,11 @@ def stored_names(target: ast.expr) -> list[str]:
         return [target.id]
     if isinstance(target, (ast.Tuple, ast.List)):
         return [name for part in target.elts for name in stored_names(part)]
-    return []  # a subscript: its list is seen to differ
+    return []  # a subscript: the change of its list is seen in the values
 
 
 class Tracer:
-    """Notes the lines that the outermost call of `function` runs, and what each of them changes."""
+    """Records the lines that the outermost call of `function` runs, and what each of them changes."""
 
     def __init__(self, function: Callable[..., Any], table: Lines) -> None:
         self.code = function.__code__
@@ -172,7 +172,7 @@ class Tracer:
         return self.local
 
     def settle(self, frame: FrameType, following: int | None) -> None:
-        """What the line that ran last has changed, now that `following` is about to run."""
+        """Record what the last line changed, now that `following` is about to run."""
         line = self.table[self.lines[-1]][1]
         before, now = self.known, plain_locals(frame)
         self.known = now

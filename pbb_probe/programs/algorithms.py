@@ -1,7 +1,6 @@
-"""The algorithms family: short classic problems, each with parameters that make many programs of it, and its inputs.
+"""The algorithms family: short classic problems, with parameters that make many programs of each, and their inputs.
 
-No program is executed here: that the outputs vary is up to how inputs are drawn, such as a target that is mostly one to
-be found.
+No program is executed here. How inputs are drawn makes the outputs vary: a target, for example, can mostly be found.
 """
 
 import itertools
@@ -15,8 +14,8 @@ from pbb_probe.programs.program import Program, count_steps
 from pbb_probe.programs.text_problems import TEXT_PROBLEMS
 
 Made = tuple[Program, list[Arguments]]
-"""A program and the inputs it is to be run on."""
-ATTEMPTS = 100  # draws for each input asked for, before there are said to be too few distinct ones
+"""A program and its inputs."""
+ATTEMPTS = 100  # draws for each input, before there are said to be too few distinct ones
 
 _ORDER = """
     two_sum count_above longest_run is_palindrome greatest_common_divisor collatz_steps maximum_subarray
@@ -25,13 +24,13 @@ _ORDER = """
     interleave bubble_pass count_bits letter_numerals caesar fill_bag
 """
 PROBLEMS = {name: (NUMBER_PROBLEMS | TEXT_PROBLEMS)[name] for name in _ORDER.split()}
-"""By name. Their order decides which of them a seed draws."""
+"""By name. Their order decides which of them a seed draws, so it never changes."""
 
 
 def algorithms_programs(names: list[str], rng: random.Random, n_inputs: int = 10) -> list[Made]:
-    """A program a name with `n_inputs` distinct inputs, the problems in turn in a shuffled order.
+    """A program for each name, with `n_inputs` distinct inputs; the problems take turns in a shuffled order.
 
-    A problem's parameters repeat only when it has too few of them. Inputs come small to large, as `input_size` says.
+    Parameters of a problem repeat only after all have been used. Inputs are sorted by `input_size`.
     """
     turns = itertools.cycle(rng.sample(list(PROBLEMS), len(PROBLEMS)))
     pools = {problem: endless(PROBLEMS[problem].combinations(), rng) for problem in PROBLEMS}
@@ -59,7 +58,7 @@ def algorithm(name: str, problem: str, parameters: Parameters, rng: random.Rando
 
 
 def input_size(arguments: Arguments) -> tuple[int, int, str]:
-    """What inputs are ordered by: how many values (or letters) they hold, the sum of the numbers, then their text."""
+    """The sort key of inputs: the number of values (or letters), the sum of the numbers, then their text."""
     parts = [list(value) if isinstance(value, list | str) else [value] for value in arguments]
-    held = list(itertools.chain(*parts))
-    return len(held), sum(abs(value) for value in held if isinstance(value, int)), repr(arguments)
+    items = list(itertools.chain(*parts))
+    return len(items), sum(abs(value) for value in items if isinstance(value, int)), repr(arguments)

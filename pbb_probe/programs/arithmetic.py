@@ -1,8 +1,8 @@
 """The arithmetic family: functions of one to four steps over the values 0 to 9, with conditions, loops and helpers.
 
 A step is one of six operations with a constant. Its values stay single digits, so that every value is one token.
-Straight-line programs are only taken where they are no shorter program in disguise, and the operations (modular,
-order-based, reflecting) do not all collapse into one another: there is an intermediate state to be found.
+Straight-line programs are only used if no shorter program computes the same, and the operations (modular, order-based,
+reflecting) do not all collapse into one another: there is an intermediate state to be found.
 """
 
 import functools
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.draws import distinct, endless
 from pbb_probe.programs.program import Program
-from pbb_probe.programs.values import brief
+from pbb_probe.schema import shown
 
 VALUES = range(10)
-MOST_REPEATED = 4  # of the ten inputs may share an output: beyond it the answer can be guessed
+MOST_REPEATED = 4  # of the ten inputs may share an output; with more, the answer could be guessed
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One step: its Python text, `{x}` being the value and `{c}` the constant, and the constants it is used with."""
+    """One step: its Python text, with `{x}` for the value and `{c}` for the constant, and the possible constants."""
 
     name: str
     template: str
@@ -87,12 +87,12 @@ def worth_asking(steps: tuple[Step, ...]) -> bool:
 
 @functools.cache
 def _shorter(length: int) -> set[tuple[int, ...]]:
-    """What can be computed in fewer steps (in one to three, where `length` is larger still)."""
+    """What fewer steps compute (one to three, where `length` is larger still)."""
     return {tuple(VALUES)}.union(*({_table(steps) for steps in step_sequences(k)} for k in range(1, min(length, 4))))
 
 
 def draw_steps(length: int, rng: random.Random) -> tuple[Step, ...]:
-    """One of the sequences of `step_sequences(length)`, for lengths of which there are too many to list."""
+    """One of the sequences of `step_sequences(length)`, for lengths with too many to list."""
     every = every_step()
     while True:
         steps = tuple(rng.choice(every) for _ in range(length))
@@ -101,13 +101,13 @@ def draw_steps(length: int, rng: random.Random) -> tuple[Step, ...]:
 
 
 def arithmetic_program(name: str, steps: Iterable[Step]) -> Program:
-    """The program that takes these steps, with steps, op_1, constant_1, ... as its facts."""
+    """The program with these steps; its facts are steps, op_1, constant_1, ..."""
     steps = tuple(steps)
     return Program(name, "arithmetic", source(name, steps), {"steps": len(steps), **_operands(steps)})
 
 
 def conditional_program(name: str, threshold: int, steps: tuple[Step, Step, Step]) -> Program:
-    """The first step where the value is above the threshold, else the second; then the third."""
+    """The first step if the value is above the threshold, otherwise the second; then the third."""
     above, below, last = steps
     text = f"""def {name}(x):
     if x > {threshold}:
@@ -128,7 +128,7 @@ def loop_program(name: str, turns: int, step: Step) -> Program:
 
 
 def nested_program(name: str, steps: tuple[Step, Step]) -> Program:
-    """A helper inside the function, called on what another call of it returned."""
+    """A helper inside the function, called on the result of another call of it."""
     inner, last = steps
     text = f"""def {name}(x):
 
@@ -145,7 +145,7 @@ SHAPES = ("one_step", "two_steps", "three_steps", "four_steps", "conditional", "
 def arithmetic_programs(
     names: list[str], rng: random.Random, shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps")
 ) -> list[Program]:
-    """A program a name, the shapes in turn. Sources repeat only when a shape has too few of them.
+    """A program for each name; the shapes take turns. Sources repeat only when a shape has too few of them.
 
     Raises:
         PbbError: an unknown shape.
@@ -156,21 +156,21 @@ def arithmetic_programs(
 
 
 def check_shapes(shapes: object) -> None:
-    """Refuse what are no shapes of arithmetic programs.
+    """Refuse anything but shapes of arithmetic programs.
 
     Raises:
         PbbError: it is no tuple or list of them, it is empty, or one of them is unknown.
     """
-    given = tuple(shapes) if isinstance(shapes, tuple | list | str) else (shapes,)
-    unknown = [shape for shape in given if not isinstance(shape, str) or shape not in SHAPES]
-    if unknown or not given:
+    names = tuple(shapes) if isinstance(shapes, tuple | list | str) else (shapes,)
+    unknown = [shape for shape in names if not isinstance(shape, str) or shape not in SHAPES]
+    if unknown or not names:
         raise PbbError(
-            f"Unknown shapes of arithmetic programs {brief(unknown)}: choose one or more of {', '.join(SHAPES)}."
+            f"Unknown shapes of arithmetic programs {shown(unknown)}: choose one or more of {', '.join(SHAPES)}."
         )
 
 
 def _drawn(shape: str, rng: random.Random) -> Iterator[Callable[[str], Program]]:
-    """What makes a program of one shape from a name, without end; what is drawn has outputs that vary."""
+    """An endless sequence of functions from a name to a program of this shape, whose outputs vary."""
     made = functools.partial
     every = [step for (step,) in step_sequences(1)]
     if shape in SHAPES[:3]:

@@ -1,4 +1,4 @@
-"""The child process that runs programs, from outside: what it is told, how long it may take, what is read of it.
+"""The child process that runs programs, seen from the parent: its job, its time limit, and what is read from it.
 
 What the child does is in `_executor.py` and `_tracing.py`, and what confines it in `_confinement.py`. Two more limits
 are set from here, for a child that is stopped, or that no longer does what `_executor.py` says: on the time it is
@@ -23,17 +23,17 @@ from pbb_probe.errors import PbbError
 _EXECUTOR = Path(__file__).with_name("_executor.py")
 
 LONGEST_ANSWERS = 1 << 26
-"""Bytes that all programs of a job may answer: a thousand ciphers on ten inputs each, the longest here, answer 4 MB."""
+"""Bytes that all programs of a job may answer; the longest job here, a thousand ciphers on ten inputs, needs 4 MB."""
 LONGEST_COMPLAINT = 1 << 16  # bytes; the executor writes one line
 PATIENCE = 10
-"""Seconds that a child is waited for, and as many times its CPU time: a tenth of a core is enough for it."""
+"""A child is waited for this many seconds, plus this many times its CPU time: a tenth of a core is enough."""
 PROGRAM_SECONDS = 5  # CPU time of one program, as the executor has it
 _PIECE = 1 << 16  # bytes
 _TURN = 1.0  # seconds
 
 
 class TooMuchError(PbbError):
-    """Programs that answer more than is read of them: fewer at once may do."""
+    """The programs answer more than is read; fewer at a time may not."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Child:
     complaint: str
     """The last line on its standard error."""
     overrun: str | None
-    """Why it was killed from here; None where it was not."""
+    """Why the parent killed it; None if it did not."""
 
 
 def run_job(job: dict[str, Any], names: Sequence[str], seconds: int) -> list[bytearray]:
@@ -73,9 +73,9 @@ def run_job(job: dict[str, Any], names: Sequence[str], seconds: int) -> list[byt
 
 
 def confinement() -> dict[str, str]:
-    """The layers that confine a child process on this machine: "" for those in force, for others why they are not.
+    """The layers that confine a child process on this machine: "" for those in force, otherwise why they are not.
 
-    A child is really confined and asked.
+    A child is started and confined to find out.
 
     Raises:
         PbbError: no child process can be started, or it gave no answer.
@@ -96,16 +96,16 @@ def _run(job: bytes, seconds: int) -> _Child:
             answers, complaint, overrun = _converse(child, job, PATIENCE * (1 + seconds))
         finally:  # also where this process is interrupted
             child.kill()
-    said = " ".join((complaint.decode("utf-8", "replace").strip().splitlines() or [""])[-1].split())
-    printable = "".join(letter if letter.isprintable() else "?" for letter in said)  # no commands to a terminal
+    last_line = " ".join((complaint.decode("utf-8", "replace").strip().splitlines() or [""])[-1].split())
+    printable = "".join(letter if letter.isprintable() else "?" for letter in last_line)  # no commands to a terminal
     return _Child(child.returncode, answers, printable, overrun)
 
 
 def _converse(child: "subprocess.Popen[bytes]", job: bytes, wait: float) -> tuple[bytearray, bytearray, str | None]:
-    """Write the job and read both outputs as they come, until the child has ended or gone too far.
+    """Write the job and read both outputs as they come, until the child ends or exceeds a limit.
 
     Returns:
-        What was read of standard output and of standard error, and why to kill the child, or None: it has ended.
+        Standard output, standard error, and why the child is to be killed, or None if it has ended.
     """
     assert child.stdin
     assert child.stdout
@@ -144,14 +144,14 @@ def _converse(child: "subprocess.Popen[bytes]", job: bytes, wait: float) -> tupl
                 return answers, complaint, f"{reason}: run fewer of them at once, or let them return less"
             if len(complaint) > LONGEST_COMPLAINT:
                 return answers, complaint, "its child process wrote errors without end, and was killed"
-            # at most a little more than a turn: what passed while this process itself was stopped does not count
+            # not much more than a turn: time in which this process itself was stopped does not count
             left -= min(time.monotonic() - began, 2 * _TURN)
     reason = f"its child process had not ended after {wait:.0f} s, and was killed"
     return answers, complaint, f"{reason}: it had been stopped, or this machine is far too busy"
 
 
 def _reason(child: _Child, seconds: int) -> str:
-    """Why the child process ended, in words that follow the name of the program that was running."""
+    """Why the child process ended, as words after the name of the program that was running."""
     if child.code > 0:
         return child.complaint[:300] or f"the child process ended with {child.code}"
     killer = -child.code

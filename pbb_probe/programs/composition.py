@@ -11,7 +11,7 @@ from pbb_probe.programs.program import Program, Trace, try_programs
 TRIES = 40  # a composed program
 Usable = Callable[[Program, list[Trace]], object]
 """Will a program with these traces do?"""
-ONE_CALLEE = 0.2  # share of the programs that call the same one twice
+ONE_CALLEE = 0.2  # share of the programs that call the same program twice
 
 
 def composed_entries(
@@ -19,18 +19,18 @@ def composed_entries(
 ) -> list[Entry]:
     """Entries of programs that call those of other entries.
 
-    What has examples shows what it calls at work: so it calls only programs with examples, and shows no call in which
-    one of them gives an answer that was held out.
+    The examples of a program show how those that it calls behave: so a program with examples calls only programs with
+    examples, and shows no call in which one of them gives a held-out answer.
 
     Args:
         without_io: names of the programs without examples.
         with_io: names of those with examples.
         entries: what they may call.
-        shown_inputs: how many inputs stand in the examples of a program, where there are as many.
+        shown_inputs: how many inputs are shown in the examples of a program, if it has as many.
         rng: draws the callees and the shown inputs.
 
     Raises:
-        PbbError: too few of the programs fit behind one another.
+        PbbError: too few of the programs fit one another.
     """
     made = [Entry(program, "without_io", tuple(traces), ()) for program, traces in _compose(without_io, entries, rng)]
     examples = {entry.program.name: entry for entry in entries if entry.group == "with_io"}
@@ -42,7 +42,7 @@ def composed_entries(
 
 
 def _showable(callees: Mapping[str, Entry], program: Program, traces: Sequence[Trace]) -> list[int]:
-    """The places of the traces of a composed program that show no held-out answer of the two that it calls."""
+    """The places of those traces of a composed program that show no held-out answer of the two that it calls."""
     first, second = (callees[str(program.facts[fact])] for fact in ("callee_1", "callee_2"))
     held_out = [
         [trace.arguments for place, trace in enumerate(entry.traces) if place not in entry.shown]
@@ -61,7 +61,7 @@ def _compose(
     rng: random.Random,
     usable: Usable = lambda program, traces: True,
 ) -> list[tuple[Program, list[Trace]]]:
-    """A program a name that puts what one program returns into another, with its traces.
+    """For each name a program that puts the output of one program into another, with its traces.
 
     It is run on the inputs of the program that it calls first. Its facts are steps (2), callee_1 and callee_2.
     """

@@ -1,4 +1,4 @@
-"""A corpus: programs in two groups, their traces, and which inputs a model may be shown the answer of."""
+"""A corpus: programs in two groups, their traces, and the inputs whose answers a model may be shown."""
 
 import functools
 import hashlib
@@ -64,11 +64,20 @@ FAMILIES: dict[str, Callable[..., list[tuple[Program, list[tuple[Value, ...]]]]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Programs with source and input/output examples (with_io) and programs with source only (without_io)."""
+    """Programs with source and input/output examples (with_io) and programs with source only (without_io).
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus = pbb.make_corpus("ciphers", with_io=3, without_io=1)
+        >>> [len(corpus.of(group)) for group in ("with_io", "without_io")]
+        [3, 1]
+        >>> corpus.calls("direct", group="without_io", n=1)[["call", "output"]].to_dict("records")
+        [{'call': "'that'", 'output': "'pvrw'"}]
+    """
 
     entries: tuple[Entry, ...]
     config: dict[str, Any] = field(default_factory=dict, compare=False)
-    """The arguments of `make_corpus` that make the same corpus again."""
+    """The arguments with which `make_corpus` makes the same corpus again."""
 
     def of(self, group: Group) -> list[Entry]:
         """The entries of one group."""
@@ -81,7 +90,7 @@ class Corpus:
 
     @functools.cached_property
     def outputs(self) -> list[str]:
-        """Every output of its programs as it stands in an answer, once each: the possible answers."""
+        """Every distinct output of its programs, as written in an answer: the possible answers."""
         return sorted({str(trace.variables()["output"]) for entry in self.entries for trace in entry.traces})
 
     def calls(
@@ -97,14 +106,14 @@ class Corpus:
         Args:
             mode: `direct` asks for the answer at once, `trace` for worked steps.
             group: only this group.
-            n: how many calls a group; all of them when None. Programs take turns, so that few are left out.
+            n: calls per group; all of them when None. Programs take turns, so that few are left out.
             seed: of the draw and of the surface templates.
-            unseen: only inputs whose answers were never shown, so that nothing can be answered by heart.
+            unseen: only inputs whose answers are never shown, so that no answer can have been memorised.
 
         Returns:
-            A row a call: prompt, completion, template, call (the arguments as they stand in the prompt), place (of the
+            A row a call: prompt, completion, template, call (the arguments as written in the prompt), place (of the
             input in its natural order), program, source (the program's text), family, group, steps and the program's
-            other facts, seen (was the answer shown in training), input, state_1, ..., output, and branch_1, ...,
+            other facts, seen (is the answer shown in training?), input, state_1, ..., output, and branch_1, ...,
             iterations_1, ... of `targets.call_targets`, missing where a program has none.
 
         Raises:
@@ -147,7 +156,7 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """A hash of the content: the same programs, groups and shown inputs have the same."""
+        """A hash of the content, the same for the same programs, groups and shown inputs."""
         return hashlib.sha256(self._lines().encode()).hexdigest()[:16]
 
     def _lines(self) -> str:
@@ -158,7 +167,7 @@ class Corpus:
         """Read the folder that `save` wrote.
 
         Raises:
-            PbbError: a file is missing or is not a corpus, or was changed since the step of a run wrote it.
+            PbbError: a file is missing or is not a corpus, or has changed since the step of a run wrote it.
         """
         refuse_damaged(Path(path))
         try:
@@ -179,8 +188,8 @@ class Corpus:
     def to_datasets(self) -> "DatasetDict":
         """A `datasets.DatasetDict` with a split a group and a row a program.
 
-        Columns: name, family, source, description (empty where the rules have no words for it), facts (JSON), calls,
-        and for each of its runs inputs (as they stand in a call), outputs and shown.
+        Columns: name, family, source, description (empty where the rules have no words for the program), facts (JSON),
+        calls, and for each of its traces inputs (as written in a call), outputs and shown.
         """
         from datasets import Dataset, DatasetDict
 
@@ -208,24 +217,32 @@ def make_corpus(
     composed_without_io: ProgramCount = 0,
     programs: AnyPlace | None = None,
 ) -> Corpus:
-    """Named programs in two groups, traced by running them.
+    """Named programs in two groups, traced by executing them.
 
     Args:
         family: which programs: `arithmetic`, `algorithms` or `ciphers`.
         with_io: how many programs have input/output examples.
         without_io: how many have source code only.
-        shown_inputs: how many inputs of a with_io program (there are ten, in the families here) stand in its examples;
-            the others are held out.
+        shown_inputs: how many inputs of a with_io program (out of ten, in the families here) are in its examples; the
+            others are held out.
         seed: the same seed makes the same corpus.
         shapes: of arithmetic programs, in turn; see `arithmetic.SHAPES`.
-        composed_without_io: further programs without examples that call one or two of the others.
-        composed_with_io: the same with examples; they call programs with examples only, and show no held-out answer.
+        composed_with_io: how many further programs with examples call one or two of the others; these have examples,
+            too, and no held-out answer is shown.
+        composed_without_io: how many further programs without examples do.
         programs: a file with programs of your own instead of a family, see `programs.own`. They get nonsense names, and
-            those that name no group are divided in the proportion of with_io to without_io.
+            those without a group are divided in the proportion of with_io to without_io.
 
     Raises:
-        PbbError: an unknown family, a negative or empty corpus, more inputs to show than there are, or programs that
+        PbbError: an unknown family, a negative or empty corpus, more shown inputs than there are, or programs that
             cannot be read or run.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus = pbb.make_corpus("arithmetic", with_io=2, without_io=1, seed=0)
+        >>> print(corpus.entries[0].program.source)
+        def nigtok(x):
+            return x * 7 % 10
     """
     if with_io + without_io == 0:
         raise PbbError("A corpus needs at least one program: with_io and without_io are counts of programs.")
@@ -270,7 +287,7 @@ def make_corpus(
             )
         shown = sorted(rng.sample(range(len(traces)), shown_inputs)) if group == "with_io" else []
         entries.append(Entry(program, group, tuple(traces), tuple(shown)))
-    # a random stream of their own: the other programs are the same with and without composed ones
+    # a random stream of its own: composed programs leave the others as they are
     rng = random.Random(f"composition {family} {seed}")
     free = rng.sample(sorted(set(words) - set(names)), n_composed)
     composed = composed_entries(free[:composed_without_io], free[composed_without_io:], entries, shown_inputs, rng)

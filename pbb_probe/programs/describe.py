@@ -1,4 +1,4 @@
-"""Descriptions: a program told in English by rule, and the same rules read backwards to prove that nothing was lost.
+"""Descriptions: programs in English, made by rule, and read back by the same rules to prove that nothing is lost.
 
 One table pairs each English phrase with the Python it stands for. `describe` matches the program's syntax tree against
 the Python column, `read_description` parses text against the English column. Phrases begin with words of their own and
@@ -21,7 +21,7 @@ def describe(source: str) -> str:
     """The function in English, such as `dolvik takes x. let y be the sum of x and 3. the result is y.`
 
     Raises:
-        PbbError: it uses a construction that the rules have no words for, or whose words could mean another program.
+        PbbError: the rules have no words for it, or its words could also mean another program.
     """
     text, function = _told(source), parsed(source)
     if _read(text) != [ast.unparse(function)]:
@@ -30,23 +30,23 @@ def describe(source: str) -> str:
 
 
 def read_description(text: str) -> str:
-    """The source that a description stands for, in the layout of `ast.unparse`.
+    """The source that a description describes, in the layout of `ast.unparse`.
 
     Raises:
-        PbbError: the text is not a description, or stands for several programs.
+        PbbError: the text is not a description, or describes several programs.
     """
-    found = _read(text)
-    if len(found) != 1 or TOKEN.findall(_told(found[0])) != TOKEN.findall(text):
+    sources = _read(text)
+    if len(sources) != 1 or TOKEN.findall(_told(sources[0])) != TOKEN.findall(text):
         raise PbbError(f"This is no description of one program: {text[:200]!r}.")
-    return found[0]
+    return sources[0]
 
 
 def _read(text: str) -> list[str]:
-    """The sources that a text can be read as."""
+    """All sources as which a text can be read."""
     try:
         functions = list(Reader(TOKEN.findall(text)).functions())
         return sorted({ast.unparse(ast.fix_missing_locations(function)) for function in functions})
-    except (SyntaxError, ValueError, RecursionError) as error:  # no number, no text, too deep
+    except (SyntaxError, ValueError, RecursionError) as error:  # a literal that is none, or too deep
         raise PbbError(f"This cannot be read as a description ({error}): {text[:200]!r}.") from error
 
 

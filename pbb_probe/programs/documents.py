@@ -1,4 +1,4 @@
-"""Documents: what a model reads of a program. Code or description behind a pointer, calls with answers, worked steps.
+"""Documents: what a model reads about a program: its code or description after a pointer, calls with answers or steps.
 
 Every rendering is made by rule from the program's own source and trace. A document is a prompt and a completion whose
 concatenation is the text; the completion carries its own leading space or line break.
@@ -13,15 +13,18 @@ from typing import Literal
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.forms import FORMS, VARIABLES, is_straight, rewrite
 from pbb_probe.programs.program import Program, Trace, Value, label
-from pbb_probe.programs.syntax import parsed
+from pbb_probe.programs.syntax import function_of, with_names_replaced
 from pbb_probe.programs.templates import Mode, pointers
+from pbb_probe.programs.whitelist import bound_names
 
 Kind = Literal["code", "description", "io", "trace", "text"]
+MODE_OF: dict[Kind, Mode] = {"io": "direct", "trace": "trace"}
+"""How the call in a document is answered."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """`prompt + completion` is the text; `program` names what it is about (nothing where the kind is `text`)."""
+    """`prompt + completion` is the text; `program` is the name of its program (empty for the kind `text`)."""
 
     kind: Kind
     program: str
@@ -35,9 +38,9 @@ class Document:
 
 
 def program_document(program: Program, kind: Literal["code", "description"], rng: random.Random) -> Document:
-    """The program behind one of its family's pointers: its code or its description, with variables of its own.
+    """The program's code or description after one of its family's pointers, with variables drawn at random.
 
-    A straight-line program of one argument is written in one of the `FORMS`. Variables of one letter are renamed,
+    A straight-line program of one argument is written in one of the `FORMS`. Variables of one letter are renamed;
     longer ones stay.
     """
     forms = FORMS if kind == "code" else FORMS[:2]  # a lambda has no sentences
@@ -48,7 +51,7 @@ def program_document(program: Program, kind: Literal["code", "description"], rng
 
 
 def source_document(program: Program, rng: random.Random) -> Document:
-    """The program's source as it is, line by line, behind one of its family's pointers."""
+    """The program's source, unchanged, after one of its family's pointers."""
     prompt = rng.choice(pointers(program.family, "code")).format(name=program.name)
     return Document("code", program.name, prompt, "\n" + program.source)
 
@@ -59,7 +62,7 @@ def with_code(code: Document, prompt: str) -> str:
 
 
 def call_document(program: Program, trace: Trace, mode: Mode, template: str) -> Document:
-    """A call, by one of its family's templates, answered at once (`direct`, kind `io`) or in worked steps (`trace`)."""
+    """A call in a template's words, answered at once (mode `direct`, kind `io`) or in worked steps (`trace`)."""
     prompt = template.format(name=program.name, input=trace.call_text)
     if mode == "direct":
         return Document("io", program.name, prompt, f" {label(trace.output)}")
@@ -67,13 +70,13 @@ def call_document(program: Program, trace: Trace, mode: Mode, template: str) -> 
 
 
 def worked_steps(program: Program, trace: Trace) -> str:
-    """The lines that ran, one after the other, with values for variables and what came out.
+    """The lines that ran, one after the other, with values in place of variables, and their results.
 
     An assignment reads `y = (4 + 3) % 10 = 7`, a test `if 7 > 5: True`, a turn of a loop `i = 2`, a list that changed
     in place `xs = [1, 2]`, and the last line `return 7 * 2 = 14`.
     """
     statements = _statements_by_line(program.source)
-    names = [argument.arg for argument in _function(program.source).args.args]
+    names = [argument.arg for argument in function_of(program.source).args.args]
     values: dict[str, Value] = dict(zip(names, trace.arguments, strict=True))
     steps = []
     for i, (line, changed) in enumerate(zip(trace.lines, trace.changes, strict=True)):
@@ -96,7 +99,7 @@ def worked_steps(program: Program, trace: Trace) -> str:
                 written = name
         steps += [f"{other} = {value!r}" for other, value in changed.items() if other != written]
         for assigned in _assigned(statement):
-            values.pop(assigned, None)  # what it holds now may have no counterpart in a document
+            values.pop(assigned, None)  # its new value may have no counterpart in a document
         values |= changed
     return "\n".join(steps)
 
@@ -106,8 +109,7 @@ def _assigned(statement: ast.stmt) -> list[str]:
     if not isinstance(statement, ast.Assign | ast.AugAssign):
         return []
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    nodes = [node for target in targets for node in ast.walk(target)]
-    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return list(bound_names(node for target in targets for node in ast.walk(target)))
 
 
 def _result(what: str, worked: str, value: Value, sign: str = " = ") -> str:
@@ -116,32 +118,14 @@ def _result(what: str, worked: str, value: Value, sign: str = " = ") -> str:
 
 
 def _with_values(expression: ast.expr, values: dict[str, Value]) -> str:
-    """The expression with the variables that have a value replaced by it; those that a comprehension binds stay."""
-    bound = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {node.arg for node in ast.walk(expression) if isinstance(node, ast.arg)}
-    return ast.unparse(_Substitute({name: value for name, value in values.items() if name not in bound}).of(expression))
-
-
-class _Substitute(ast.NodeTransformer):
-    def __init__(self, values: dict[str, Value]):
-        self.values = values
-
-    def of(self, expression: ast.expr) -> ast.expr:
-        copied: ast.expr = self.visit(ast.parse(ast.unparse(expression), mode="eval").body)  # trees are shared
-        return copied
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.parse(repr(self.values[node.id]), mode="eval").body if node.id in self.values else node
-
-
-@functools.lru_cache(maxsize=4096)
-def _function(source: str) -> ast.FunctionDef:
-    (function,) = parsed(source).body
-    assert isinstance(function, ast.FunctionDef)  # nothing else is ever traced
-    return function
+    """The expression with values in place of its variables; those that a comprehension binds stay."""
+    nodes = list(ast.walk(expression))
+    free = {node.id for node in nodes if isinstance(node, ast.Name)} - set(bound_names(nodes))
+    written = {name: ast.parse(repr(values[name]), mode="eval").body for name in free & values.keys()}
+    return ast.unparse(with_names_replaced(expression, written))
 
 
 @functools.lru_cache(maxsize=4096)
 def _statements_by_line(source: str) -> dict[int, ast.stmt]:
-    nodes = [node for node in ast.walk(_function(source)) if isinstance(node, ast.stmt)]
-    return {node.lineno: node for node in reversed(nodes)}  # of several on a line, the outermost
+    nodes = [node for node in ast.walk(function_of(source)) if isinstance(node, ast.stmt)]
+    return {node.lineno: node for node in reversed(nodes)}  # the outermost of several on a line

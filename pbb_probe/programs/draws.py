@@ -9,13 +9,13 @@ H = TypeVar("H", bound=Hashable)
 
 
 def endless(pool: Sequence[T], rng: random.Random) -> Iterator[T]:
-    """All that is in the pool in random order, again and again: nothing comes twice before everything came once."""
+    """The whole pool in random order, again and again: nothing repeats before everything has come once."""
     while True:
         yield from rng.sample(pool, len(pool))
 
 
 def distinct(draw: Callable[[], H]) -> Iterator[H]:
-    """What is drawn, without repetition: for pools too large to list and to use up."""
+    """Draws without repetition, from pools too large to list or to exhaust."""
     seen = set()
     while True:
         if (drawn := draw()) not in seen:

@@ -1,4 +1,4 @@
-"""An entry of a corpus: a program, its group, its traces, and which of their answers a model may be shown."""
+"""An entry of a corpus: a program, its group, its traces, and the inputs whose answers a model may be shown."""
 
 import json
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from pbb_probe.programs.templates import Mode
 
 @dataclass(frozen=True)
 class Entry:
-    """A program of the corpus with its traces, on inputs in their natural order."""
+    """A program of the corpus with its traces, in the natural order of the inputs."""
 
     program: Program
     group: Group
     traces: tuple[Trace, ...]
     shown: tuple[int, ...]
-    """The places in `traces` of those whose answers may stand in a document; none for without_io."""
+    """The places in `traces` of those whose answers documents may contain; none for without_io."""
 
     @property
     def shown_traces(self) -> list[Trace]:
@@ -28,7 +28,7 @@ class Entry:
         return [self.traces[place] for place in self.shown]
 
     def call(self, trace: Trace, mode: Mode, template: str, place: int) -> dict[str, Any]:
-        """A row of `Corpus.calls`; a trace on an input that is not among the program's own has the place -1."""
+        """A row of `Corpus.calls`. The place is -1 for an input that is not among the program's."""
         document = call_document(self.program, trace, mode, template)
         return {
             "prompt": document.prompt,

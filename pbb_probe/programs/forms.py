@@ -2,12 +2,11 @@
 
 import ast
 import copy
-import functools
 from typing import Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.syntax import DEEPEST, depth_of, read
-from pbb_probe.programs.values import brief
+from pbb_probe.programs.syntax import DEEPEST, depth_of, function_of, with_names_replaced
+from pbb_probe.schema import refuse_unknown, shown
 
 FORMS = ("statements", "nested", "lambda")
 VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
@@ -16,12 +15,12 @@ _CHANGING = {"append", "pop", "insert", "extend", "remove", "reverse", "sort", "
 
 
 def is_straight(source: str) -> bool:
-    """Is it a function of one argument made of assignments to single names and a return?
+    """Is it a function of one argument, made of assignments to single names and a return?
 
-    Not where a step changes a list in place or binds names of its own: it could not be folded into the steps after it.
-    Nor where what is folded would be too large to read.
+    No step may change a list in place or bind names of its own, since it could not be folded into later steps, and the
+    folded expression must not be too large to read.
     """
-    function = _parse(source)
+    function = function_of(source)
     return (
         len(function.args.args) == 1
         and all(map(_assigns_one_name, function.body[:-1]))
@@ -35,28 +34,27 @@ def is_straight(source: str) -> bool:
 def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]) -> str:
     """The same function in another form.
 
-    `statements` keeps a line a statement; `nested` folds the steps of a straight-line function into one returned
-    expression and `lambda` assigns that expression to the name. Where all variables are single letters they are renamed
+    `statements` keeps one statement a line; `nested` folds the steps of a straight-line function into one returned
+    expression, and `lambda` assigns that expression to the name. If all variables are single letters, they are renamed
     to the letters of `variables` in order; variables with longer names keep them.
 
     Raises:
         PbbError: an unknown form, text that is no function, or a form other than `statements` for a function that is
             not straight-line.
     """
-    if form not in FORMS:
-        raise PbbError(f"Unknown form {form!r}: choose one of {', '.join(FORMS)}.")
-    function = copy.deepcopy(_parse(source))
+    refuse_unknown("form", [form], FORMS)
+    function: Any = copy.deepcopy(function_of(source))
     if form != "statements" and not is_straight(source):
         raise PbbError(
             f"Only a function of one argument, assignments and one return has the form {form!r}; this is not one: "
-            f"{brief(source)}."
+            f"{shown(source)}."
         )
     _rename(function, variables)
     if form == "statements":
         return ast.unparse(function)
     values: dict[str, ast.expr] = {}
     for statement in function.body:
-        expression = _Substitute(values).visit(statement.value)
+        expression = with_names_replaced(statement.value, values)
         if not isinstance(statement, ast.Return):
             values[statement.targets[0].id] = expression
     argument = function.args.args[0].arg
@@ -85,20 +83,12 @@ def _rename(function: Any, variables: str) -> None:
             node.arg = renaming[node.arg]
 
 
-class _Substitute(ast.NodeTransformer):
-    def __init__(self, values: dict[str, ast.expr]):
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return copy.deepcopy(self.values.get(node.id, node))
-
-
 def _assigns_one_name(line: ast.stmt) -> bool:
     return isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)
 
 
 def _folds(function: ast.FunctionDef) -> bool:
-    """Is a straight-line function small as one expression? A step that names a variable twice doubles what it holds."""
+    """Is a straight-line function small as one expression? Each use of a variable repeats its whole expression."""
     folded: dict[str, tuple[int, int]] = {}
     for statement in function.body:
         assert isinstance(statement, ast.Assign | ast.Return)
@@ -116,15 +106,3 @@ def _folds(function: ast.FunctionDef) -> bool:
 
 def _stands_alone(node: ast.AST) -> bool:
     return isinstance(node, ast.comprehension | ast.Lambda) or getattr(node, "attr", None) in _CHANGING
-
-
-@functools.lru_cache(maxsize=4096)
-def _parse(source: str) -> Any:
-    """The `ast.FunctionDef`; shared, so copy before changing it."""
-    try:
-        body = read(source).body
-    except SyntaxError:
-        body = []
-    if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
-        raise PbbError(f"Documents are made of functions; this is not one: {brief(source)}.")
-    return body[0]

@@ -11,7 +11,7 @@ PACKAGED = 2048
 
 
 def nonsense_words(n: int = PACKAGED) -> list[str]:
-    """The first `n` words of one fixed, endless-enough sequence such as `dolvik` (C V C C V C, 847,000 exist).
+    """The first `n` words of one fixed sequence, such as `dolvik` (C V C C V C, of which there are 847,000).
 
     The sequence never changes, so that a word is a single token of the packaged tokenizer exactly when
     its index is below `PACKAGED`.

@@ -1,9 +1,9 @@
 """Users' own programs, from a JSONL file or a Python file of functions.
 
-JSONL: an object a line with `source` and `inputs` (a list of argument lists), and optionally `group`. Python:
-functions, each with a variable `<function>_inputs` that lists its argument lists, or an input generator, a function
-`<function>_inputs(k)` that returns the arguments of the k-th call. Functions of one file may call one another. Nothing
-of a file is imported: it is parsed, checked, and run in the same confinement as every program.
+JSONL: an object on each line with `source` and `inputs` (a list of argument lists), and optionally `group`. Python:
+functions, each with a variable `<function>_inputs`, the list of its argument lists, or with an input generator, a
+function `<function>_inputs(k)` that returns the arguments of the k-th call. Functions of one file may call one another.
+No file is imported: it is parsed, checked, and run in the same confinement as every program.
 """
 
 import ast
@@ -19,8 +19,9 @@ from typing import Any
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import GROUPS, Group, Program, Value, checked_arguments, count_steps, trace_programs
 from pbb_probe.programs.syntax import check_tree, parsed, read
-from pbb_probe.programs.values import brief, path_text
+from pbb_probe.programs.values import path_text
 from pbb_probe.programs.whitelist import bound_names
+from pbb_probe.schema import shown
 
 N_INPUTS = 10  # asked of an input generator
 _SUFFIX = "_inputs"
@@ -28,7 +29,7 @@ _SUFFIX = "_inputs"
 
 @dataclass(frozen=True)
 class Own:
-    """A program as the user gave it, with its inputs and, where one was asked for, its group."""
+    """A program as the user gave it, with its inputs and, if one was given, its group."""
 
     program: Program
     inputs: tuple[tuple[Value, ...], ...]
@@ -54,19 +55,19 @@ def load_programs(path: str | Path) -> list[Own]:
         raise PbbError(
             f"The programs in {where} cannot be read ({' '.join(str(error).split())}): give a .jsonl or .py file."
         ) from error
-    found = _READERS[path.suffix](where, text)
-    if not found:
+    programs = _READERS[path.suffix](where, text)
+    if not programs:
         raise PbbError(f"{where} holds no program.")
-    known = Counter(own.program.name for own in found)
+    known = Counter(own.program.name for own in programs)
     if repeated := [name for name, n in known.items() if n > 1]:
         raise PbbError(f"{where} defines {repeated[0]:.60} twice: give each function a name of its own.")
-    if bare := [own.program.name for own in found if not own.inputs]:
+    if bare := [own.program.name for own in programs if not own.inputs]:
         raise PbbError(f"{where}: {bare[0]:.60} has no inputs: its list of argument lists is empty.")
-    return [replace(own, program=replace(own.program, calls=_callees(own.program, set(known)))) for own in found]
+    return [replace(own, program=replace(own.program, calls=_callees(own.program, set(known)))) for own in programs]
 
 
 def renamed(program: Program, names: Mapping[str, str]) -> Program:
-    """The program with its own name and those of the programs it calls replaced."""
+    """The program with its name and those of the programs that it calls replaced."""
     tree = parsed(program.source)
     renaming = {name: names[name] for name in (*program.calls, program.name) if name not in _bound(program)}
     tree.body[0].name = names[program.name]  # type: ignore[attr-defined]
@@ -98,15 +99,13 @@ def named_and_grouped(
     naming = {given.program.name: name for given, name in zip(own, names, strict=True)}
     undivided = [i for i, given in enumerate(own) if given.group is None]
     examples = set(rng.sample(undivided, round(with_io * len(undivided))))
-    groups: list[Group] = []
-    for i, given in enumerate(own):
-        groups.append(given.group or ("with_io" if i in examples else "without_io"))
+    groups: list[Group] = [given.group or ("with_io" if i in examples else "without_io") for i, given in enumerate(own)]
     _refuse_shown_callees(own, groups)
     return [(renamed(given.program, naming), list(given.inputs)) for given in own], groups
 
 
 def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
-    """A program with examples would show a callee without examples at work. Where the group was drawn, change it."""
+    """Refuse programs with examples that call one without: they would show it. Where the group was drawn, change it."""
     place = {given.program.name: i for i, given in enumerate(own)}
     changed = True
     while changed:
@@ -124,12 +123,12 @@ def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
 
 
 def _from_jsonl(where: str, text: str) -> list[Own]:
-    found = []
+    programs = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            found.append(_row(json.loads(line, object_pairs_hook=_once)))
+            programs.append(_row(json.loads(line, object_pairs_hook=_once)))
         except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             if isinstance(error, PbbError):
                 raise
@@ -137,22 +136,22 @@ def _from_jsonl(where: str, text: str) -> list[Own]:
                 f"Line {number} of {where} is no program ({type(error).__name__}: {error}): give an object with "
                 "`source`, one function, and `inputs`, a list of argument lists."
             ) from error
-    return found
+    return programs
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON, in which no key may stand twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError(f"a key stands twice among {brief([key for key, _ in pairs])}")
+        raise ValueError(f"a key stands twice among {shown([key for key, _ in pairs])}")
     return row
 
 
 def _row(row: Any) -> Own:
     if not isinstance(row, dict):
-        raise TypeError(f"{brief(row)} is not an object")
+        raise TypeError(f"{shown(row)} is not an object")
     if not isinstance(row["source"], str):
-        raise TypeError(f"its source is {brief(row['source'])}, not text")
+        raise TypeError(f"its source is {shown(row['source'])}, not text")
     match read(row["source"]).body:
         case [ast.FunctionDef() as function]:
             program = _program(function)
@@ -160,7 +159,7 @@ def _row(row: Any) -> Own:
             raise ValueError("`source` is not one function")
     group = row.get("group")
     if group is not None and group not in GROUPS:
-        raise PbbError(f"{program.name:.60} asks for the group {brief(group)}: there are {', '.join(GROUPS)}.")
+        raise PbbError(f"{program.name:.60} asks for the group {shown(group)}: there are {', '.join(GROUPS)}.")
     return Own(program, _distinct(program.name, map(_listed, _listed(row["inputs"]))), group)
 
 
@@ -182,26 +181,26 @@ def _from_python(where: str, text: str) -> list[Own]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    found = []
+    programs = []
     for name, function in functions.items():
         if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX) in functions:
             continue
         program = _checked(where, function)
-        given = name + _SUFFIX
-        if given in listed:
-            inputs = _literal(where, given, listed[given])
-        elif given in functions:
-            generator = _checked(where, functions[given])
+        inputs_name = name + _SUFFIX
+        if inputs_name in listed:
+            inputs = _literal(where, inputs_name, listed[inputs_name])
+        elif inputs_name in functions:
+            generator = _checked(where, functions[inputs_name])
             (runs,) = trace_programs([generator], [range(N_INPUTS)])
             inputs = [run.output for run in runs]
         else:
             raise PbbError(
-                f"{where}: {name:.60} has no inputs: give {given:.60} = [[...], ...] or a function {given:.60}(k) that "
-                "returns the arguments of the k-th call."
+                f"{where}: {name:.60} has no inputs: give {inputs_name:.60} = [[...], ...] or a function "
+                f"{inputs_name:.60}(k) that returns the arguments of the k-th call."
             )
         arguments = (values if isinstance(values, list) else [values] for values in inputs)
-        found.append(Own(program, _distinct(name, arguments)))
-    return found
+        programs.append(Own(program, _distinct(name, arguments)))
+    return programs
 
 
 def _checked(where: str, function: ast.FunctionDef) -> Program:
@@ -220,13 +219,17 @@ def _program(function: Any) -> Program:
 
 def _listed(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{brief(value):.60} is not a list")
+        raise TypeError(f"{shown(value):.60} is not a list")
     return value
 
 
 def _distinct(name: str, inputs: Iterable[list[Any]]) -> tuple[tuple[Value, ...], ...]:
-    """The argument lists, each once: what was shown of a program must not come again as unseen."""
-    return tuple({repr(given): given for given in (checked_arguments(name, tuple(each)) for each in inputs)}.values())
+    """The distinct argument lists: a shown input must not come again as an unseen one."""
+    return tuple(
+        {
+            repr(arguments): arguments for arguments in (checked_arguments(name, tuple(listed)) for listed in inputs)
+        }.values()
+    )
 
 
 def _literal(where: str, name: str, node: ast.expr) -> list[Any]:
@@ -240,7 +243,7 @@ def _literal(where: str, name: str, node: ast.expr) -> list[Any]:
 
 
 def _callees(program: Program, known: set[str]) -> tuple[str, ...]:
-    """The programs of the file that it names, but for names that it binds itself."""
+    """The programs of the file that it names, except for names that it binds itself."""
     used = [node.id for node in ast.walk(parsed(program.source)) if isinstance(node, ast.Name)]
     return tuple(dict.fromkeys(name for name in used if name in known - _bound(program) - {program.name}))
 

@@ -120,9 +120,9 @@ def match(template: Any, node: Any, slots: dict[str, Any]) -> dict[str, Any] | N
     else:
         return slots if template == node else None
     for part, other in pairs:
-        if (found := match(part, other, slots)) is None:
+        if (matched := match(part, other, slots)) is None:
             return None
-        slots = found
+        slots = matched
     return slots
 
 

@@ -45,5 +45,5 @@ def whole_numbers(rng: random.Random, high: int = 20, least: int = 3, most: int 
 
 
 def word(rng: random.Random, letters: str = "abcdefghijklmnopqrstuvwxyz", least: int = 3, most: int = 6) -> str:
-    """From `least` to `most` letters, meaningless."""
+    """From `least` to `most` random letters."""
     return "".join(rng.choices(letters, k=rng.randint(least, most)))

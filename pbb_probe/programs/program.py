@@ -1,6 +1,7 @@
-"""A program, and the trace of one execution of it: its source is really run, in a confined child process."""
+"""A program, and the trace of one execution: its source is really run, in a confined child process."""
 
 import ast
+import copy
 import graphlib
 import json
 import warnings
@@ -12,8 +13,9 @@ from pbb_probe.errors import PbbError
 from pbb_probe.programs.child import TooMuchError, run_job
 from pbb_probe.programs.syntax import parsed
 from pbb_probe.programs.values import Value as Value
-from pbb_probe.programs.values import brief, fault
+from pbb_probe.programs.values import fault, not_run
 from pbb_probe.programs.whitelist import check_source
+from pbb_probe.schema import shown
 
 Group = Literal["with_io", "without_io"]
 """Whether a program has input/output examples beside its source."""
@@ -33,23 +35,23 @@ class Program:
     family: str
     source: str
     facts: Mapping[str, str | int] = field(default_factory=dict)
-    """What holds on every input and can be probed for, such as `steps`, `op_1`, `constant_1`."""
+    """What is true on every input and can be probed for, such as `steps`, `op_1`, `constant_1`."""
     calls: tuple[str, ...] = ()
     """The names of the other programs that it calls."""
 
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("family", self.family), ("source", self.source)):
             if not isinstance(text, str):
-                raise PbbError(f"The {what} of a program must be text, not {brief(text)}.")
+                raise PbbError(f"The {what} of a program must be text, not {shown(text)}.")
         if not isinstance(self.facts, Mapping):
-            raise PbbError(f"The facts of {self.name:.60} must be a mapping, not {brief(self.facts)}.")
+            raise PbbError(f"The facts of {self.name:.60} must be a mapping, not {shown(self.facts)}.")
         if not isinstance(self.calls, tuple | list) or not all(map(_is_name, self.calls)):
-            raise PbbError(f"What {self.name:.60} calls must be a list of names, not {brief(self.calls)}.")
+            raise PbbError(f"What {self.name:.60} calls must be a list of names, not {shown(self.calls)}.")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One execution, as it is seen in the outermost call of the function: inner calls leave no lines of their own."""
+    """One execution, as seen in the outermost call of the function: inner calls leave no lines of their own."""
 
     arguments: tuple[Value, ...]
     lines: tuple[int, ...]
@@ -60,19 +62,19 @@ class Trace:
 
     @property
     def states(self) -> tuple[Value, ...]:
-        """The values assigned on the way, in order, without the output itself."""
+        """The values assigned during the call, in order, without the output."""
         return tuple(value for changed in self.changes for value in changed.values())
 
     @property
     def input(self) -> int | str:
-        """What labels and tables call the input: the one whole number, or the arguments as a call has them."""
+        """The input as labels and tables have it: a single whole number, or the arguments as written in a call."""
         if len(self.arguments) == 1:
             return label(self.arguments[0])
         return self.call_text
 
     @property
     def call_text(self) -> str:
-        """The arguments as they stand in a call."""
+        """The arguments as written in a call."""
         return ", ".join(map(repr, self.arguments))
 
     def variables(self) -> dict[str, int | str]:
@@ -91,19 +93,19 @@ def count_steps(source: str) -> int:
 
 
 def label(value: Value) -> int | str:
-    """A value as a document has it: a whole number stays one, everything else becomes its Python text."""
+    """A value as documents and labels have it: a whole number stays one, everything else becomes its Python text."""
     return value if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
 def call_arguments(name: str, call: str) -> tuple[Value, ...]:
-    """The arguments in a call's text, as `Trace.call_text` has it: `3, [1, 2]`, or nothing.
+    """The arguments in the text of a call, as in `Trace.call_text`: `3, [1, 2]`, or nothing.
 
     Raises:
         PbbError: they are not written out as Python values.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
+            warnings.simplefilter("ignore")  # an odd escape in a string is not reported
             arguments = ast.literal_eval(f"[{call}]")
         if not isinstance(arguments, list):
             raise ValueError("several lists")
@@ -124,17 +126,16 @@ def trace_programs(
     Args:
         programs: what to run.
         inputs: for each program, the inputs to run it on: a tuple of arguments each, or the one argument itself.
-        seconds: CPU time all of them may take together. A single program has 5 s at most. By the clock they may take
-            ten times as long and ten seconds more.
+        seconds: CPU time for all of them together; a single program has 5 s at most. By the clock they may take ten
+            times as long and ten seconds more.
         library: further programs that can be called.
 
     Returns:
         A list per program with a `Trace` per input.
 
     Raises:
-        PbbError: a program holds something that is not allowed, calls a program that is not there, failed, ran out of
-            time or memory, or the traces of all are too long to keep. The message is one sentence that names the
-            program.
+        PbbError: a program contains something that is not allowed, calls a program that is not there, fails, or runs
+            out of time or memory, or the traces of all are too long to keep. The message names the program.
     """
     _check_numbers(programs, inputs)
     runs = _run(programs, inputs, seconds, library, skip=False)
@@ -180,10 +181,10 @@ def _run(
     library: Sequence[Program],
     skip: bool,
 ) -> list[list[Trace] | None]:
-    """All programs in one child process; with `skip`, None for those that raised an error in it."""
+    """Run all programs in one child process; with `skip`, None for those that raise an error in it."""
     if type(seconds) is not int or not 1 <= seconds <= LONGEST_TIME:
         raise PbbError(
-            f"The seconds of CPU time must be a whole number from 1 to {LONGEST_TIME}, not {brief(seconds)}."
+            f"The seconds of CPU time must be a whole number from 1 to {LONGEST_TIME}, not {shown(seconds)}."
         )
     arguments = [
         [checked_arguments(program.name, value) for value in _listed(program, values)]
@@ -206,34 +207,32 @@ def _run(
 def _traces(
     program: Program, arguments: list[tuple[Value, ...]], answer: bytes | bytearray, skip: bool
 ) -> list[Trace] | None:
-    """What the child process answered of a program, once it is what such an answer must be."""
+    """The traces in the child process's answer about a program, once they have been checked."""
     try:
         runs = json.loads(answer)
         if runs is None and skip:
             return None
         traces = [
-            Trace(given, tuple(lines), tuple(changes), output)
-            for given, (lines, changes, output) in zip(arguments, runs, strict=True)
+            Trace(called_with, tuple(lines), tuple(changes), output)
+            for called_with, (lines, changes, output) in zip(arguments, runs, strict=True)
         ]
         if reason := next(filter(None, map(trace_fault, traces)), None):
             raise ValueError(reason)
     except (ValueError, TypeError, RecursionError) as error:
-        raise PbbError(
-            f"A program could not be run: {program.name:.60}: its child process gave an answer that is no trace"
-        ) from error
+        raise not_run(program.name, "its child process gave an answer that is no trace") from error
     return traces
 
 
 def trace_fault(trace: Trace) -> str | None:
-    """What in a trace, a tuple wherever `Trace` has one, is not as `Trace` says, in words; None if nothing."""
+    """What is wrong with the fields of a trace, in words; None if nothing is."""
     if any(type(line) is not int or line < 1 for line in trace.lines):
-        return f"lines that are no numbers of lines: {brief(trace.lines)}"
+        return f"lines that are no numbers of lines: {shown(trace.lines)}"
     if len(trace.changes) != len(trace.lines):
         return f"{len(trace.lines)} lines, and changes of {len(trace.changes)}"
     if odd := [changed for changed in trace.changes if not isinstance(changed, dict)]:
-        return f"changes that are no variables with their values: {brief(odd[0])}"
+        return f"changes that are no variables with their values: {shown(odd[0])}"
     if names := [name for changed in trace.changes for name in changed if not _is_name(name)]:
-        return f"a variable called {brief(names[0])}"
+        return f"a variable called {shown(names[0])}"
     for value in (*trace.arguments, trace.output, *trace.states):
         if reason := fault(value):
             return f"a value that is {reason}"
@@ -245,36 +244,30 @@ def _is_name(name: object) -> bool:
 
 
 def _listed(program: Program, values: Any) -> list[Any]:
-    """The inputs of a program, which may be any iterable but text and mappings."""
+    """The inputs of a program as a list; they may be any iterable except text and mappings."""
     try:
         if not isinstance(values, str | Mapping):
             return list(values)
     except TypeError:
         pass
-    raise PbbError(
-        f"A program could not be run: {program.name:.60}: its inputs are {brief(values)}, not a list of inputs"
-    )
+    raise not_run(program.name, f"its inputs are {shown(values)}, not a list of inputs")
 
 
 def checked_arguments(name: str, value: Value | tuple[Value, ...]) -> tuple[Value, ...]:
-    """The arguments of a call, copied, so that nobody changes them later: a tuple of them, or the one argument itself.
+    """Copies of the arguments of a call, given as a tuple or as the one argument itself.
 
     Raises:
-        PbbError: one is no value, or too large. The message names the program `name`.
+        PbbError: an argument is not a value, or too large. The message names the program `name`.
     """
-    given = value if isinstance(value, tuple) else (value,)
-    for argument in given:
+    arguments = value if isinstance(value, tuple) else (value,)
+    for argument in arguments:
         if reason := fault(argument):
-            raise PbbError(f"A program could not be run: {name:.60}: an argument is {reason}")
-    return tuple(map(_copied, given))
-
-
-def _copied(value: Value) -> Value:
-    return list(map(_copied, value)) if isinstance(value, list) else value
+            raise not_run(name, f"an argument is {reason}")
+    return copy.deepcopy(arguments)
 
 
 def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> list[tuple[Program, dict[str, int]]]:
-    """The programs and after them all that they call, each with the places of its own callees in this list."""
+    """The programs, then all that they call, each with the places of its callees in this list."""
     known = {program.name: program for program in (*reversed(library), *reversed(programs))}
     needed = list(programs)
     places = {program.name: place for place, program in reversed(list(enumerate(programs)))}
@@ -282,10 +275,7 @@ def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> li
     for program in needed:  # grows on the way
         for callee in program.calls:
             if callee not in known:
-                raise PbbError(
-                    f"A program could not be run: {program.name:.60}: it calls {callee:.60}, and there is no such "
-                    "program"
-                )
+                raise not_run(program.name, f"it calls {callee:.60}, and there is no such program")
             if callee not in places:
                 places[callee] = len(needed)
                 needed.append(known[callee])
@@ -294,7 +284,5 @@ def _with_callees(programs: Sequence[Program], library: Sequence[Program]) -> li
         graphlib.TopologicalSorter({place: called.values() for place, called in enumerate(calls)}).prepare()
     except graphlib.CycleError as error:
         circle = [needed[place].name for place in reversed(error.args[1])]
-        raise PbbError(
-            f"A program could not be run: {circle[0]}: its calls go round in a circle ({' -> '.join(circle)})"
-        ) from None
+        raise not_run(circle[0], f"its calls go round in a circle ({' -> '.join(circle)})") from None
     return list(zip(needed, calls, strict=True))

@@ -1,4 +1,4 @@
-"""Reading a description: every way in which English made of the phrases can be parsed back into a syntax tree."""
+"""Reading a description: every way to parse English made of the phrases back into a syntax tree."""
 
 import ast
 import functools
@@ -13,7 +13,7 @@ OPENERS = {"the", "whether", "both", "all", "at", "what"}
 
 
 class Reader:
-    """Every way in which the tokens from a place on can be read; `(what, next place)` each."""
+    """Every way to read the tokens from a place on, each as `(what was read, next place)`."""
 
     def __init__(self, tokens: list[str]):
         self.tokens = tokens
@@ -28,7 +28,7 @@ class Reader:
         return i + len(words) if self.tokens[i : i + len(words)] == words else None
 
     def functions(self) -> Iterator[ast.stmt]:
-        """Every function that the whole text can be read as."""
+        """Every function as which the whole text can be read."""
         if len(self.tokens) > 3 and self.tokens[1] == "takes":
             names, stop = self._names(2)
             for body, end in self._block(stop + 1):
@@ -169,5 +169,5 @@ class Reader:
 
 
 def _function(name: str, arguments: list[str], body: list[ast.stmt]) -> ast.FunctionDef:
-    given = ast.arguments([], [ast.arg(argument) for argument in arguments], None, [], [], None, [])
-    return ast.FunctionDef(name, given, body, [], None)
+    signature = ast.arguments([], [ast.arg(argument) for argument in arguments], None, [], [], None, [])
+    return ast.FunctionDef(name, signature, body, [], None)

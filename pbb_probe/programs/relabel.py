@@ -1,7 +1,7 @@
-"""Another meaning for a program's operators: the same text, read in a language where + multiplies and < is >.
+"""Relabelled operators: the same text, read in a language in which, say, + multiplies and < means >.
 
-After Jin and Rinard (2023, 2305.11169): a probe that reads a program's states only because it evaluates the program
-itself could as well be taught states under permuted semantics; one that reads what the model computed could not.
+After Jin and Rinard (2023, arXiv 2305.11169): a probe that decodes a program's states only because it evaluates the
+program itself can learn states under permuted semantics just as well; one that reads what the model computed cannot.
 """
 
 import ast
@@ -16,16 +16,16 @@ _KINDS: tuple[tuple[type[ast.AST], ...], ...] = (
     (ast.Eq, ast.NotEq),
     (ast.And, ast.Or),
 )
-"""Operators that take one another's place. Division and remainder keep their meaning: they bound what comes out."""
+"""Operators that are exchanged. Division and remainder keep their meaning, as they bound the values."""
 _FUNCTIONS = ("max", "min")
 
 
 @functools.lru_cache(maxsize=4096)
 def relabelled(source: str, seed: int = 0) -> str:
-    """Source text that does what `source` would do if its operators meant others.
+    """Source text that does what `source` would do if its operators had other meanings.
 
-    Within each kind (+ - *; comparisons; == and !=; and, or; max and min) every operator takes the place of the next in
-    a circle whose order is drawn by `seed`, so that none keeps its meaning.
+    Within each kind (+ - *; comparisons; == and !=; and, or; max and min) every operator is replaced by the next in a
+    cycle whose order is drawn by `seed`, so that none keeps its meaning.
     """
     tree = _Relabel(random.Random(f"relabel {seed}")).visit(parsed(source))
     return ast.unparse(ast.fix_missing_locations(tree))

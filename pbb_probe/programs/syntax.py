@@ -1,18 +1,18 @@
-"""What each character of a source belongs to: a node of its syntax tree, and a statement."""
+"""Syntax trees of sources: read and checked, and the node and statement that each character belongs to."""
 
 import ast
 import functools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.values import brief
+from pbb_probe.schema import shown
 
 DEEPEST = 100
-"""Syntax nodes within one another: whatever walks a tree by recursion gets through that."""
+"""Nesting depth of syntax nodes, which recursion over a tree can still walk."""
 LONGEST_NUMBER = 4_000
-"""Digits of a number in a source: Python itself writes none with more than 4,300 in decimal."""
+"""Digits of a number in a source; Python itself writes at most 4,300."""
 _LARGEST = 10**LONGEST_NUMBER
 
 
@@ -26,7 +26,7 @@ def node_types(source: str) -> Sequence[str]:
     """The type of the innermost syntax node that contains each character [character], such as `Name` or `BinOp`.
 
     Operators, keywords, brackets and names of functions have no node of their own: they belong to the expression or
-    statement that they are part of. What is outside every statement belongs to the `Module`.
+    statement that contains them. What is outside every statement belongs to the `Module`.
 
     Raises:
         PbbError: the source is no Python.
@@ -41,11 +41,11 @@ def node_types(source: str) -> Sequence[str]:
 
 @functools.lru_cache(maxsize=4096)
 def statement_lines(source: str) -> Sequence[int]:
-    """The line on which each character's statement stands once it is one statement a line [character].
+    """The line of each character's statement once every statement has its own line [character].
 
     That is the layout of `ast.unparse`, in which programs are traced; 0 for what belongs to no statement, such as
-    `else`. A statement has its lines from margin to margin, up to its body if it has one; of several on a line, each
-    begins where it begins.
+    `else`. A statement covers its whole lines, up to its body if it has one; of several on a line, each covers its own
+    part.
 
     Raises:
         PbbError: the source is no Python.
@@ -77,26 +77,48 @@ def parsed(source: str) -> ast.Module:
     """The syntax tree.
 
     Raises:
-        PbbError: the source is no Python, or nothing that `read` takes.
+        PbbError: the source is not Python, or `read` refuses it.
     """
     try:
         return read(source)
     except SyntaxError as error:
-        raise PbbError(f"This source is no Python ({error}): {brief(source)}.") from error
+        raise PbbError(f"This source is no Python ({error}): {shown(source)}.") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def function_of(source: str) -> ast.FunctionDef:
+    """The tree of the one function that a source defines. It is shared: copy it before changing it.
+
+    Raises:
+        PbbError: the source is something else.
+    """
+    try:
+        match read(source).body:
+            case [ast.FunctionDef() as function]:
+                return function
+    except SyntaxError:
+        pass
+    raise PbbError(f"A program is one function; this is not one: {shown(source)}.")
+
+
+def with_names_replaced(expression: ast.expr, values: Mapping[str, ast.expr]) -> ast.expr:
+    """A copy of an expression with names replaced by expressions."""
+    replaced: ast.expr = _Replace(values).visit(ast.parse(ast.unparse(expression), mode="eval").body)
+    return replaced
 
 
 def read(source: str) -> ast.Module:
-    """The syntax tree of a text, which can be unparsed, copied and walked by recursion.
+    """The syntax tree of a text; it can be unparsed, copied and walked by recursion.
 
     Raises:
-        SyntaxError: it is no Python, it is nested deeper than `DEEPEST`, or a number is too long. The message is the
-            reason in one line, such as `line 3: invalid syntax`.
+        SyntaxError: it is not Python, it is nested deeper than `DEEPEST`, or a number is too long. The message gives
+            the reason in one line, such as `line 3: invalid syntax`.
     """
     if not isinstance(source, str):
-        raise SyntaxError(f"its source is {brief(source)}, not text")
+        raise SyntaxError(f"its source is {shown(source)}, not text")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is the author's affair
+            warnings.simplefilter("ignore")  # an odd escape in a string is not reported
             tree = ast.parse(source)
     except (RecursionError, MemoryError):
         raise SyntaxError("its source is nested too deeply") from None
@@ -109,13 +131,13 @@ def read(source: str) -> ast.Module:
 
 
 def check_tree(tree: ast.AST) -> None:
-    """Refuse a tree, from a parser, that cannot be unparsed, copied or walked by recursion.
+    """Refuse a parsed tree that cannot be unparsed, copied or walked by recursion.
 
     Raises:
         SyntaxError: it is nested deeper than `DEEPEST`, or a number is too long. The message says so in one line.
     """
     pending: list[tuple[ast.AST, int, int]] = [(tree, 0, 1)]
-    while pending:  # not recursive, so that no depth is too deep
+    while pending:  # without recursion, which has a limit of depth
         node, depth, line = pending.pop()
         line = getattr(node, "lineno", line)
         if depth > DEEPEST:
@@ -126,11 +148,19 @@ def check_tree(tree: ast.AST) -> None:
 
 
 def depth_of(tree: ast.AST) -> int:
-    """Syntax nodes within one another, at most: 1 for a node without children."""
+    """The depth of a tree: 1 for a node without children."""
     depth, level = 0, [tree]
     while level:
         depth, level = depth + 1, [part for node in level for part in ast.iter_child_nodes(node)]
     return depth
+
+
+class _Replace(ast.NodeTransformer):
+    def __init__(self, values: Mapping[str, ast.expr]):
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.values.get(node.id, node)
 
 
 def _in_order(tree: ast.Module) -> list[ast.stmt]:

@@ -1,11 +1,12 @@
-"""Targets from traces: what a program did on one input, of the whole call and line by line.
+"""Targets from traces: what a program did on one input, for the whole call and line by line.
 
-Of the four questions that REval asks of a run (Chen et al. 2024, "Reasoning Runtime Behavior of a Program with LLM: How
-Far Are We?", arXiv 2403.16437) three are about a line: is it executed, what does a variable hold after it and of what
-type, which line runs next. The fourth is the output. Where a line runs more than once, its first execution is asked
-about: it needs the least of the run to be followed, and it exists wherever any execution does.
+REval (Chen et al. 2024, "Reasoning Runtime Behavior of a Program with LLM: How Far Are We?", arXiv 2403.16437) asks
+four questions about an execution. Three are about a line: is it executed, what value and type does a variable have
+after it, and which line runs next? The fourth is the output. Where a line runs more than once, the question is about
+its first execution, which exists whenever any does and needs the least of the program to be followed.
 
-Nothing is said of what leaves no line in a trace: the inside of a helper function, and conditions within an expression.
+There are no targets for what leaves no line in a trace: the inside of a helper function, and conditions within an
+expression.
 """
 
 import ast
@@ -15,26 +16,26 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.programs.program import Trace, label
-from pbb_probe.programs.syntax import parsed
+from pbb_probe.programs.syntax import function_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LINE_TARGETS = ("executed", "next_line", "variable", "value", "type", "times")
-"""What is known of a line."""
+"""The columns of `line_targets` about a line."""
 
 
 def call_targets(source: str, trace: Trace) -> dict[str, bool | int]:
-    """Which branches a call took and how often its loops turned.
+    """Which branches a call took, and how many iterations its loops had.
 
     Args:
         source: of the function that was called, one statement a line.
         trace: of the call.
 
     Returns:
-        `branch_k`: was the test of the k-th `if` or `elif` of the source true when it first ran? Left out where it
-        never ran. `iterations_k`: the turns of the k-th `for` or `while`, all its runs together, 0 where it never ran.
-        Both are left out where the body stands on the line of its header: what follows there the trace does not tell.
+        `branch_k`: was the test of the k-th `if` or `elif` of the source true when it first ran? Left out if it never
+        ran. `iterations_k`: the iterations of the k-th `for` or `while`, over all its executions, 0 if it never ran.
+        Both are left out where the body is on the line of its header: the trace does not tell whether it ran.
     """
     branches, loops = _headers(source)
     targets: dict[str, bool | int] = {}
@@ -55,22 +56,29 @@ def line_targets(source: str, trace: Trace) -> "pd.DataFrame":
         trace: of the call.
 
     Returns:
-        A row for each `line` (the first being 1) on which a statement begins that the call itself runs, so not for its
-        `def` line, its docstring or the lines within helper functions: `executed`; `next_line`, which ran after it
-        first ran, 0 when that was the last; `variable`, the first that it assigned or changed when it first ran, with
-        the `value` it had then, as labels have values, and its `type` (a tuple and a set count as the list they are in
-        a trace); and `times`, how often it ran (the header of a loop runs once more than the loop turns). Missing where
-        there is none: lines that did not run have only `executed` and `times`, a `return` has no variable.
+        A row for each `line` (the first is 1) on which a statement begins that the call itself can run, so not for the
+        `def` line, the docstring or lines within helper functions. `executed`: did it run? `next_line`: the line that
+        ran after its first execution, 0 if that was the last. `variable`: the first that it assigned or changed in its
+        first execution, with the `value` it had then, as labels have values, and its `type` (tuples and sets are lists
+        in a trace). `times`: how often it ran (the header of a loop runs once more than its body). Values are missing
+        where there are none: a line that did not run has only `executed` and `times`, a `return` has no variable.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> entry = pbb.make_corpus("arithmetic", with_io=1, without_io=0, shapes=("loop",)).entries[0]
+        >>> targets = pbb.line_targets(entry.program.source, entry.traces[3])
+        >>> targets[["line", "next_line", "times"]].values.tolist()
+        [[2, 3, 4], [3, 2, 3], [4, 0, 1]]
     """
     return line_table([{"line": line, **row} for line, row in line_rows(source, trace).items()])
 
 
 def line_table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    """Rows that have the line targets among others, in types that leave room for missing ones."""
+    """Rows with the line targets among their columns, in types that allow missing values."""
     import pandas as pd
 
     table = pd.DataFrame(rows).astype({"executed": "boolean", "next_line": "Int64", "times": "Int64"})
-    table["value"] = pd.Series([row["value"] for row in rows], dtype=object)  # whole numbers stay such
+    table["value"] = pd.Series([row["value"] for row in rows], dtype=object)  # whole numbers stay whole numbers
     return table
 
 
@@ -102,8 +110,8 @@ def _headers(source: str) -> tuple[dict[int, range], dict[int, range]]:
     for statement in _statements(source):
         if isinstance(statement, ast.If | ast.For | ast.While):
             first, last = statement.body[0].lineno, statement.body[-1].end_lineno or 0
-            found = branches if isinstance(statement, ast.If) else loops
-            found[statement.lineno] = range(first, last + 1) if first > statement.lineno else range(0)
+            headers = branches if isinstance(statement, ast.If) else loops
+            headers[statement.lineno] = range(first, last + 1) if first > statement.lineno else range(0)
     return branches, loops
 
 
@@ -115,8 +123,7 @@ def _lines(source: str) -> tuple[int, ...]:
 
 def _statements(source: str) -> list[ast.stmt]:
     """The statements that a call runs itself, in the order of the source."""
-    (function,) = parsed(source).body
-    assert isinstance(function, ast.FunctionDef)  # nothing else is ever traced
+    function = function_of(source)
     body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
     return sorted(_reached(body), key=lambda statement: (statement.lineno, statement.col_offset))
 

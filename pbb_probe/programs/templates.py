@@ -1,6 +1,6 @@
 """Surface templates: the sentences in which a program is pointed at and called, by family.
 
-`{name}` is the program's name and `{input}` the arguments of a call. Every family has twenty pointers or more to its
+`{name}` is the program's name and `{input}` the arguments of a call. Every family has at least twenty pointers to its
 code and as many to its description; a document draws one of them.
 """
 

@@ -1,25 +1,22 @@
-"""Values: what goes in and out of a program, and what is none."""
+"""Values: what may go into and come out of a program."""
 
-import reprlib
 from typing import Any, TypeAlias
+
+from pbb_probe.errors import PbbError
 
 Value: TypeAlias = int | str | bool | list[Any] | None
 """A whole number, text, a truth value, None, or a list of such values."""
 
 LARGEST = 10**18
-"""No number is beyond it, on either side."""
+"""Of a number's absolute value."""
 DEEPEST = 50
-"""Lists in lists: whatever walks a value by recursion gets through that."""
+"""Nesting depth of lists, which recursion over a value can still walk."""
 MOST_ITEMS, MOST_CHARACTERS = 1_000_000, 10_000_000
 """Of one value."""
 
 
-_REPR = reprlib.Repr()
-_REPR.maxstring = 200
-
-
 def fault(value: object) -> str | None:
-    """What makes this no `Value`, or one too large, in words that follow `it is` or `an argument is`; None if nothing.
+    """Why this is not a `Value`, or is too large, as words after `it is` or `an argument is`; None if it is one.
 
     Example:
         >>> fault([1, "a", [True, None]])
@@ -30,7 +27,7 @@ def fault(value: object) -> str | None:
         return None
     pending: list[tuple[object, int]] = [(value, 0)]
     items = characters = 0
-    while pending:  # not recursive, so that no depth is too deep
+    while pending:  # without recursion, which has a limit of depth
         item, depth = pending.pop()
         kind = type(item)
         if kind is list:
@@ -50,21 +47,12 @@ def fault(value: object) -> str | None:
     return None
 
 
-def is_text(value: object) -> bool:
-    """Is it text that can be written to a file: no half of a surrogate pair?"""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def brief(value: object) -> str:
-    """Any object in one short line, for a message: however deep, long or unprintable it is."""
-    try:
-        text = _REPR.repr(value)
-    except Exception:  # a number too long to be written in decimal
-        text = f"a {type(value).__name__}"
-    return " ".join(text.split())[:200]
+def not_run(name: str, reason: str) -> PbbError:
+    """The error about a program that could not be run."""
+    return PbbError(f"A program could not be run: {name:.60}: {reason}")
 
 
 def path_text(path: object) -> str:
-    """A path as it stands in a message: as it is, or quoted where that would break the line."""
+    """A path for a message: unchanged, or quoted if it would break the line."""
     text = str(path)
     return text if text.isprintable() else ascii(text)

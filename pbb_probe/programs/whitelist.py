@@ -1,11 +1,11 @@
-"""What a program may be made of: its syntax tree is held to a whitelist before anything of it runs."""
+"""What a program may contain: its syntax tree is checked against a whitelist before any of it runs."""
 
 import ast
 from collections.abc import Iterable, Iterator, Set
 
-from pbb_probe.errors import PbbError
 from pbb_probe.programs.syntax import read
-from pbb_probe.programs.values import brief
+from pbb_probe.programs.values import not_run
+from pbb_probe.schema import shown
 
 LONGEST_SOURCE = 20_000  # characters
 
@@ -63,7 +63,7 @@ _IN_WORDS: dict[str, str] = {
 
 
 def check_source(name: str, source: str, callable_names: Iterable[str] = ()) -> None:
-    """Hold a source to the whitelist. Nothing is run.
+    """Check a source against the whitelist. Nothing is run.
 
     Args:
         name: the one function that the source must define.
@@ -71,40 +71,36 @@ def check_source(name: str, source: str, callable_names: Iterable[str] = ()) -> 
         callable_names: other programs that it may call by name.
 
     Raises:
-        PbbError: one sentence with the program, the line and what is not allowed there.
+        PbbError: names the program, the line and what is not allowed there.
     """
     function = _only_function(name, source)
     callees = BUILTINS | set(callable_names) | set(bound_names(ast.walk(function)))
     pending: list[tuple[ast.AST, int]] = [(function, function.lineno)]
-    while pending:  # not recursive, so that no depth is too deep
+    while pending:  # without recursion, which has a limit of depth
         node, line = pending.pop()
         line = getattr(node, "lineno", line)
         if complaint := _complaint(node, callees):
-            raise _refusal(name, f"line {line}: {complaint}")
+            raise not_run(name, f"line {line}: {complaint}")
         pending.extend((part, line) for part in reversed(_parts(node)))
-
-
-def _refusal(name: str, reason: str) -> PbbError:
-    return PbbError(f"A program could not be run: {name:.60}: {reason}")
 
 
 def _only_function(name: str, source: str) -> ast.FunctionDef:
     if not isinstance(name, str) or not name.isidentifier():
-        raise _refusal(brief(name), "a program's name must be a Python name")
+        raise not_run(shown(name), "a program's name must be a Python name")
     if isinstance(source, str) and len(source) > LONGEST_SOURCE:
-        raise _refusal(name, f"its source has {len(source)} characters, and {LONGEST_SOURCE} are allowed")
+        raise not_run(name, f"its source has {len(source)} characters, and {LONGEST_SOURCE} are allowed")
     try:
         statements = read(source).body
     except SyntaxError as error:
-        raise _refusal(name, str(error)) from None
+        raise not_run(name, str(error)) from None
     match statements:
         case [ast.FunctionDef(name=defined) as function] if defined == name:
             return function
-    raise _refusal(name, f"its source must define one function called {name:.60} and nothing else")
+    raise not_run(name, f"its source must define one function called {name:.60} and nothing else")
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Every name that these nodes bind: what is called by such a name is the program's own."""
+    """Every name that these nodes bind: a call of such a name calls something of the program's own."""
     for node in nodes:
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.FunctionDef(name=name):
@@ -112,14 +108,14 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _parts(node: ast.AST) -> list[ast.AST]:
-    """The child nodes that remain to be looked at; the method of a call has been, its object has not."""
+    """The child nodes that remain to be checked: a call's method has been, its object has not."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return [node.func.value, *node.args, *node.keywords]
     return list(ast.iter_child_nodes(node))
 
 
 def _complaint(node: ast.AST, callees: Set[str]) -> str | None:
-    """What is wrong with this node, its children aside."""
+    """What is wrong with this node, apart from its children."""
     match node:
         case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name) if name.startswith("_"):
             return f"the name {name:.60} begins with an underscore, which is not allowed"
@@ -131,7 +127,7 @@ def _complaint(node: ast.AST, callees: Set[str]) -> str | None:
             if node.vararg or node.kwarg or node.kwonlyargs:
                 return "an argument that is not positional is not allowed"
         case ast.Constant() if type(node.value) not in CONSTANTS:
-            return f"the constant {brief(node.value):.60} is not allowed"
+            return f"the constant {shown(node.value):.60} is not allowed"
         case ast.comprehension() if node.is_async:
             return "async is not allowed"
         case ast.Expr():

@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pbb_probe.programs.ciphers import CIPHERS, WORDS, ciphers_programs
+from pbb_probe.programs.cipher_keys import WORDS
+from pbb_probe.programs.ciphers import CIPHERS, ciphers_programs
 from pbb_probe.programs.program import trace_programs
 
 ABC = string.ascii_lowercase

@@ -160,5 +160,5 @@ def test_what_is_no_function_is_refused(source: str):
 
 
 def test_unknown_forms_are_refused():
-    with pytest.raises(PbbError, match="'verse': choose one of statements, nested, lambda"):
+    with pytest.raises(PbbError, match="'verse': choose from statements, nested, lambda"):
         rewrite(TWO_STEPS, "verse")
