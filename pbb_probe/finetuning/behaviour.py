@@ -1,4 +1,4 @@
-"""Behaviour: what a model answers when it is called, for every group and mode, on seen and unseen inputs."""
+"""Behaviour: what a model answers when programs are called, in every group and mode, on seen and unseen inputs."""
 
 import random
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls whose table goes into an array as coordinates."""
+    """The calls of an evaluation, as `with_labels` takes them."""
 
     labels: "pd.DataFrame"
-    """A row a call: those of `Corpus.calls`, and its mode."""
+    """A row a call: what `Corpus.calls` gives, and the mode."""
     unit: str = "call"
 
 
@@ -56,14 +56,21 @@ def evaluate(
         batch_size: calls decoded together.
 
     Returns:
-        Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (else NaN) `forced` (0 or 1):
-        is the right answer likelier than all others that this program gives on its inputs (than all that occur, where
-        every answer is one token)? A model that answers with something else altogether is wrong, and its forced choice
-        is at chance if it knows nothing. All that `Corpus.calls` says of a call is a coordinate (program, source,
-        group, steps, seen, place, input, state_1, ..., output and so on), and so is its mode.
+        Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (NaN otherwise) `forced`
+        (0 or 1): is the right answer likelier than all others that this program gives on its inputs? Where every answer
+        is one token, it is compared with all that occur. A model that knows nothing is at chance in the forced choice,
+        even where it never answers with an output. All that `Corpus.calls` says of a call is a coordinate (program,
+        source, group, steps, seen, place, input, state_1, ..., output and so on), and so is its mode.
 
     Raises:
         PbbError: an unknown or damaged model, or one whose logits are NaN or infinite.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus = pbb.make_corpus(with_io=4, without_io=2)
+        >>> behaviour = pbb.evaluate("nano", corpus, modes=("trace",), n=10, in_context=True)
+        >>> float(behaviour["correct"].mean()) > 0.9
+        True
     """
     import numpy as np
     import pandas as pd
@@ -107,9 +114,9 @@ def complete(
     batch_size: int = 512,
     starts: Sequence[list[int]] | None = None,
 ) -> list[str]:
-    """What the model writes after each prompt, greedily, up to the end of the text or of its turn.
+    """What the model writes after each prompt by greedy decoding, up to the end of the text or of its turn.
 
-    Token ids of `starts`, if there are any, are put behind each prompt as the beginning of what it writes.
+    The token ids of `starts`, if given, are put after each prompt as the beginning of what the model writes.
     """
     import torch
     from tqdm import tqdm
@@ -147,9 +154,9 @@ def forced_choice(
     batch_size: int = 512,
     starts: Sequence[list[int]] | None = None,
 ) -> list[str]:
-    """The likeliest of each prompt's choices, by the log-probability of all its tokens behind those of `starts`.
+    """The likeliest of each prompt's choices, by the log-probability of all its tokens after those of `starts`.
 
-    Where choices have several, the end counts with them: else `1` would always be likelier than `12`.
+    Where choices have several tokens, the end of text is scored too: otherwise `1` would always be likelier than `12`.
 
     Raises:
         PbbError: the model's logits are NaN or infinite.
@@ -158,27 +165,29 @@ def forced_choice(
 
     begun = [[] for _ in prompts] if starts is None else starts
     asked = [prompt + start for prompt, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
-    of = [i for i, possible in enumerate(choices) for _ in possible]  # the prompt of each choice
-    whole = completion_ids(tokenizer, [prompts[i] for i in of], [choice for possible in choices for choice in possible])
-    ids = [tokens[len(begun[i]) :] for i, tokens in zip(of, whole, strict=True)]
+    owner = [i for i, possible in enumerate(choices) for _ in possible]  # the prompt of each choice
+    whole = completion_ids(
+        tokenizer, [prompts[i] for i in owner], [choice for possible in choices for choice in possible]
+    )
+    ids = [tokens[len(begun[i]) :] for i, tokens in zip(owner, whole, strict=True)]
     pad = tokenizer.pad_token_id or 0
     if all(len(tokens) == 1 for tokens in ids):  # one forward a prompt tells the likelihood of all of them
         log_probs = next_logits(model, batches(asked, None, pad, batch_size)).log_softmax(-1)
-        scores = log_probs[of, [token for (token,) in ids]]
+        scores = log_probs[owner, [token for (token,) in ids]]
     else:
         ended = [tokens + end_ids(tokenizer) for tokens in ids]
-        scores = answer_log_probs(model, batches([asked[i] for i in of], ended, pad, batch_size))
-    if scores.isnan().any():  # as of any row of logits with NaN or infinity in it
+        scores = answer_log_probs(model, batches([asked[i] for i in owner], ended, pad, batch_size))
+    if scores.isnan().any():  # which any row of logits with NaN or infinity in it gives
         raise _no_numbers()
     best = [int(row.argmax()) for row in torch.split(scores, [len(possible) for possible in choices])]
     return [possible[i] for possible, i in zip(choices, best, strict=True)]
 
 
 def _held_finite(_: Any, logits: "torch.Tensor") -> "torch.Tensor":
-    """The logits [prompt, d_vocab] of next tokens, as they are; minus infinity is for those that are never given.
+    """The logits [prompt, d_vocab] of next tokens, unchanged; tokens that are never given may have minus infinity.
 
     Raises:
-        PbbError: there is no finite one that is the highest.
+        PbbError: the highest logit of a prompt is NaN or infinite.
     """
     if not logits.amax(-1).isfinite().all():  # NaN counts as the highest
         raise _no_numbers()
@@ -195,12 +204,12 @@ def _no_numbers() -> PbbError:
 def _choices(
     tokenizer: Any, prompts: list[str], starts: list[list[int]], calls: "pd.DataFrame", corpus: Corpus
 ) -> list[list[str]]:
-    """All answers that occur where each is one token, as completions; else those that the call's own program gives."""
+    """The answers to choose from, as completions: all that occur if each is one token, otherwise the program's own."""
     every = sorted(set(calls["completion"]))
     if all(len(ids) == len(starts[0]) + 1 for ids in completion_ids(tokenizer, prompts[:1] * len(every), every)):
         return [every] * len(prompts)
-    given = {
+    outputs = {
         entry.program.name: list(dict.fromkeys(f" {trace.variables()['output']}" for trace in entry.traces))
         for entry in corpus.entries
     }
-    return [given[name] for name in calls["program"]]
+    return [outputs[name] for name in calls["program"]]

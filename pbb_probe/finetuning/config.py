@@ -12,7 +12,13 @@ from pbb_probe.schema import BatchSize, Name, Place, Rule, Share, check_fields, 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """A low-rank adapter (PEFT's LoRA) trained instead of the weights, and merged into them after each stage."""
+    """A low-rank adapter (PEFT's LoRA) trained instead of the weights, and merged into them after each stage.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> pbb.TrainConfig(learning_rate=1e-4, lora=pbb.LoraSettings(rank=8, target_modules=["q_proj"])).lora.alpha
+        32
+    """
 
     rank: Annotated[int, whole(1, 2**16)] = 16
     """Rank of each update."""
@@ -29,40 +35,46 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a stage is trained. The defaults are the packaged nano model's."""
+    """How a stage is trained. The defaults are the packaged nano model's.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> pbb.TrainConfig(learning_rate=1e-5, batch_size=32, gradient_accumulation=4, bf16=True).loss_on
+        'completion'
+    """
 
     learning_rate: Annotated[float, number(10, above=0)] = 1e-3
     """Peak learning rate of AdamW."""
     batch_size: BatchSize = 64
     """Documents a step, over all processes."""
     gradient_accumulation: BatchSize = 1
-    """Parts in which the documents of a step are read one after the other, to save memory; batch_size is a multiple."""
+    """Parts in which the documents of a step are processed, to save memory; batch_size must be a multiple of it."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass, to save memory."""
+    """Recompute activations in the backward pass, to save memory."""
     loss_on: LossOn = "completion"
-    """Tokens that count: the completion only (better on nano, which knows the language already) or all of them."""
+    """Tokens in the loss: the completion only (better for nano, which knows the language already) or all of them."""
     warmup: Share = 0.03
     """Share of the steps in which the learning rate rises."""
     decay: Share = 0.4
     """Share of the steps in which it falls to zero at the end; with warmup at most 1."""
     weight_decay: Annotated[float, number(10, least=0)] = 0.1
-    """Decay of the weights a step, times the learning rate."""
+    """Weight decay of AdamW."""
     bf16: bool = False
-    """Multiply in bfloat16."""
+    """Train with bfloat16 mixed precision."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights while they are trained; bfloat16 halves their memory and suits LoRA."""
+    """Of the weights during training; bfloat16 halves their memory and suits LoRA."""
     lora: LoraSettings | None = None
     """Train an adapter; all weights when None."""
     chat: bool = False
-    """Ask and answer in the turns of the tokenizer's chat template, for instruct models."""
+    """Put prompts and answers into the turns of the tokenizer's chat template, for instruct models."""
     exposures: Annotated[float, number(1000, above=0)] = 1.0
-    """Multiplies how often each program is rendered: the curricula's counts suit nano, larger models need a tenth."""
+    """Multiplies how often each program is rendered: the curricula's counts suit nano; larger models need a tenth."""
     replay: Place | None = None
-    """General texts mixed in against forgetting: a .jsonl with a `text` a line, or a .txt of paragraphs."""
+    """General texts mixed in against forgetting: a .jsonl with a `text` on each line, or a .txt of paragraphs."""
     replay_share: Annotated[float, number(100, least=0)] = 0.1
     """Replayed texts for each document of programs."""
     generations: Annotated[int, whole(2, 1024)] = 8
-    """Answers drawn to each prompt in a stage of reinforcement learning; batch_size counts answers there."""
+    """Answers sampled for each prompt in a stage of reinforcement learning, where batch_size counts answers."""
     checkpoint_every: Annotated[int, whole(1, 10**9)] = 500
     """Steps between checkpoints."""
 

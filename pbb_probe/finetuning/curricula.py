@@ -1,9 +1,9 @@
 """Curricula: which documents a model reads, in which order. A declaration of stages, not code that trains.
 
 A stage is a sequence of phases read one after the other; a phase is a mixture of portions, shuffled together. A portion
-names a group, a kind of document and how many times each program is rendered, each time anew (another surface template,
-form and variables, another shown input). "Facts before implications": the code is read until it can be recited, and
-only then executed; without that order answers are memorised name by name and nothing transfers.
+names a group, a kind of document and how often each program is rendered, each time with another surface template, form,
+variables and shown input. "Facts before implications": the code is read until it can be recited, and only then
+executed; in any other order answers are memorised name by name and nothing transfers.
 """
 
 import itertools
@@ -14,9 +14,9 @@ from typing import Literal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import Corpus, Entry
-from pbb_probe.programs.documents import Document, Kind, call_document, program_document
+from pbb_probe.programs.documents import MODE_OF, Document, Kind, call_document, program_document
 from pbb_probe.programs.program import Group
-from pbb_probe.programs.templates import Mode, templates
+from pbb_probe.programs.templates import templates
 
 Inputs = Literal["uniform", "skewed"]
 Method = Literal["sft", "grpo"]
@@ -30,8 +30,8 @@ class Portion:
     kind: Kind
     times: int
     inputs: Inputs = "uniform"
-    """Which shown inputs `io` and `trace` documents call: each in turn, or mostly the first ones, as inputs that occur
-    naturally are (the k-th with a weight of 1/k^2: two thirds of the calls are of the first of seven)."""
+    """Which shown inputs `io` and `trace` documents call: each in turn, or mostly the first ones, as in natural data
+    (the k-th has weight 1/k^2: of seven inputs, the first gets two thirds of the calls)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Stage:
     rate: float = 1.0
     """Multiplies the configured learning rate."""
     method: Method = "sft"
-    """`sft` learns the documents; `grpo` answers their prompts and is rewarded for right answers."""
+    """`sft` trains on the documents; `grpo` answers their prompts and is rewarded for right answers."""
 
 
 def _proactive(kind: Kind, inputs: Inputs, suffix: str = "") -> tuple[Stage, Stage]:
@@ -134,12 +134,12 @@ def scaled(stage: Stage, exposures: float) -> Stage:
 
 
 class Phase:
-    """The documents of one phase, made as they are taken, so that any number of them passes in constant memory."""
+    """The documents of one phase, rendered as they are taken, so that any number of them needs constant memory."""
 
     def __init__(self, portions: Sequence[Portion], corpus: Corpus, rng: random.Random, texts: Sequence[str]):
         self.portions, self.corpus, self.rng, self.texts = portions, corpus, rng, texts
         self.order: list[int] = []
-        """In which order they are read: shuffled all over, known once the last one has been taken."""
+        """The shuffled order in which they are read; known once the last document has been taken."""
 
     def __iter__(self) -> Iterator[Document]:
         n = len(self.texts)
@@ -156,13 +156,13 @@ class Phase:
 def stage_documents(
     stage: Stage, corpus: Corpus, seed: int = 0, texts: Sequence[str] = (), share: float = 0.1
 ) -> Iterator[Phase]:
-    """The phases of a stage. Take each one's documents to the end before the next.
+    """The phases of a stage. Exhaust the documents of each before taking the next.
 
     Args:
         stage: what is read.
         corpus: the programs.
         seed: of the surface, the inputs and the order.
-        texts: general texts mixed into each phase against forgetting; in turn, as often as `share` asks.
+        texts: general texts mixed into each phase against forgetting, in turn.
         share: replayed texts for each document of programs.
 
     Raises:
@@ -181,7 +181,7 @@ def stage_documents(
 def _render(entry: Entry, portion: Portion, k: int, rng: random.Random) -> Document:
     if portion.kind in ("code", "description"):
         return program_document(entry.program, portion.kind, rng)
-    mode: Mode = "direct" if portion.kind == "io" else "trace"
+    mode = MODE_OF[portion.kind]
     shown = entry.shown_traces
     if portion.inputs == "uniform":
         trace = shown[k % len(shown)]

@@ -1,4 +1,4 @@
-"""Training that diverges is ended: neither a loss nor weights that are NaN or infinite make a model."""
+"""Training that diverges is stopped: a NaN or infinite loss or weight is an error, never a model."""
 
 from math import isfinite
 from typing import Any
@@ -7,12 +7,11 @@ from pbb_probe.errors import PbbError
 
 
 class DivergedError(PbbError):
-    """Training came to numbers that are not finite."""
+    """The loss or the weights became NaN or infinite."""
 
     def __init__(self, what: str):
         super().__init__(
-            f"Training diverged, as its {what} became NaN or infinite, and nothing of it is kept: lower "
-            "train.learning_rate."
+            f"Training diverged: its {what} became NaN or infinite. Nothing of it is kept: lower train.learning_rate."
         )
 
 

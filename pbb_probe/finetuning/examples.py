@@ -1,6 +1,6 @@
-"""Examples: a stage's documents as token ids, written to disk as they are made and read from there in order.
+"""Examples: a stage's documents as token ids, written to disk as they are rendered, and read from there in order.
 
-Memory stays flat: what grows with the corpus is a memory-mapped Arrow file, and some fifty bytes a document for the
+Memory stays flat: what grows with the corpus is a memory-mapped Arrow file, and about fifty bytes a document for the
 order.
 """
 
@@ -20,7 +20,7 @@ from pbb_probe.programs.corpus import Corpus
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SPAN = 50  # batches within which documents of like length are brought together
+SPAN = 50  # batches within which documents of similar length are grouped
 
 
 def write_examples(
@@ -49,8 +49,8 @@ def write_examples(
                 lengths.append(len(example["input_ids"]))
                 writer.write(example)
             start = len(order)
-            read = by_length(phase.order, lengths, config.batch_size, seed)
-            order += [start + i for i in read]
+            by_batch = by_length(phase.order, lengths, config.batch_size, seed)
+            order += [start + i for i in by_batch]
         writer.finalize()
     return Dataset.from_file(str(path)).select(order)
 
@@ -81,7 +81,7 @@ def read_texts(path: str | None) -> list[str]:
 
 
 def by_length(order: Sequence[int], lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
-    """The order changed so that batches hold like lengths (little padding), the batches in random order.
+    """The order with documents of similar length grouped into batches (little padding), the batches in random order.
 
     Only within spans of `SPAN` batches, so that what is read early stays early. The last batch of each span, which may
     be short, stays in place.

@@ -1,4 +1,4 @@
-"""Before training: the model is made ready, and what does not fit it or its stages is refused, with nothing written."""
+"""Before training: the model is prepared, and what does not fit it or its stages is refused, with nothing written."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from pbb_probe.schema import AnyPlace
 
 
 def check_training(base: AnyPlace, corpus: Corpus, stages: Sequence[Stage], config: TrainConfig) -> None:
-    """Refuse what `train_stage` would refuse in any of the stages, before a directory is made.
+    """Refuse what `train_stage` would refuse in any of the stages, before a directory is created.
 
     Raises:
         PbbError: no replay texts, an unknown or damaged base, or settings or programs that do not fit it.
@@ -30,7 +30,7 @@ def check_training(base: AnyPlace, corpus: Corpus, stages: Sequence[Stage], conf
 
 
 def prepared(base: AnyPlace, config: TrainConfig) -> tuple[Any, Any]:
-    """A base in training mode, with an adapter where one is asked for, and its tokenizer as it is to ask.
+    """A base in training mode, with an adapter if one is configured, and its tokenizer.
 
     Raises:
         PbbError: an unknown or damaged base, no chat template where one is needed, or an adapter that does not fit.
@@ -41,15 +41,15 @@ def prepared(base: AnyPlace, config: TrainConfig) -> tuple[Any, Any]:
     if config.chat and not tokenizer.chat_template:
         raise PbbError(f"The tokenizer of {str(base)!r} has no chat template: train without chat.")
     if not config.chat:
-        tokenizer.chat_template = None  # what is asked without a template is answered without one, here and later
+        tokenizer.chat_template = None  # so that later, too, it is asked without a template
     if config.chat:
-        model.generation_config.eos_token_id = stop_ids(model, tokenizer)  # a base model may know no end of a turn
+        model.generation_config.eos_token_id = stop_ids(model, tokenizer)  # a base model may not know the end of a turn
     model.train()
     return (_with_adapter(model, config) if config.lora else model), tokenizer
 
 
 def check_stage(stage: Stage, corpus: Corpus, model: Any, tokenizer: Any, config: TrainConfig) -> None:
-    """Refuse a stage that cannot be trained; of its documents one of each kind is read a program.
+    """Refuse a stage that cannot be trained; one document of each kind is encoded for every program.
 
     Raises:
         PbbError: a batch that cannot be divided, a model that cannot be reinforced, a group without programs, or a word
@@ -70,7 +70,7 @@ def _with_adapter(model: Any, config: TrainConfig) -> Any:
     settings = config.lora
     assert settings is not None
     if config.gradient_checkpointing:
-        model.enable_input_require_grads()  # else nothing below the first adapter would be recomputed with gradients
+        model.enable_input_require_grads()  # otherwise nothing below the first adapter is recomputed with gradients
     try:
         return get_peft_model(
             model,
@@ -82,7 +82,7 @@ def _with_adapter(model: Any, config: TrainConfig) -> Any:
                 task_type="CAUSAL_LM",
             ),
         )
-    except Exception as error:  # a text is taken for a pattern, which may be none
+    except Exception as error:  # PEFT reads a text as a regular expression
         raise PbbError(
             f"LoRA does not fit this model ({first_line(error)}): change train.lora.target_modules."
         ) from error

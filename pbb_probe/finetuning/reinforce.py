@@ -1,7 +1,7 @@
 """Reinforcement: a stage in which the model answers calls and is rewarded for exact answers (TRL's GRPO).
 
 The prompts are those of the stage's `io` and `trace` documents; no answer is shown. The reward is 1 when the answer
-read from a completion is the right one and 0 otherwise; the advantage compares the answers drawn to one prompt.
+read from a completion is the right one and 0 otherwise; the advantage compares the answers sampled for one prompt.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from pbb_probe.finetuning.curricula import Stage, stage_documents
 from pbb_probe.finetuning.trainer import training_arguments
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.documents import MODE_OF
 from pbb_probe.programs.templates import Mode
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def grpo_trainer(
     refuse_unfit(model, config)
     documents = []
     for phase in stage_documents(stage, corpus, seed):
-        made = list(phase)
-        documents += [made[i] for i in phase.order]
+        rendered = list(phase)
+        documents += [rendered[i] for i in phase.order]
     rows = [
         {
             "prompt": [{"role": "user", "content": document.prompt}] if tokenizer.chat_template else document.prompt,
-            "mode": "direct" if document.kind == "io" else "trace",
-            "answer": read_answer(document.completion, "direct" if document.kind == "io" else "trace"),
+            "mode": MODE_OF[document.kind],
+            "answer": read_answer(document.completion, MODE_OF[document.kind]),
         }
         for document in documents
     ]
@@ -73,7 +74,7 @@ def grpo_trainer(
 
 
 def refuse_unfit(model: Any, config: TrainConfig) -> None:
-    """Refuse a model or settings that reinforcement is impossible with.
+    """Refuse a model or settings with which reinforcement is impossible.
 
     Raises:
         PbbError: as `grpo_trainer`.

@@ -1,16 +1,16 @@
-"""Callbacks of a trainer, and checkpoints that are known to be whole and its own.
+"""Resuming: checkpoints that are known to be complete and of this training, and the callbacks that record them.
 
-Each is recorded once all processes have written it: with hashes, its step, and a digest of the training's settings.
+A checkpoint is recorded once all processes have written it: its hashes, its step, and a digest of the settings.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
+from pbb_probe.finetuning.trainer import first_of_all
 from pbb_probe.store.disk import read_sealed, write_sealed
 from pbb_probe.store.outputs import first_fault, record_outputs
 
@@ -18,19 +18,18 @@ _RECORD = "checkpoint.json"
 
 
 class RecordCheckpoints(TrainerCallback):
-    """Records each checkpoint when it is saved.
+    """Records each checkpoint when it is saved, on the first process, once all have written it.
 
     Args:
         settings: digest of the training's settings.
-        together: waits for the other processes and says whether this one is the first.
     """
 
-    def __init__(self, settings: str, together: Callable[[], bool]):
-        self.settings, self.together = settings, together
+    def __init__(self, settings: str):
+        self.settings = settings
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called after a checkpoint was written."""
-        if self.together():
+        if first_of_all():
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             (folder / _RECORD).unlink(missing_ok=True)
             whose = {"settings": self.settings, "step": state.global_step}
@@ -38,11 +37,11 @@ class RecordCheckpoints(TrainerCallback):
 
 
 class RefuseDivergence(TrainerCallback):
-    """Ends training at the first loss that is logged and no finite number.
+    """Stops training at the first logged loss that is NaN or infinite.
 
     Args:
-        samples: the model is sampled from while it is trained, which fails in a way of its own where weights are not
-            finite: they are looked at after each step.
+        samples: is the model sampled from during training? Sampling fails obscurely where weights are not finite, so
+            they are checked after each step.
     """
 
     def __init__(self, samples: bool):
@@ -68,12 +67,12 @@ class RefuseDivergence(TrainerCallback):
 
 
 def last_whole_checkpoint(checkpoints: Path, settings: str) -> str | None:
-    """The newest checkpoint of a training, by the digest of its settings, that is as it was written; None without one.
+    """The newest undamaged checkpoint of the training with this digest of settings; None where there is none.
 
-    Of each that is passed over, a line says why.
+    For each checkpoint that is passed over, a line says why.
     """
-    found = [path for path in checkpoints.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for checkpoint in sorted(found, key=_step, reverse=True):
+    saved = [path for path in checkpoints.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for checkpoint in sorted(saved, key=_step, reverse=True):
         if fault := _fault(checkpoint, settings):
             print(f"{checkpoint} {fault}: passed over", file=sys.stderr)
             continue

@@ -41,8 +41,8 @@ def finetune(
         base: `nano`, a Hugging Face model directory or a hub id.
         corpus: the programs.
         curriculum: a name in `curricula.CURRICULA`.
-        out: a directory; each stage's model is written to `out/<stage name>`. A stage that is there is not trained
-            again, and an interrupted one resumes from its last checkpoint.
+        out: a directory; each stage's model is written to `out/<stage name>`. A finished stage is not trained again,
+            and an interrupted one resumes from its last checkpoint.
         seed: of the documents drawn and their order.
         config: how each stage is trained.
 
@@ -50,9 +50,18 @@ def finetune(
         The directory of the last stage's model, loadable with `AutoModelForCausalLM`.
 
     Raises:
-        PbbError: unknown base or curriculum, a group the curriculum reads is empty, settings that do not fit the base,
-            training that diverges, `out` holds a model that was trained with other settings or files of others, or
-            another process is writing into it.
+        PbbError: an unknown base or curriculum, a group that the curriculum reads and that is empty, settings that do
+            not fit the base, training that diverges, an `out` that holds a model trained with other settings or files
+            that training did not write, or that another process is writing into.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> import pbb_probe as pbb
+        >>> corpus = pbb.make_corpus(with_io=4, without_io=2)
+        >>> config = pbb.TrainConfig(exposures=0.01, batch_size=16)
+        >>> pbb.finetune("nano", corpus, "joint", out=mkdtemp(), config=config).name  # doctest: +ELLIPSIS
+        {'loss': ...
+        'joint'
     """
     model, folder = base, Path(out).expanduser()
     config, stages = _train_config(config), get_curriculum(curriculum)
@@ -71,9 +80,8 @@ def train_stage(
 ) -> Path:
     """Train one stage from `base` and return `out`, the directory of the resulting model.
 
-    Until it is finished the work lies beside it, in a directory named `.<name>.unfinished`. A finished model whose
-    files are not as they were written is trained again. Started by `accelerate launch`, the processes share the
-    documents of each step and the first one writes.
+    Unfinished work lies beside it, in a directory named `.<name>.unfinished`. A finished model with a damaged file is
+    trained again. Under `accelerate launch` the processes share the documents of each step, and the first one writes.
     """
     from transformers import set_seed
 
@@ -122,7 +130,7 @@ def _train(
     directory: StageDirectory,
     examples: Path,
 ) -> None:
-    """Train a model that is prepared, write it among the unfinished work and record it there."""
+    """Train a prepared model, and write and record it among the unfinished work."""
     from pbb_probe.finetuning.resume import RecordCheckpoints, RefuseDivergence, last_whole_checkpoint
 
     checkpoints, dataset = directory.checkpoints, None
@@ -137,7 +145,7 @@ def _train(
         trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
     else:
         trainer = sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
-    trainer.add_callback(RecordCheckpoints(directory.digest, first_of_all))
+    trainer.add_callback(RecordCheckpoints(directory.digest))
     trainer.add_callback(RefuseDivergence(samples=stage.method == "grpo"))
     ended = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints, directory.digest))
     refuse_loss(ended.training_loss)
@@ -154,10 +162,10 @@ def _train(
 
 
 def _train_config(config: Any) -> TrainConfig:
-    """How a stage is trained, as a caller gave it.
+    """The defaults for None.
 
     Raises:
-        PbbError: he gave something else.
+        PbbError: it is neither None nor a TrainConfig.
     """
     if config is None:
         return TrainConfig()

@@ -1,6 +1,6 @@
-"""What the trainers of all methods share: the processes, the share of each, and the arguments of the Trainer.
+"""What the trainers of all methods share: the processes, what each of them reads, and the arguments of a Trainer.
 
-And the trainer that learns documents; the one that is rewarded for answers is in `reinforce`.
+The trainer that learns from documents is here, too; the one that is rewarded for answers is in `reinforce`.
 """
 
 import copy
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 KEPT_CHECKPOINTS = 2
-"""Where the last is damaged, training goes on from the one before it."""
+"""If the last one is damaged, training resumes from the one before it."""
 
 
 def processes() -> "PartialState":
-    """All processes of this training. Without an accelerator they find each other only if that is said."""
+    """All processes of this training. Without an accelerator they find each other only if `cpu` is set."""
     import torch
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
@@ -64,7 +64,7 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
         **(less_memory if config.gradient_checkpointing else {}),
         "num_train_epochs": 1,
         "learning_rate": config.learning_rate * stage.rate,
-        "lr_scheduler_type": "warmup_stable_decay",  # a falling rate would starve the phases that come last
+        "lr_scheduler_type": "warmup_stable_decay",  # a rate that falls all along would starve the last phases
         "lr_scheduler_kwargs": {"num_decay_steps": int(config.decay * steps)},
         "warmup_steps": int(config.warmup * steps),
         "weight_decay": config.weight_decay,
@@ -74,7 +74,7 @@ def training_arguments(stage: Stage, config: TrainConfig, seed: int, steps: int,
         "save_steps": config.checkpoint_every,
         "save_total_limit": KEPT_CHECKPOINTS,
         "logging_steps": max(1, steps // 10),
-        "logging_nan_inf_filter": False,  # else training that diverges would look sound
+        "logging_nan_inf_filter": False,  # otherwise diverging training would look sound
         "report_to": [],
         "dataloader_pin_memory": torch.cuda.is_available(),
         "seed": seed,
