@@ -1,113 +1,44 @@
-"""What values may be: each kind of number, name and list stands here once, with its range and its words.
+"""The types of fields and arguments: each kind of number, name and list is declared here once, with range and wording.
 
-A field of a configuration, or an argument of a function, is declared with one of these types, and `check_fields` or
-`checked` holds what is given to it. Pydantic does so strictly: true is no number, "3" is none, and NaN is none either.
+A field of a configuration, or an argument of a function, has one of these types, and `check_fields` or `checked` checks
+the value given. Pydantic is strict about it: neither true nor "3" nor NaN is a number.
 """
 
 import dataclasses
 import functools
 import inspect
-import numbers
-import operator
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, InstanceOf, TypeAdapter, ValidationError
 
 from pbb_probe.errors import PbbError
+from pbb_probe.rules import Rule as Rule
+from pbb_probe.rules import is_printable as is_printable
+from pbb_probe.rules import listed as listed
+from pbb_probe.rules import number as number
+from pbb_probe.rules import text as text
+from pbb_probe.rules import whole as whole
 
 CLASSES = ("xr.Dataset", "xr.DataArray", "pd.DataFrame", "Prompts", "Corpus")
-"""By the names that annotations have, where what defines them is not imported for the sake of a name."""
+"""Classes that are checked by the names in annotations, without importing the modules that define them."""
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Rule:
-    """What a type asks for beyond itself: pydantic's checks, and the words that say them.
-
-    Pydantic's own metadata in a type would be run by the parser of the command line too, which words it at length.
-    """
-
-    def __init__(self, words: str, *checks: Any):
-        self.words, self.checks = words, checks
-
-    def __repr__(self) -> str:
-        return self.words
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """The schema of the type with the checks on it."""
-        return handler.generate_schema(Annotated[(source, *self.checks)])
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _as_tuple(value: Any) -> Any:
-    if hasattr(value, "tolist") and not isinstance(value, str):  # of NumPy
-        value = value.tolist()
-    return tuple(value) if isinstance(value, (list, range)) else value
-
-
-def _distinct(value: Sequence[Any]) -> Sequence[Any]:
-    if len(set(value)) < len(value):
-        raise ValueError("an entry stands there twice")
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("it is blank")
-    return value
-
-
-def _printable(value: str) -> str:
-    if not is_printable(value):
-        raise ValueError("a character cannot be written")
-    return value
-
-
-def whole(least: int, most: int) -> Rule:
-    """A whole number from one bound to another."""
-    plain = BeforeValidator(lambda value: operator.index(value) if _is_number(value, numbers.Integral) else value)
-    return Rule(f"a whole number from {least} to {most}", Field(ge=least, le=most), plain)
-
-
-def number(most: float, *, above: float | None = None, least: float | None = None) -> Rule:
-    """A finite number that is above one bound, or at least that, and at most another."""
-    plain = BeforeValidator(lambda value: float(value) if _is_number(value, numbers.Real) else value)
-    start = f"above {above:g}" if above is not None else f"from {least:g}"
-    words = f"a number {start} {'and at most' if above is not None else 'to'} {most:g}"
-    return Rule(words, Field(gt=above, ge=least, le=most, allow_inf_nan=False), plain)
-
-
-def text(words: str, longest: int, *more: Any, blank: bool = False) -> Rule:
-    """A printable text of limited length, and not only of spaces unless it may be blank."""
-    shortest = () if blank else (AfterValidator(_not_blank),)
-    return Rule(words, Field(max_length=longest), AfterValidator(_printable), *shortest, *more)
-
-
-def listed(what: str, least: int = 1, most: int = 1000, *, repeated: bool = False) -> Rule:
-    """A list or tuple of so many entries, no two of which are equal unless they may be."""
-    words = f"a list of {'one or more ' if least else ''}{'' if repeated else 'different '}{what}"
-    distinct = () if repeated else (AfterValidator(_distinct),)
-    return Rule(words, Field(min_length=least, max_length=most), *distinct, BeforeValidator(_as_tuple))
 
 
 Count = Annotated[int, whole(1, 10**7)]
 """Of prompts or calls."""
 PairCount = Annotated[int, whole(1, 100_000)]
-"""Of pairs of runs: many more are drawn and tried for each that is wanted."""
+"""Of pairs of prompts: many more are drawn and tried for each that is wanted."""
 Draws = Annotated[int, whole(1, 10**6)]
-"""Bootstrap resamples and permutations, which are held in memory for all places together."""
+"""Bootstrap resamples and permutations, held in memory for all places at once."""
 Folds = Annotated[int, whole(2, 100_000)]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
-"""As the random generators of NumPy, scikit-learn and PyTorch all take it."""
+"""As accepted by the random generators of NumPy, scikit-learn and PyTorch."""
 Layer = Annotated[int, whole(0, 9999)]
 BatchSize = Annotated[int, whole(1, 2**20)]
 Share = Annotated[float, number(1, least=0)]
@@ -116,8 +47,7 @@ Margin = Annotated[float, number(1e12, above=0)]
 """The smallest difference that would matter."""
 PositiveShare = Annotated[float, number(1, above=0)]
 Strength = Annotated[float, number(1e5, least=1e-6)]
-"""Inverse regularisation strength of a probe. Below, coefficients are lost in the fit's tolerance; above, in rounding.
-"""
+"""Inverse regularisation strength of a probe. Outside this range the fit's tolerance or rounding would decide."""
 Strengths = Annotated[tuple[Strength, ...], listed("numbers from 1e-06 to 100000", most=100)]
 Gibibytes = Annotated[float, number(1e6, above=0)]
 Name = Annotated[str, text("a name of 1 to 200 printable characters", 200)]
@@ -127,11 +57,11 @@ Place = Annotated[
     text(
         "a path or name of 1 to 4096 printable characters",
         4096,
-        AfterValidator(lambda value: Path(value).expanduser() and value),  # ~nobody is nobody's home
+        AfterValidator(lambda value: Path(value).expanduser() and value),  # refuses the home of an unknown user
         BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value),
     ),
 ]
-"""Of a file or directory, or a model by name."""
+"""A file or directory, or the name of a model."""
 Names = Annotated[tuple[Name, ...], listed("names")]
 NamesIfAny = Annotated[tuple[Name, ...], listed("names", 0)]
 Layers = Annotated[tuple[Layer, ...], listed("layers, counted from 0", most=10_000)]
@@ -151,11 +81,11 @@ FoldList = Annotated[
 
 
 def check_fields(config: Any, at: str = "") -> None:
-    """Hold each field of a frozen dataclass to its type, as the first thing in its `__post_init__`.
+    """Check each field of a frozen dataclass against its type, as the first thing in its `__post_init__`.
 
     Args:
-        config: that is being made.
-        at: what stands before its fields' names in a configuration file, such as `probing.`.
+        config: the dataclass.
+        at: the prefix of its fields in a configuration file, such as `probing.`.
 
     Raises:
         PbbError: a value that is not of its field's type.
@@ -165,10 +95,10 @@ def check_fields(config: Any, at: str = "") -> None:
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose arguments are held to their types before it is called.
+    """A function whose arguments are checked against their types before it is called.
 
-    These are the types of this module, booleans, and the classes named in `CLASSES`; of any other it is the function
-    that says what is wrong.
+    Only the types of this module, booleans, and the classes named in `CLASSES` are checked; other arguments are left to
+    the function.
 
     Raises:
         PbbError: an argument that is not of its type.
@@ -180,13 +110,13 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def held(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
-        for name in kinds.keys() & given.arguments.keys():
-            given.arguments[name] = checked(name, given.arguments[name], kinds[name])
-        for name in classes.keys() & given.arguments.keys():
-            if classes[name] not in [base.__name__ for base in type(given.arguments[name]).__mro__]:
-                raise PbbError(f"{name} must be a {classes[name]}, not {shown(given.arguments[name])}.")
-        return function(*given.args, **given.kwargs)
+        call = signature.bind(*args, **kwargs)
+        for name in kinds.keys() & call.arguments.keys():
+            call.arguments[name] = checked(name, call.arguments[name], kinds[name])
+        for name in classes.keys() & call.arguments.keys():
+            if classes[name] not in [base.__name__ for base in type(call.arguments[name]).__mro__]:
+                raise PbbError(f"{name} must be a {classes[name]}, not {shown(call.arguments[name])}.")
+        return function(*call.args, **call.kwargs)
 
     return held
 
@@ -197,15 +127,15 @@ def _class_name(annotation: Any) -> str:
 
 
 def _is_ruled(kind: Any) -> bool:
-    """Does a type, or one of those that it is a union of, have a rule?"""
+    """Does a type, or a member of a union, have a rule?"""
     return any(isinstance(part, Rule) or _is_ruled(part) for part in get_args(kind))
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:
-    """A value as its type has it: a list as a tuple, a NumPy number as Python's.
+    """A value converted to its type: a list to a tuple, a NumPy number to Python's.
 
     Args:
-        name: how the user knows it, such as `probing.folds`.
+        name: the user's name for it, such as `probing.folds`.
         value: what was given.
         kind: the type, such as `Count` or `Names | None`.
 
@@ -222,30 +152,30 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
         raise PbbError(f"{name} must be {_missed(error, kind)}, not {shown(value)}.") from error
-    except (RuntimeError, TypeError, ArithmeticError) as error:  # what odd objects raise when they are looked at
+    except (RuntimeError, TypeError, ArithmeticError) as error:  # which odd objects raise when inspected
         raise PbbError(f"{name} must be {described(kind)}, not {shown(value)}.") from error
 
 
 def refuse_unknown(kind: str, given: Iterable[Any], known: Collection[Any], at: str = "") -> None:
-    """Refuse names that are not among those that there are.
+    """Refuse unknown names.
 
     Args:
         kind: what is named, such as `site`.
         given: the names.
-        known: those that there are.
-        at: the field they stand in.
+        known: the possible names.
+        at: the field that contains them.
 
     Raises:
-        PbbError: with the first unknown one.
+        PbbError: names the first unknown one.
     """
-    for one in given:
-        if one not in known:
+    for name in given:
+        if name not in known:
             where = f" in {at}" if at else ""
-            raise PbbError(f"Unknown {kind} {one!r}{where}: choose from {', '.join(map(str, known))}.")
+            raise PbbError(f"Unknown {kind} {name!r}{where}: choose from {', '.join(map(str, known))}.")
 
 
 def described(kind: Any) -> str:
-    """What a value of this type is, in words."""
+    """A description of the values of this type."""
     match get_origin(kind):
         case origin if origin is Annotated:
             return next(rule.words for rule in get_args(kind)[1:] if isinstance(rule, Rule))
@@ -267,13 +197,8 @@ def field_types(cls: Any) -> dict[str, Any]:
 
 
 def is_configuration(kind: Any) -> bool:
-    """Is the type a part of a configuration, with fields of its own?"""
+    """Is the type a configuration, with fields of its own?"""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def is_printable(value: str) -> bool:
-    """Can a text be written to files? Neither control characters nor halves of characters are in it."""
-    return not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", value)
 
 
 @functools.cache
@@ -284,7 +209,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _missed(error: ValidationError, kind: Any) -> str:
-    """Where a number is outside its range, the bound that it misses; else what the type asks for."""
+    """What the value must be: for a number outside its range the bound, otherwise the description of the type."""
     first = error.errors(include_url=False)[0]
     bound = first.get("ctx", {})
     if not first["loc"]:
@@ -301,18 +226,18 @@ def _missed(error: ValidationError, kind: Any) -> str:
 
 
 class _Short(Repr):
-    """A value in a sentence: its beginning and its end."""
+    """The repr of a value, with the middle of a long one left out."""
 
     def repr_int(self, x: int, level: int) -> str:
         return super().repr_int(x, level) if abs(x) < 10**30 else f"a number of {x.bit_length()} bits"
 
 
 def shown(value: Any) -> str:
-    """A value as it is quoted in a sentence, on one line and cut where it is long."""
+    """A value as quoted in an error message: on one line, and cut if it is long."""
     short = _Short()
     short.maxstring = short.maxother = 80
     try:
-        said = short.repr(value)
+        written = short.repr(value)
     except Exception:  # whatever an object's own repr raises
-        said = f"a {type(value).__name__}"
-    return {"None": "null", "True": "true", "False": "false"}.get(said, " ".join(said.split()))
+        written = f"a {type(value).__name__}"
+    return {"None": "null", "True": "true", "False": "false"}.get(written, " ".join(written.split())[:200])
