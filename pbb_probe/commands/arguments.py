@@ -1,6 +1,6 @@
 """The arguments of the command line, and the YAML file they may name, as the configuration of one command.
 
-Jsonargparse reads both; here whatever it cannot read becomes one sentence, and a file is looked at before it is read.
+Jsonargparse reads both. Here a file is checked before it is read, and any error becomes one sentence.
 """
 
 import json
@@ -25,9 +25,9 @@ from pbb_probe.errors import PbbError
 from pbb_probe.schema import described, field_types, is_configuration, is_printable, shown
 
 LARGEST_FILE = 1 << 20
-"""Bytes of a configuration file, where the longest here has 2000."""
+"""Bytes of a configuration file; the longest here has 2000."""
 MOST_NODES = 10_000
-"""Entries of a configuration once all that its aliases stand for is written out."""
+"""Entries of a configuration with its aliases written out."""
 DEEPEST = 20
 TAGS = {*yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:merge"}
 
@@ -40,12 +40,12 @@ def read_arguments(arguments: Sequence[str] | None, commands: Commands, position
     """The command named and its configuration.
 
     Args:
-        arguments: what stands behind `pbb-probe`; those of this process when None.
+        arguments: what follows `pbb-probe`; the arguments of this process when None.
         commands: by name.
-        positional: commands that take what they must be given without a flag.
+        positional: commands whose required fields are given without a flag.
 
     Raises:
-        PbbError: arguments or a file that cannot be read, or a configuration that cannot be.
+        PbbError: arguments or a file that cannot be read, or an invalid configuration.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     named = next((argument for argument in given if argument in commands), "")
@@ -56,14 +56,14 @@ def read_arguments(arguments: Sequence[str] | None, commands: Commands, position
         raise
     except ArgumentError as error:
         raise PbbError(_sentence(str(error), named, commands)) from error
-    except Exception as error:  # what the parser raises of its own on odd values
+    except Exception as error:  # the parser's own errors on odd values
         reason = " ".join(str(error).split())[:200]
         raise PbbError(f"The arguments cannot be read ({reason}): see pbb-probe {named} --help.") from error
     return parsed.command, _made(commands[parsed.command][0], parsed[parsed.command])
 
 
 def _refuse_odd(arguments: Sequence[str], settings: type | None) -> None:
-    """Refuse what the parser should not be given: characters that cannot be written, and YAML that explodes."""
+    """Refuse what the parser must not see: unprintable characters, and YAML whose aliases expand without bound."""
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if not is_printable(argument):
             raise PbbError(f"The argument {shown(argument)} holds a character that cannot be written: leave it out.")
@@ -94,7 +94,7 @@ def _parser(commands: Commands, positional: Sequence[str]) -> ArgumentParser:
 
 
 class _InWords(DefaultHelpFormatter):
-    """Help in which types are said in words."""
+    """Help in which types are described in words."""
 
     def _get_type_str(self, action: Action) -> str | None:
         kind = getattr(action, "_typehint", None)
@@ -102,17 +102,17 @@ class _InWords(DefaultHelpFormatter):
 
 
 class _CheckedFile(ActionConfigFile):
-    """A configuration file that is looked at before its fields are."""
+    """A configuration file that is checked before its fields are read."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         self.apply_config(parser, cfg, self.dest, read_config(values))
 
 
 def read_config(path: str) -> str:
-    """The text of a configuration file: a YAML mapping of fields, none of which stands there twice.
+    """The text of a configuration file: a YAML mapping in which no field is repeated.
 
     Raises:
-        PbbError: it cannot be read, or is something else.
+        PbbError: it cannot be read, or is not such a mapping.
     """
     what = f"The configuration file {shown(path)}"
     try:
@@ -131,7 +131,7 @@ def read_config(path: str) -> str:
         raise PbbError(f"{what} holds no fields: write `field: value`, one a line.")
     if "config" in [key.value for key, _ in root.value]:
         raise PbbError(f"{what} names another one in the field 'config': give each with a --config of its own.")
-    try:  # JSON writes a rare character as two halves, which YAML takes for two characters
+    try:  # JSON escapes some characters as a surrogate pair, which YAML reads as two characters
         content = json.dumps(json.loads(content), ensure_ascii=False)
     except ValueError:
         return content
@@ -141,10 +141,10 @@ def read_config(path: str) -> str:
 
 
 def _checked_yaml(content: str, what: str) -> yaml.Node | None:
-    """The root of a YAML document that is neither large nor deep once its aliases are written out.
+    """The root of a YAML document that, with its aliases written out, is neither too large nor too deep.
 
     Raises:
-        PbbError: it is, or it is no YAML, holds a field twice, or a tag of a language's own objects.
+        PbbError: it is, or it is not YAML, repeats a field, or has a tag for objects of a programming language.
     """
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
@@ -159,7 +159,7 @@ def _checked_yaml(content: str, what: str) -> yaml.Node | None:
 
 
 def _nodes(node: yaml.Node | None, what: str, depth: int = 0) -> Iterator[yaml.Node]:
-    """A node and all below it, as often as aliases name them."""
+    """A node and all nodes below it, repeated for each alias."""
     if node is None:
         return
     if depth > DEEPEST:
@@ -182,7 +182,7 @@ def _nodes(node: yaml.Node | None, what: str, depth: int = 0) -> Iterator[yaml.N
 
 
 def _made(settings: type, values: Any) -> Any:
-    """A configuration of what was parsed, its parts made first."""
+    """A configuration made from parsed values, inner configurations first."""
     made = {}
     for name, kind in field_types(settings).items():
         value, part = values[name], _part(kind)
@@ -191,7 +191,7 @@ def _made(settings: type, values: Any) -> Any:
 
 
 def _sentence(message: str, command: str, commands: Commands) -> str:
-    """What is wrong with the arguments, of what the parser says of them."""
+    """The parser's message about the arguments as one sentence."""
     help_of = f"see pbb-probe {command + ' ' if command else ''}--help"
     key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)":\s', message)))
     if unknown := re.search(r"(?:does not accept option|Option) '([^']+)'", message):
@@ -203,7 +203,7 @@ def _sentence(message: str, command: str, commands: Commands) -> str:
 
 
 def _type_of(settings: type, key: str) -> Any:
-    """The type of a field by its dotted name, None where there is no such field."""
+    """The type of a field by its dotted name; None if there is no such field."""
     name, _, rest = key.partition(".")
     kind = field_types(settings).get(name)
     if not rest:
@@ -213,5 +213,5 @@ def _type_of(settings: type, key: str) -> Any:
 
 
 def _part(kind: Any) -> Any:
-    """The configuration that a field holds, if it does."""
+    """The type of the configuration that a field holds; None if it holds none."""
     return next((each for each in (kind, *get_args(kind)) if is_configuration(each)), None)

@@ -1,6 +1,6 @@
-"""The command line: it dispatches. A user's mistake is one sentence, exit code 2; a signal to end is one, too.
+"""The command line: it dispatches. A user's mistake ends with one sentence and exit code 2, a signal with one, too.
 
-Nothing but this file is imported before signals are taken care of, since that takes seconds.
+Other modules are imported only once the signal handlers are set, since importing takes seconds.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from typing import Any
 from pbb_probe.errors import PbbError, first_line
 
 POSITIONAL = ("explore", "verify")
-"""Commands that take what they must be given without a flag."""
+"""Commands whose required fields are given without a flag."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command: Ctrl+C, what schedulers send before they kill, and a terminal that is closed."""
+"""Signals that end a command: Ctrl+C, a scheduler's warning before it kills, and a closed terminal."""
 PATIENCE = 5.0
-"""Seconds in which further signals change nothing, as the command is ending."""
+"""Seconds in which further signals are ignored, since the command is already ending."""
 _DISK = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def program() -> int:
-    """The same as a process of its own, which further signals do not disturb while it ends."""
+    """`main` for a process of its own: further signals do not disturb its end."""
     signals = _Signals().__enter__()
     code = _code(None, signals)
     if signals.received:
@@ -70,7 +70,7 @@ def program() -> int:
 
 def _code(arguments: list[str] | None, signals: "_Signals") -> int:
     out = Path(".")
-    warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, and no line of code
+    warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, without the line of code
     try:
         command, config = _parsed(arguments)
         out = Path(getattr(config, "out", out))
@@ -78,7 +78,7 @@ def _code(arguments: list[str] | None, signals: "_Signals") -> int:
         command(config)
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        if signals.received or isinstance(error, KeyboardInterrupt):  # a library may make another error of it
+        if signals.received or isinstance(error, KeyboardInterrupt):  # which a library may turn into another error
             print(signals.sentence(), file=sys.stderr)
             return signals.code()
         said = _sentence(error, out)
@@ -89,7 +89,7 @@ def _code(arguments: list[str] | None, signals: "_Signals") -> int:
 
 
 def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
-    """The command that is asked for, and its configuration."""
+    """The command on the command line, and its configuration."""
     from pbb_probe.commands.arguments import read_arguments
 
     known = commands()
@@ -103,7 +103,7 @@ def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
 
 
 class _Signals:
-    """Makes an interruption of each signal that ends a command, and of one while importing the end at once."""
+    """Turns each signal that ends a command into a KeyboardInterrupt; during imports it ends the process at once."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -125,12 +125,12 @@ class _Signals:
         sys.unraisablehook = sys.__unraisablehook__
 
     def ignore(self) -> None:
-        """Let further signals do nothing, also where Python has taken its handlers down."""
+        """Ignore further signals, even after Python has removed its handlers."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 
     def ready(self) -> None:
-        """All is imported, and work begins."""
+        """Everything is imported, and work begins."""
         self._importing = False
 
     def sentence(self) -> str:
@@ -139,36 +139,36 @@ class _Signals:
         return f"pbb-probe: {how}; the same command goes on from here."
 
     def code(self) -> int:
-        """The exit code, as shells have it."""
+        """The exit code that shells use for the signal."""
         return 128 + self._first()
 
     def _first(self) -> int:
         return self.received[0] if self.received else signal.SIGINT
 
     def _unraisable(self, unraisable: Any) -> None:
-        """An interruption in the middle of something that cannot be interrupted is none that need be shown."""
+        """Do not report an interruption of code that cannot raise it, such as a finaliser."""
         if not self.received:
             sys.__unraisablehook__(unraisable)
 
     def _end(self, number: int, _frame: object) -> None:
         self.received.append(number)
         if len(self.received) > 1 and time.monotonic() - self._since < PATIENCE:
-            return  # it is ending
+            return  # it is already ending
         self._since = time.monotonic()
-        if self._importing:  # nothing is begun, and an import that is interrupted can fail in any way
+        if self._importing:  # no work has begun, and an interrupted import can fail in any way
             os.write(2, f"{self.sentence()}\n".encode())
             os._exit(self.code())
         raise KeyboardInterrupt
 
 
 def _sentence(error: BaseException, out: Path) -> str | None:
-    """What is told of an error that is no defect of the program: the user's, the disk's, the memory's."""
+    """The message for an error of the user, the disk or the memory; None for a defect of the program."""
     reason = first_line(error)
     if isinstance(error, PbbError):
         return str(error)
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the end of Python would complain, too
-        return "nobody reads what is printed any more; files are written all the same where they were done."
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python would complain at exit
+        return "the output is no longer read; files that were finished have been written."
     if _is_of_disk(error, out):
         return (
             f"the run directory cannot be written, its disk is full or read-only ({reason}): "
@@ -180,10 +180,10 @@ def _sentence(error: BaseException, out: Path) -> str | None:
 
 
 def _is_of_disk(error: BaseException, out: Path) -> bool:
-    """Is it the disk? Libraries report a full one in ways of their own, so its free space is asked as well."""
+    """Is it the disk? Libraries report a full disk in their own ways, so its free space is checked as well."""
     if isinstance(error, OSError) and error.errno in _DISK:
         return True
-    if any(os.strerror(number) in str(error) for number in _DISK):  # which safetensors says in an error of its own
+    if any(os.strerror(number) in str(error) for number in _DISK):  # as in errors of safetensors
         return True
     with contextlib.suppress(OSError, ValueError):
         return shutil.disk_usage(out).free < 1 << 20

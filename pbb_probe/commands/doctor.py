@@ -1,4 +1,4 @@
-"""The command `doctor`: what holds on this machine, as far as results, speed and safety depend on it."""
+"""The command `doctor`: the properties of this machine on which results, speed and safety depend."""
 
 import importlib.metadata
 import os
@@ -29,7 +29,7 @@ class DoctorConfig:
 
 
 def doctor(config: DoctorConfig) -> None:
-    """Say what holds on this machine: confinement of programs, cores, memory, accelerator, packages."""
+    """Describe this machine: confinement of programs, cores, memory, accelerator, packages."""
     for title, section in (
         ("Confinement of programs", _confinement),
         ("Machine", _machine),
@@ -44,7 +44,7 @@ def doctor(config: DoctorConfig) -> None:
 
 
 def _safely(section: Callable[[], Rows]) -> list[tuple[str, str]]:
-    """The rows of a section, or the one that says why there are none: whatever is broken here, the rest is told."""
+    """The rows of a section, or one that says why it failed: whatever is broken, the other sections are printed."""
     try:
         return list(section())
     except Exception as error:
@@ -52,7 +52,7 @@ def _safely(section: Callable[[], Rows]) -> list[tuple[str, str]]:
 
 
 def _confinement() -> Rows:
-    """As a child process says that was confined just now."""
+    """As reported by a child process that is confined for this purpose."""
     for layer, missing in confinement().items():
         yield LAYERS.get(layer, layer), f"missing: {missing}" if missing else "in force"
 

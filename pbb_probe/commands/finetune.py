@@ -36,7 +36,7 @@ class FinetuneConfig:
 
 
 def finetune(config: FinetuneConfig) -> None:
-    """Teach a base model programs, stage after stage. Goes on where it stopped; `accelerate launch` takes it too."""
+    """Teach a base model programs, stage after stage. Continues where it stopped; works under `accelerate launch`."""
     from accelerate import PartialState
 
     from pbb_probe.finetuning.prepare import check_training
@@ -58,7 +58,7 @@ def _keep(corpus: Corpus, run: WritableRun) -> None:
     """Write the corpus beside the models.
 
     Raises:
-        PbbError: there is another, which models there were taught.
+        PbbError: there is another corpus, with which models there were trained.
     """
     inputs = {"corpus": corpus.digest}
     if run.key("corpus") not in (None, digest(inputs)):

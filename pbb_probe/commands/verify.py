@@ -1,4 +1,4 @@
-"""The command `verify`: is everything in a run as its steps wrote it?"""
+"""The command `verify`: are all files of a run as its steps wrote them?"""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ class VerifyConfig:
 
 
 def verify(config: VerifyConfig) -> None:
-    """Compare every file of a run with its hash, however large it is. Nothing is changed."""
-    found = Run.existing(config.run).verify()
-    for name, faults in found.items():
+    """Compare every file of a run with its hash, whatever its size. Nothing is changed."""
+    faults_of = Run.existing(config.run).verify()
+    for name, faults in faults_of.items():
         print(f"{name}: {'; '.join(faults) or 'as it was written'}")
-    if damaged := [name for name, faults in found.items() if faults]:
+    if damaged := [name for name, faults in faults_of.items() if faults]:
         raise PbbError(
-            f"{len(damaged)} of {len(found)} steps are not as they were written ({', '.join(damaged)}): move elsewhere "
-            "what no step wrote, and run it again, which does these steps anew and what follows from them."
+            f"{len(damaged)} of {len(faults_of)} steps are not as they were written ({', '.join(damaged)}): move "
+            "elsewhere what no step wrote, and run it again, which does these steps anew and what follows from them."
         )
