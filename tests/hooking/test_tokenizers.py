@@ -17,6 +17,8 @@ from pbb_probe.hooking.load import load_model, untrained_model
 from pbb_probe.models.tokens import encode
 from pbb_probe.programs.documents import Document
 from pbb_probe.views.explorer import live
+from pbb_probe.views.explorer.recorded import named, value_of
+from pbb_probe.views.explorer.recorded import pbb as pbb_
 
 CLASSES = ("GPT2Tokenizer", "GPTNeoXTokenizer", "Qwen2Tokenizer", "LlamaTokenizer", "PreTrainedTokenizerFast")
 TEXTS = ["run dolvik(7) :", "the value of zabrut(4) is", "x"]
@@ -149,10 +151,10 @@ def test_evaluation_capture_patching_and_explorer_ask_the_same_tokens(name, save
     )
     asked["patch_sweep"] = among(expected)
     run = SimpleNamespace(call=lambda *_: None, corpus=corpus)
-    explored = SimpleNamespace(model=lambda: model, run=run)
+    explored = SimpleNamespace(model=lambda: named(pbb_, "model", model), recorded=lambda: named(pbb_, "run", run))
     for i in range(len(calls)):
         run.call = lambda *_, i=i: calls.iloc[i : i + 1].reset_index(drop=True)
-        one = live.prompt_of(explored, live.Call("", "", ""))
+        one = value_of(live.prompt_of(explored, live.Call("", "", "")))
         asked["explorer"].add(tuple(one.tokens[0][one.attention_mask[0].bool()].tolist()))
     assert len(expected) > 6
     assert asked == dict.fromkeys(asked, expected)

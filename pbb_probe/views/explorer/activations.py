@@ -8,21 +8,20 @@ from urllib.parse import urlencode
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.runs.opened import value_text
-from pbb_probe.views import figures
 from pbb_probe.views.explorer import layers, program
 from pbb_probe.views.explorer.address import chosen, decode_selection, encode_selection
-from pbb_probe.views.explorer.cards import Asked, Shown, answered, card, guarded, notice, python, table_of, tool
+from pbb_probe.views.explorer.cards import Asked, answered, card, guarded, notice, table_of, tool
 from pbb_probe.views.explorer.controls import choice, hidden, typed
 from pbb_probe.views.explorer.explored import Busy, Explored
+from pbb_probe.views.explorer.recorded import Recorded, decoded, named, pbb, python_of, value_of
 from pbb_probe.views.explorer.theme import themed
+from pbb_probe.views.words import explorer as words
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import xarray as xr
     from dash import Dash
     from dash.development.base_component import Component
-    from plotly.graph_objects import Figure
 
 PATH, TITLE = "/activations", "Activations"
 METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP (takes a while)"}
@@ -30,6 +29,8 @@ MOST_OF_UMAP = 60_000_000
 """Prompts squared times layers that UMAP lays out: about a minute on two cores."""
 LISTED = 300
 """Selected prompts that are listed."""
+POINTS = ("site", "role", "method", "axes", "variable")
+"""The controls that say where points lie."""
 HOVER = ("program", "call", "output", "group", "correct")
 
 
@@ -37,10 +38,10 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """Which activations, how they are laid out, and how they are coloured."""
     from dash import dcc, html
 
-    labels, settings = explored.table("probing/prompts"), explored.run.config["probing"]
+    labels, settings = value_of(explored.labels()), explored.run.config["probing"]
     stored = [site for site in settings["sites"] if site in SITES]
     colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
-    n_layers = explored.array("probing/activations").sizes["layer"]
+    n_layers = explored.run.array("probing/activations").sizes["layer"]
     slider = dcc.Slider(
         0,
         n_layers - 1,
@@ -75,118 +76,74 @@ def content(asked: Asked) -> "list[Component]":
     """The scatter, and a place for what is selected in it."""
     from dash import dcc, html
 
-    shown = Shown(_scatter(asked), *_about(asked))
-    return [
-        card(asked, shown, "activations", scroll=True),
-        dcc.Store(id="n-prompts", data=len(asked.explored.table("probing/prompts"))),
-        html.Div(id="selected"),
-    ]
+    n_prompts = len(value_of(asked.explored.labels()))
+    scatter = card(asked, "activations", *_scatter(asked), scroll=True, **_layout(asked))
+    return [scatter, dcc.Store(id="n-prompts", data=n_prompts), html.Div(id="selected")]
 
 
-def _asked_points(asked: Asked) -> "xr.DataArray":
-    where = (asked["site"], asked["role"], asked["method"], int(asked["axes"]), asked["variable"])
-    return asked.explored.crunched(projected, *where)
+def _layout(asked: Asked) -> dict[str, Any]:
+    """The page has a slider of its own, and keeps what was zoomed while the points are the same."""
+    bare = {"sliders": None, "updatemenus": None, "margin_b": 60, "height": 620}
+    return bare | {"uirevision": " ".join(asked[name] for name in POINTS)}
 
 
-def _layer(asked: Asked, points: "xr.DataArray") -> int:
-    return int(asked["layer"]) if asked["layer"].isdecimal() else int(points["layer"].values[-1])
-
-
-def _title(asked: Asked) -> str:
-    by = asked["method"].upper() + (f" for {asked['variable']}" if asked["method"] == "lda" else "")
-    return f"{asked['site']} at the {asked['role']}, {by}"
-
-
-def _scatter(asked: Asked) -> "Figure":
-    """The figure, without a slider of its own: the view has one."""
-    labels, points = asked.explored.table("probing/prompts"), _asked_points(asked)
-    figure = figures.activations(
+def _scatter(asked: Asked) -> tuple[Recorded, "pd.DataFrame", str]:
+    """The figure, the table of its layer, and words about it."""
+    labels, method = asked.explored.labels(), asked["method"]
+    points = asked.explored.crunched(projected, *(asked[name] for name in POINTS))
+    known, laid_out = value_of(labels), value_of(points)
+    layer = int(asked["layer"]) if asked["layer"].isdecimal() else int(laid_out["layer"].values[-1])
+    by = method.upper() + (f" for {asked['variable']}" if method == "lda" else "")
+    n, selection = len(known), asked["selection"]
+    figure = pbb.figures.activations(
         points,
         labels,
         asked["colour"],
-        hover=[name for name in HOVER if name in labels],
-        title=_title(asked),
-        layer=_layer(asked, points),
-        selected=decode_selection(asked["selection"], len(labels)),
-        slider=False,
+        hover=[name for name in HOVER if name in known],
+        title=words.ACTIVATIONS.format(site=asked["site"], role=asked["role"], by=by),
+        layer=layer,
+        selected=None if decode_selection(selection, n) is None else decoded(selection, n),
     )
-    kept = " ".join(asked[name] for name in ("site", "role", "method", "axes", "variable"))
-    return figure.update_layout(height=620, uirevision=kept)
+    said = words.LAID_OUT + (words.DRAW_A_LASSO if asked["axes"] == "2" else words.SELECT_BY_VALUE)
+    if "explained" in laid_out.coords:
+        share = float(laid_out["explained"].sel(layer=layer))
+        said += words.EXPLAINED.format(share=share, layer=layer)
+    return figure, laid_out.sel(layer=layer, drop=True).to_pandas().join(known), said
 
 
-def _about(asked: Asked) -> "tuple[str, pd.DataFrame, str]":
-    """The Python, the table and the words of the layer and the selection that are shown."""
-    explored, points = asked.explored, _asked_points(asked)
-    labels, layer = explored.table("probing/prompts"), _layer(asked, points)
-    target = f"target=labels[{asked['variable']!r}], " if asked["method"] == "lda" else ""
-    mask, given = "", "None"
-    if decode_selection(asked["selection"], len(labels)) is not None:
-        mask = "from pbb_probe.views.explorer.address import decode_selection\n\n"
-        given = f"decode_selection({asked['selection']!r}, len(labels))"
-    hover = [name for name in HOVER if name in labels]
-    code = f"""{mask}labels = run.table('probing/prompts')
-{_acts_python(explored, asked["site"], asked["role"])}
-points = pbb.project(
-    acts, {asked["site"]!r}, {asked["role"]!r}, {asked["method"]!r}, {asked["axes"]},
-    {target}fit=(labels['group'] == 'with_io').to_numpy(),
-)
-figure = pbb.figures.activations(
-    points, labels, {asked["colour"]!r}, hover={hover}, title={_title(asked)!r}, layer={layer}, selected={given}
-)"""
-    words = (
-        "Each layer is laid out on its own, fitted on with_io prompts and turned to agree with the layer below; the "
-        "axes stay as they are from layer to layer. "
-    )
-    if asked["axes"] == "2":
-        words += "Draw a lasso to select prompts."
-    else:
-        words += "Select prompts by value, or with a lasso in two dimensions."
-    if "explained" in points.coords:
-        words += f" These axes hold {float(points['explained'].sel(layer=layer)):.0%} of the variance at layer {layer}."
-    return code, points.sel(layer=layer, drop=True).to_pandas().join(labels), words
-
-
-def projected(explored: Explored, site: str, role: str, method: str, axes: int, variable: str) -> "xr.DataArray":
+def projected(explored: Explored, site: str, role: str, method: str, axes: str, variable: str) -> Recorded:
     """The points (layer, prompt, axis) of one site and role.
 
     Raises:
         PbbError: UMAP would take too long, the method has no solution, or what `project` refuses.
     """
-    import numpy as np
+    from numpy.linalg import LinAlgError
 
-    from pbb_probe.probing.projection import project
-
-    labels = explored.table("probing/prompts")
-    n_layers = explored.array("probing/activations").sizes["layer"]
-    if method == "umap" and len(labels) > (most := int((MOST_OF_UMAP / n_layers) ** 0.5)):
+    labels = explored.labels()
+    n_layers, n = explored.run.array("probing/activations").sizes["layer"], len(value_of(labels))
+    if method == "umap" and n > (most := int((MOST_OF_UMAP / n_layers) ** 0.5)):
         raise PbbError(
-            f"UMAP of {len(labels):,} prompts at {n_layers} layers takes minutes, and at most {most:,} are laid out "
-            "here: choose PCA or LDA, or call pbb.project."
+            f"UMAP of {n:,} prompts at {n_layers} layers takes minutes, and at most {most:,} are laid out here: choose "
+            "PCA or LDA, or call pbb.project."
         )
     acts = explored.computed(activations_at, site, role)
-    fit = (labels["group"] == "with_io").to_numpy()
-    target = labels[variable] if method == "lda" else None
+    target = {"target": labels[variable]} if method == "lda" else {}
+    fit = labels["group"].eq("with_io").to_numpy()
+    points = named(pbb.project(acts, site, role, method, int(axes), **target, fit=fit), "points")
     try:
-        return project(acts, site, role, method, axes, target=target, fit=fit)  # type: ignore[arg-type]
-    except np.linalg.LinAlgError as error:  # such as of a layer where all prompts of a value are alike
+        value_of(points)
+    except LinAlgError as error:  # such as of a layer where all prompts of a value are alike
         raise PbbError(f"{method.upper()} has no solution for {site} at the {role}: choose PCA.") from error
+    return points
 
 
-def activations_at(explored: Explored, site: str, role: str) -> "xr.Dataset":
+def activations_at(explored: Explored, site: str, role: str) -> Recorded:
     """What the run keeps of a site and role, or what its model does there now, on the same prompts."""
-    kept = explored.array("probing/activations")
+    run, kept = explored.recorded(), explored.run.array("probing/activations")
     if site in kept and role in kept["role"]:
-        return kept[[site]].sel(role=[role])
-    from pbb_probe.hooking.capture import capture
-
-    return capture(explored.model(), explored.prompts(), [site], roles=[role])
-
-
-def _acts_python(explored: Explored, site: str, role: str) -> str:
-    kept = explored.array("probing/activations")
-    if site in kept and role in kept["role"]:
-        return "acts = run.array('probing/activations')"
-    return f"model = run.model()\nacts = pbb.capture(model, run.prompts(model), [{site!r}], roles=[{role!r}])"
+        return named(run.array("probing/activations"), "acts")
+    model = explored.model()
+    return named(pbb.capture(model, run.prompts(model), [site], roles=[role]), "acts")
 
 
 def connect(app: "Dash", explored: Explored) -> None:
@@ -230,12 +187,13 @@ def connect(app: "Dash", explored: Explored) -> None:
         drawn = no_update  # in the plane the browser marks the selection itself
         try:
             asked = Asked.of(explored, controls, values, theme == "dark")
-            code, table, words = _about(asked)
+            figure, table, said = _scatter(asked)
             if asked["axes"] == "3" and any("selection" in item["prop_id"] for item in ctx.triggered):
-                drawn = themed(_scatter(asked), asked.dark)
+                drawn = themed(value_of(figure).update_layout(_layout(asked), overwrite=True), asked.dark)
         except (PbbError, Busy) as error:
             return no_update, str(error), no_update, no_update
-        return python(explored, code), words, f"/csv/{explored.keep(code, table)}", drawn
+        code = python_of(named(figure, "figure"))
+        return code, said, f"/csv/{explored.keep(code, table)}", drawn
 
     @app.callback(
         Output({"quiet": "selection"}, "value", allow_duplicate=True),
@@ -247,7 +205,7 @@ def connect(app: "Dash", explored: Explored) -> None:
         try:
             if not (text := typed("select by value", wanted)).strip():
                 return no_update, ""
-            return encode_selection(matching(explored.table("probing/prompts"), text)), ""
+            return encode_selection(matching(value_of(explored.labels()), text)), ""
         except PbbError as error:
             return no_update, str(error)
 
@@ -291,10 +249,10 @@ def _selected(asked: Asked) -> "list[Component]":
     """The selected prompts as a list, and what is read of them beside the others."""
     from dash import dcc, html
 
-    labels = asked.explored.table("probing/prompts")
+    labels = value_of(asked.explored.labels())
     selected = decode_selection(asked["selection"], len(labels))
     if selected is None:
-        return [notice("No prompts are selected: draw a lasso around some points.", "hint")]
+        return [notice(words.SELECT_HERE, "hint")]
     listed, kept = labels[selected], {name: asked[name] for name in ("selection", "role", "variable")}
     shown = [name for name in (*HOVER, "template", "steps") if name in labels]
     head = html.Div(

@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.texts import token_texts
-from pbb_probe.views import figures
 from pbb_probe.views.explorer import live, program
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded
+from pbb_probe.views.explorer.cards import Asked, card, guarded
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
+from pbb_probe.views.words import explorer as words
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
     from dash.development.base_component import Component
 
 PATH, TITLE = "/attention", "Attention"
@@ -26,7 +24,7 @@ MOST_CELLS = 2_000_000
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """The call and the call beside it, the place heads are patched at, and the layers shown."""
-    n_layers = explored.model().cfg.n_layers
+    n_layers = explored.run.model().cfg.n_layers
     every = ["all"] if n_layers <= FEW_LAYERS else []
     return [
         *program.call_controls(explored, query),
@@ -37,77 +35,48 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
 
 def content(asked: Asked) -> "list[Component]":
     """The patterns, each with its head's effect, and the heads in the order of their effects."""
+    explored, role = asked.explored, asked["role"]
     call, pair = program.asked_call(asked), program.asked_pair(asked)
-    own, other = pair.clean.labels.iloc[0], pair.corrupted.labels.iloc[0]
-    name = f"{call.program}({call.call})"
+    prompts = value_of(pair).clean
+    answer, beside = (side.labels.iloc[0] for side in (prompts, value_of(pair).corrupted))
 
-    def effects() -> "xr.DataArray":
-        return asked.explored.computed(heads_at, call, asked["swap"], asked["other"], asked["role"])
+    def effects() -> Recorded:
+        return explored.computed(heads_at, call, asked["swap"], asked["other"], role)["z"].sel(role=role)
 
     def ranked() -> "Component":
         recovered = effects()
-        title = f"Heads at the {asked['role']} that bring {own['output']} back where {_of(other)}"
-        code = (
-            live.pair_python(pair)
-            + live.swept_python("z", [asked["role"]])
-            + f"figure = pbb.figures.head_effects(recovered['z'].sel(role={asked['role']!r}), title={title!r})"
-        )
-        words = f"Each head's output (z) of {name} is put into the other call, one at a time."
+        title = words.HEADS.format(role=role, answer=answer["output"], **beside[["program", "call", "output"]])
         table = recovered.rename("recovery").to_dataframe().reset_index()
-        return card(asked, Shown(figures.head_effects(recovered, title=title), code, table, words), "heads")
+        said = words.EACH_HEAD.format(program=call.program, call=call.call)
+        return card(asked, "heads", pbb.figures.head_effects(recovered, title=title), table, said)
 
     def looked() -> "Component":
-        pattern, scores = asked.explored.computed(patterns_of, call), None
-        made = live.pair_python(pair)
+        pattern, scores = explored.computed(patterns_of, call, asked["swap"], asked["other"]), None
         with contextlib.suppress(PbbError):  # where nothing tells the answers apart; `ranked` says so
             scores = effects()
-            made += live.swept_python("z", [asked["role"]])
-        chosen = ""
         if asked["layers"] != "all":
-            layer = int(asked["layers"])
-            pattern, chosen = pattern.sel(layer=[layer]), f".sel(layer=[{layer}])"
-            scores = None if scores is None else scores.sel(layer=[layer])
-        if pattern.size > MOST_CELLS:
+            layer = [int(asked["layers"])]
+            pattern, scores = pattern.sel(layer=layer), scores and scores.sel(layer=layer)
+        if (size := value_of(pattern).size) > MOST_CELLS:
             raise PbbError(
-                f"These patterns have {pattern.size:,} cells, and at most {MOST_CELLS:,} are drawn: choose a single "
-                "layer or a shorter input."
+                f"These patterns have {size:,} cells, and at most {MOST_CELLS:,} are drawn: choose a single layer or a "
+                "shorter input."
             )
-        tokens = token_texts(asked.explored.model(), pair.clean)
-        roles = {role: int(place[0]) for role, place in pair.clean.roles.items()}
-        title = f"Where heads look in: {pair.clean.texts[0]}"
-        code = (
-            made
-            + f"pattern = pbb.attention_patterns(model, pair.clean).isel(prompt=0){chosen}\n"
-            + "tokens = pbb.token_texts(model, pair.clean)\n"
-            + "roles = {role: int(place[0]) for role, place in pair.clean.roles.items()}\n"
-            + (
-                "scores = None\n"
-                if scores is None
-                else f"scores = recovered['z'].sel(role={asked['role']!r}){chosen}\n"
-            )
-            + f"figure = pbb.figures.attention(pattern, tokens, roles, {title!r}, scores)"
-        )
-        words = "Rows are the tokens that look, columns those that are looked at. The number is the head's recovery."
-        table = pattern.rename("attention").to_dataframe().reset_index()
-        figure = figures.attention(pattern, tokens, roles, title, scores)
-        return card(asked, Shown(figure, code, table, words), "attention")
+        tokens = pbb.token_texts(explored.model(), pair.clean)
+        title = words.ATTENTION.format(text=prompts.texts[0])
+        figure = pbb.figures.attention(pattern, tokens, live.roles_of(prompts), title, scores)
+        return card(asked, "attention", figure, pattern.rename("attention").to_dataframe().reset_index(), words.LOOKING)
 
     return guarded(looked, ranked)
 
 
-def _of(row: "pd.Series") -> str:
-    return f"{row['program']}({row['call']}) = {row['output']}"
+def heads_at(explored: Explored, call: live.Call, swap: str, other: str, role: str) -> Recorded:
+    """Recovery of every head's z at a role, a Dataset with z (layer, head, role)."""
+    return live.swept(explored, explored.computed(live.pair_of, call, swap, other), "z", [role])
 
 
-def heads_at(explored: Explored, call: live.Call, swap: str, other: str, role: str) -> "xr.DataArray":
-    """Recovery (layer, head) of every head's z at a role."""
-    pair = explored.computed(live.pair_of, call, swap, other)
-    return live.swept(explored, pair, "z", [role])["z"].sel(role=role, drop=True)
-
-
-def patterns_of(explored: Explored, call: live.Call) -> "xr.DataArray":
+def patterns_of(explored: Explored, call: live.Call, swap: str, other: str) -> Recorded:
     """Attention (layer, head, query, key) in the call."""
-    from pbb_probe.hooking.attention import attention_patterns
-
-    prompts = explored.computed(live.prompt_of, call)
-    return attention_patterns(explored.model(), prompts).isel(prompt=0, drop=True)
+    pair, model = explored.computed(live.pair_of, call, swap, other), explored.model()
+    live.refuse_long(value_of(model), value_of(pair).clean.tokens.shape[1])
+    return named(pbb.attention_patterns(model, pair.clean).isel(prompt=0, drop=True), "pattern")

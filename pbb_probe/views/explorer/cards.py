@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pbb_probe.errors import PbbError
 from pbb_probe.views.explorer.controls import checked
 from pbb_probe.views.explorer.explored import Busy, Explored
+from pbb_probe.views.explorer.recorded import Recorded, named, python_of, value_of
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.report import cells
 from pbb_probe.views.run_tables import rows
@@ -17,7 +18,6 @@ from pbb_probe.views.run_tables import rows
 if TYPE_CHECKING:
     import pandas as pd
     from dash.development.base_component import Component
-    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -45,41 +45,16 @@ class Asked:
         return cls(explored, checked(controls(explored, query), values), dark)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A figure, what to know about it, the Python that makes it, and the table behind it."""
-
-    figure: "Figure"
-    code: str
-    """After `run = pbb.open_run(...)`; its last line sets `figure`."""
-    table: "pd.DataFrame"
-    words: str = ""
-
-
-def python(explored: Explored, code: str) -> str:
-    """The whole of a figure's Python."""
-    return f"import pbb_probe as pbb\n\nrun = pbb.open_run({str(explored.run.path)!r})\n{code}"
-
-
-def rows_of(name: str, **where: Any) -> str:
-    """The Python for rows of a table of the run in which columns have these values."""
-    if not where:
-        return f"run.table({name!r})"
-    condition = " and ".join(f"{column} == {value!r}" for column, value in where.items())
-    return f"run.table({name!r}).query({condition!r})"
-
-
-def select(table: "pd.DataFrame", **where: Any) -> "pd.DataFrame":
+def select(table: Recorded, **where: Any) -> Recorded:
     """The rows of a table in which columns have these values.
 
     Raises:
         PbbError: there are none.
     """
-    chosen = rows(table, **where)
-    if chosen.empty:
+    if rows(value_of(table), **where).empty:
         asked = ", ".join(f"{name} {value}" for name, value in where.items())
         raise PbbError(f"Nothing was measured for {asked}: choose something else.")
-    return chosen
+    return table.query(" and ".join(f"{column} == {value!r}" for column, value in where.items()))
 
 
 def values_of(table: "pd.DataFrame", name: str) -> list[str]:
@@ -87,32 +62,49 @@ def values_of(table: "pd.DataFrame", name: str) -> list[str]:
     return [str(value) for value in sorted(set(table[name]))] if name in table else []
 
 
-def card(asked: Asked, shown: Shown, name: str, scroll: bool = False) -> "Component":
-    """A figure with its tools: copy as Python, and downloads as PNG, SVG and CSV."""
+def card(
+    asked: Asked,
+    name: str,
+    figure: Recorded,
+    table: "Recorded | pd.DataFrame",
+    words: str = "",
+    scroll: bool = False,
+    **layout: Any,
+) -> "Component":
+    """A figure with its tools: copy as Python, and downloads as PNG, SVG and CSV.
+
+    Args:
+        asked: on which ground it stands.
+        name: of its files.
+        figure: with the Python that makes it.
+        table: behind it.
+        words: what to know about it.
+        scroll: does the wheel zoom?
+        layout: what is other on the page than in the figure itself.
+    """
     from dash import dcc, html
 
-    figure, title = themed(shown.figure, asked.dark), f"figure-{name}"
-    table = asked.explored.keep(shown.code, shown.table)
-    buttons = [
+    drawn, title = themed(value_of(figure).update_layout(layout, overwrite=True), asked.dark), f"figure-{name}"
+    code = python_of(named(figure, "figure"))
+    csv = f"/csv/{asked.explored.keep(code, value_of(table))}"
+    graph = dcc.Graph(
+        id=title,
+        figure=drawn,
+        responsive=True,
+        style={"height": f"{drawn.layout.height or 450}px"},
+        config={"displaylogo": False, "responsive": True, "scrollZoom": scroll},
+    )
+    tools = [
         tool("Copy as Python", "copy", of=title),
         tool("PNG", "png", "Download as PNG", of=title),
         tool("SVG", "svg", "Download as SVG", of=title),
-        html.A("CSV", href=f"/csv/{table}", download=f"{name}.csv", className="tool", id=f"{title}-csv"),
+        html.A("CSV", href=csv, download=f"{name}.csv", className="tool", id=f"{title}-csv"),
+        html.Details(
+            [html.Summary("Python"), html.Pre(code, id=f"{title}-code")], id=f"{title}-python", className="code"
+        ),
     ]
-    graph = dcc.Graph(
-        id=title,
-        figure=figure,
-        responsive=True,
-        style={"height": f"{figure.layout.height or 450}px"},
-        config={"displaylogo": False, "responsive": True, "scrollZoom": scroll},
-    )
-    code = html.Details(
-        [html.Summary("Python"), html.Pre(python(asked.explored, shown.code), id=f"{title}-code")],
-        id=f"{title}-python",
-        className="code",
-    )
-    words = [html.Figcaption(shown.words, id=f"{title}-words")] if shown.words else []
-    return html.Figure([graph, *words, html.Div([*buttons, code], className="tools")], className="card")
+    said = [html.Figcaption(words, id=f"{title}-words")] if words else []
+    return html.Figure([graph, *said, html.Div(tools, className="tools")], className="card")
 
 
 def tool(words: str, action: str, title: str = "", **data: str) -> "Component":

@@ -4,6 +4,7 @@ Everything is read from the run; nothing is written to it. What the model comput
 from it, what takes long without a model. Tables and arrays follow a step that is done again; models do not.
 """
 
+import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.runs.opened import OpenedRun, open_run
+from pbb_probe.runs.opened import OpenedRun
+from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from transformer_lens import TransformerBridge
+
+    from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.probing.held_out import HeldOutProbes
 
 KEPT_TABLES = 200
 PATIENCE = 10.0
@@ -27,6 +32,44 @@ PATIENCE = 10.0
 
 class Busy(Exception):  # noqa: N818
     """Others are being answered; the message is for who asked."""
+
+
+class KeptRun(OpenedRun):
+    """A run whose tables, arrays, models and probes are kept once they were asked for.
+
+    Raises:
+        Busy: by what takes a model, when others are being answered.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__(path)
+        self.lock = threading.RLock()
+        # a cache an instance, so that a run that is no longer looked at is let go
+        self._read_table = lru_cache(maxsize=64)(lambda name, _: OpenedRun.table(self, name))
+        self._read_array = lru_cache(maxsize=8)(lambda name, _: OpenedRun.array(self, name))
+        self._open_model = _once(self.lock, super().model, 2)
+        self._tokenize = _once(self.lock, super().prompts, 1)
+        self._fit_probes = _once(self.lock, super().held_out_probes, 1)
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """A table of a finished step, as it is now."""
+        return self._read_table(name, self.content(name.split("/")[0]))
+
+    def array(self, name: str) -> "xr.Dataset":
+        """A labelled array of a finished step, as it is now."""
+        return self._read_array(name, self.content(name.split("/")[0]))
+
+    def model(self, name: str = "finetuned") -> "TransformerBridge":
+        """One of `models`, opened."""
+        return self._open_model(name)
+
+    def prompts(self, model: "TransformerBridge") -> "Prompts":
+        """The prompts of the step `probing`."""
+        return self._tokenize(model)
+
+    def held_out_probes(self) -> "HeldOutProbes":
+        """Probes of the variables that the study reads."""
+        return self._fit_probes()
 
 
 class Explored:
@@ -40,29 +83,31 @@ class Explored:
     """
 
     def __init__(self, path: str | Path):
-        self.run: OpenedRun = open_run(Path(path).expanduser().resolve())
+        self.run = KeptRun.existing(Path(path).expanduser().resolve())
         self.title = "{base}, {curriculum}, seed {seed}".format(**self.run.config)
-        self.lock = threading.RLock()
         self._tables: OrderedDict[str, pd.DataFrame] = OrderedDict()
         self._keeping = threading.Lock()  # of its own: a table does not wait for what a model computes
-        # a cache an instance, so that a run that is no longer looked at is let go
-        self._read_table = lru_cache(maxsize=64)(lambda name, _: self.run.table(name))
-        self._read_array = lru_cache(maxsize=8)(lambda name, _: self.run.array(name))
-        self._model = _once(self.lock, self.run.model, 2)
-        self.prompts = _once(self.lock, lambda: self.run.prompts(self.model()), 1)
-        self.probes = _once(self.lock, self.run.held_out_probes, 1)
-        self.computed = _once(self.lock, lambda make, *arguments: make(self, *arguments), 32)
+
+        def make(function: Callable[..., Any], *arguments: Any) -> Any:
+            made = function(self, *arguments)
+            value_of(made)  # now, while others wait
+            return made
+
+        self.computed = _once(self.run.lock, make, 32)
         # what takes no model but long, such as UMAP, does not keep the model from others
-        self.crunched = _once(threading.RLock(), lambda make, *arguments: make(self, *arguments), 32)
+        self.crunched = _once(threading.RLock(), make, 32)
 
-    def model(self, name: str = "finetuned") -> "TransformerBridge":
-        """One of the run's models.
+    def recorded(self, name: str = "run") -> Recorded:
+        """The run under a name, in the Python of a figure."""
+        return named(pbb.open_run(str(self.run.path)), name, self.run)
 
-        Raises:
-            PbbError: there is none of that name, or it cannot be loaded.
-            Busy: others are being answered.
-        """
-        return self._model(name)
+    def model(self, name: str = "finetuned") -> Recorded:
+        """One of the run's models."""
+        return named(self.recorded().model(*([] if name == "finetuned" else [name])), "model")
+
+    def labels(self) -> Recorded:
+        """What is known of each prompt of the step `probing`, a row a prompt."""
+        return named(self.recorded().table("probing/prompts"), "labels")
 
     @property
     def beside(self) -> dict[str, Path]:
@@ -87,30 +132,12 @@ class Explored:
 
     def warm_up(self) -> None:
         """Open what live numbers need, so that the first of them does not wait for it."""
-        from transformers.utils import logging
+        from transformers.utils.logging import disable_progress_bar
 
-        logging.disable_progress_bar()
-        try:
-            self.model()
-            self.probes()
-        except (PbbError, Busy):  # the view that needs it will say so
-            return
-
-    def table(self, name: str) -> "pd.DataFrame":
-        """A table of a finished step, as it is now.
-
-        Raises:
-            PbbError: the step is not done, there is no such table, or it was changed since.
-        """
-        return self._read_table(name, self.run.content(name.split("/")[0]))
-
-    def array(self, name: str) -> "xr.Dataset":
-        """A labelled array of a finished step, as it is now.
-
-        Raises:
-            PbbError: the step is not done, there is no such array, or it was changed since.
-        """
-        return self._read_array(name, self.run.content(name.split("/")[0]))
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(PbbError, Busy):  # the view that needs it will say so
+            self.run.model()
+            self.run.held_out_probes()
 
 
 def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:

@@ -4,22 +4,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views import figures
 from pbb_probe.views.explorer.address import decode_selection
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice, rows_of, select, values_of
+from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, select, values_of
 from pbb_probe.views.explorer.controls import choice, hidden
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.explorer.overview import SUBSETS
-from pbb_probe.views.words.phrases import steps_words
+from pbb_probe.views.explorer.recorded import Recorded, decoded, named, np, pbb, pd, value_of
+from pbb_probe.views.words import explorer as words
+from pbb_probe.views.words.phrases import SHORT_SUBSETS, steps_words
 
 if TYPE_CHECKING:
-    import pandas as pd
     from dash.development.base_component import Component
 
 PATH, TITLE = "/layers", "Layer by layer"
 DRAWS = 2000
 """Resamples of what is compared while one waits."""
 SELECTED = ("selected", "others")
+CALLS = {name: SHORT_SUBSETS[name] for name in ("all", "correct")}
+"""Subsets of single calls."""
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
@@ -28,14 +29,16 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     variables = [*settings["probing"]["targets"]]
     carried: list[str] = []
     if explored.run.key("comparison"):  # a selection of prompts can be compared without
-        carried = [name for name in values_of(explored.table("comparison/transfer"), "hypothesis") if name != "other"]
+        carried = [
+            name for name in values_of(explored.run.table("comparison/transfer"), "hypothesis") if name != "other"
+        ]
     return [
         choice(query, "variable", "variable read", variables, "output" if "output" in variables else None),
         choice(query, "role", "at the role", settings["probing"]["roles"], "answer"),
         choice(query, "swap", "swapped (patching)", ("program", "input"), "program"),
         choice(query, "carried", "carried (transfer map)", carried, "program", few=0),
         choice(query, "site", "site patched", settings["patching"]["sites"]),
-        choice(query, "subset", "calls", SUBSETS, "all"),
+        choice(query, "subset", "calls", CALLS, "all"),
         choice(query, "by", "compare", {"group": "the groups", "selection": "selected prompts with the others"}),
         hidden(query, "selection"),
     ]
@@ -49,130 +52,83 @@ def content(asked: Asked) -> "list[Component]":
 
 
 def _of_groups(asked: Asked) -> "Component":
-    probing = {"subset": asked["subset"], "role": asked["role"], "target": asked["variable"]}
+    run, variable, site = asked.explored.recorded(), asked["variable"], asked["site"]
+    at = {"subset": asked["subset"], "role": asked["role"]}
     probed = asked.explored.run.config["probing"]["sites"][0]
     wanted: dict[str, tuple[str, dict[str, Any]]] = {
-        f"read: probe of {asked['variable']} ({probed})": ("comparison/probing", {**probing, "site": probed}),
-        f"said: logit lens of {asked['variable']}": (
-            "comparison/lens",
-            {"decode": "logit", "subset": asked["subset"], "role": asked["role"], "variable": asked["variable"]},
-        ),
-        f"used: recovery, {asked['swap']} swapped ({asked['site']})": (
-            "comparison/patching",
-            {key: asked[key] for key in ("subset", "role", "swap", "site")},
-        ),
+        words.READ.format(variable=variable, site=probed): ("probing", {"target": variable, "site": probed}),
+        words.SAID.format(variable=variable): ("lens", {"decode": "logit", "variable": variable}),
+        words.USED.format(swap=asked["swap"], site=site): ("patching", {"swap": asked["swap"], "site": site}),
     }
-    for n in map(int, values_of(asked.explored.table("comparison/transfer_differences"), "steps")):
-        wanted[f"carried: {asked['carried'].replace('_', ' ')}, {steps_words(n)} ({asked['site']})"] = (
-            "comparison/transfer_differences",
-            {key: asked[key] for key in ("subset", "role", "site")} | {"hypothesis": asked["carried"], "steps": n},
-        )
-    tables, lines, absent = {}, [], []
+    for n in map(int, values_of(asked.explored.run.table("comparison/transfer_differences"), "steps")):
+        title = words.CARRIED.format(hypothesis=asked["carried"].replace("_", " "), steps=steps_words(n), site=site)
+        where = {"hypothesis": asked["carried"], "steps": n, "site": site}
+        wanted[title] = ("transfer_differences", where)
+    tables, absent = {}, []
     for title, (name, where) in wanted.items():
         try:
-            tables[title] = select(asked.explored.table(name), **where)
-            lines.append(f"    {title!r}: {rows_of(name, **where)},")
+            tables[title] = select(run.table(f"comparison/{name}"), **at, **where)
         except PbbError:
             absent.append(title)
     if not tables:
         raise PbbError("Nothing was measured here: choose another role, site or variable.")
-    title = f"Layer by layer at the {asked['role']}, {SUBSETS[asked['subset']]}"
-    code = "\n".join(
-        ["tables = {", *lines, "}", f"figure = pbb.figures.curves_with_difference(tables, title={title!r})"]
-    )
-    words = (
-        "Above, both groups with 95 % bands from resampling programs; below, their difference, marked where it is "
-        "significant over all places of its table (adjusted p < 0.05)."
-    )
-    if absent:
-        words += f" Not measured here: {'; '.join(absent)}."
-    figure = figures.curves_with_difference(tables, title=title)
-    return card(asked, Shown(figure, code, _joined(tables), words), "layers")
+    title = words.LAYERS.format(role=asked["role"], calls=SHORT_SUBSETS[asked["subset"]])
+    said = words.TWO_GROUPS + words.ABSENT.format(curves="; ".join(absent)) * bool(absent)
+    return _curves(asked, tables, said, title=title)
 
 
 def _of_selection(asked: Asked) -> "Component":
     """Prompts selected in the scatter against all others: probes and lens, compared here and now."""
-    labels = asked.explored.table("probing/prompts")
-    selected = decode_selection(asked["selection"], len(labels))
+    selected = decode_selection(asked["selection"], len(value_of(asked.explored.labels())))
     if selected is None or selected.all():
-        return notice(
-            "No prompts are selected: draw a lasso around some of them under Activations, and come back.", "hint"
-        )
-    variable, role, subset = asked["variable"], asked["role"], asked["subset"]
-    tables = asked.explored.crunched(compare_selected, asked["selection"], subset, variable, role)
-    title = f"{int(selected.sum())} selected prompts and the others, at the {role}, {SUBSETS[subset]}"
-    arrays = "\n".join(
-        f"    {name!r}: run.array({array!r})['correct'].sel({where}),"
-        for name, (array, where) in _read_at(asked.explored, variable, role).items()
-    )
-    code = f"""import numpy as np
-from pbb_probe.views.explorer.address import decode_selection
-
-labels = run.table('probing/prompts')
-selected = decode_selection({asked["selection"]!r}, len(labels))
-rows = {"labels['correct'].to_numpy(bool)" if subset == "correct" else "np.ones(len(labels), bool)"}
-arrays = {{
-{arrays}
-}}
-tables = {{
-    name: pbb.compare_groups(
-        values.isel(prompt=rows).transpose('layer', 'prompt'),
-        group=np.where(selected, *{SELECTED})[rows].tolist(),
-        clusters=(np.where(selected, *{SELECTED}) + labels['program'])[rows].tolist(),
-        draws={DRAWS},
-    )
-    for name, values in arrays.items()
-}}
-figure = pbb.figures.curves_with_difference(tables, groups={SELECTED}, title={title!r})"""
-    figure = figures.curves_with_difference(tables, groups=SELECTED, title=title)
-    words = (
-        f"Compared over programs with {DRAWS:,} draws; one with prompts on both sides counts on either. Of a selection "
-        "made by looking at these prompts p is a guide and no test."
-    )
-    return card(asked, Shown(figure, code, _joined(tables), words), "layers")
+        return notice(words.SELECT_ELSEWHERE, "hint")
+    where = (asked["subset"], asked["variable"], asked["role"])
+    tables = asked.explored.crunched(compare_selected, asked["selection"], *where)
+    title = words.SELECTED.format(n=selected.sum(), role=asked["role"], calls=SHORT_SUBSETS[asked["subset"]])
+    return _curves(asked, tables, words.OF_SELECTION.format(draws=DRAWS), groups=SELECTED, title=title)
 
 
-def compare_selected(
-    explored: Explored, selection: str, subset: str, variable: str, role: str
-) -> "dict[str, pd.DataFrame]":
+def _curves(asked: Asked, tables: dict[str, Recorded], said: str, **settings: Any) -> "Component":
+    """Curves and their differences, of tables by heading."""
+    joined = pd.concat([table.assign(curve=title) for title, table in tables.items()], ignore_index=True)
+    return card(asked, "layers", pbb.figures.curves_with_difference(named(tables, "tables"), **settings), joined, said)
+
+
+def compare_selected(explored: Explored, selection: str, subset: str, variable: str, role: str) -> dict[str, Recorded]:
     """Probe and lens by layer of selected prompts and the others.
 
     Raises:
         PbbError: nothing was measured there, or no prompt is left on one side.
     """
-    import numpy as np
-
-    from pbb_probe.statistics.groups import compare_groups
-
-    labels = explored.table("probing/prompts")
-    selected = decode_selection(selection, len(labels))
-    rows = labels["correct"].to_numpy(bool) if subset == "correct" else np.ones(len(labels), bool)
-    if selected is None or not (selected & rows).any() or not (~selected & rows).any():
+    labels = explored.labels()
+    selected = named(decoded(selection, len(value_of(labels))), "selected")
+    group, programs = named(np.where(selected, *SELECTED), "group"), labels["program"]
+    if subset == "correct":
+        right = named(labels["correct"].to_numpy("bool"), "right")
+        group, programs = named(group[right], "group_of_right"), programs[right]
+    if value_of(selected) is None or len(set(value_of(group))) < 2:
         raise PbbError("No prompt is left on one side: select others, or all calls.")
-    side = np.where(selected, *SELECTED)
-    return {
-        title: compare_groups(
-            explored.array(array)["correct"].sel(where).isel(prompt=rows).transpose("layer", "prompt"),
-            group=side[rows].tolist(),
-            clusters=(side + labels["program"])[rows].tolist(),
-            draws=DRAWS,
-        )
-        for title, (array, where) in _read_at(explored, variable, role).items()
-    }
+    clusters = named(programs.radd(group), "clusters")
+    tables = {}
+    for title, (name, where) in _read_at(explored, variable, role).items():
+        values = explored.recorded().array(name)["correct"].sel(where).transpose("layer", "prompt")
+        values = values.isel(prompt=right) if subset == "correct" else values
+        tables[title] = pbb.compare_groups(values, group=group.tolist(), clusters=clusters.tolist(), draws=DRAWS)
+    return tables
 
 
 def _read_at(explored: Explored, variable: str, role: str) -> dict[str, tuple[str, dict[str, str]]]:
     """What reads a variable at a role: by title the array's name and where in it."""
-    probes, found = explored.array("probing/probes"), {}
+    probes, found = explored.run.array("probing/probes"), {}
     if variable in probes["target"] and role in probes["role"]:
         site = str(probes["site"].values[0])
         where = {"target": variable, "site": site, "role": role}
-        found[f"read: probe of {variable} ({site})"] = ("probing/probes", where)
+        found[words.READ.format(variable=variable, site=site)] = ("probing/probes", where)
     if (explored.run.path / "probing" / "lens.nc").exists():
-        lens = explored.array("probing/lens")
+        lens = explored.run.array("probing/lens")
         if variable in lens["variable"] and role in lens["role"]:
             where = {"decode": "logit", "variable": variable, "role": role}
-            found[f"said: logit lens of {variable}"] = ("probing/lens", where)
+            found[words.SAID.format(variable=variable)] = ("probing/lens", where)
     if not found:
         raise PbbError(f"Nothing was measured of {variable} at the {role}: choose something else.")
     return found
@@ -181,16 +137,7 @@ def _read_at(explored: Explored, variable: str, role: str) -> dict[str, tuple[st
 def _beside_controls(asked: Asked) -> "Component":
     where = {"subset": asked["subset"], "target": asked["variable"], "role": asked["role"]}
     where["site"] = asked.explored.run.config["probing"]["sites"][0]
-    table = select(asked.explored.table("comparison/probing_controls"), **where)
-    title = f"The probe of {asked['variable']} at the {asked['role']} beside its controls"
-    rows = rows_of("comparison/probing_controls", **where)
-    code = f"figure = pbb.figures.probe_curves({rows}, {title!r}).update_layout(height=480)"
-    words = "Thin lines are controls on with_io prompts; what the probe reads counts by how far it is above them."
-    figure = figures.probe_curves(table, title).update_layout(height=480)
-    return card(asked, Shown(figure, code, table, words), "controls")
-
-
-def _joined(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.concat([table.assign(curve=title) for title, table in tables.items()], ignore_index=True)
+    table = select(asked.explored.recorded().table("comparison/probing_controls"), **where)
+    title = words.PROBE_AND_CONTROLS.format(variable=asked["variable"], role=asked["role"])
+    figure = pbb.figures.probe_curves(table, title).update_layout(height=480)
+    return card(asked, "controls", figure, table, words.CONTROLS)

@@ -1,6 +1,7 @@
 """What the model computes while one waits: a call, another beside it, and what each token brings into the other."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,14 +9,12 @@ from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import call_arguments, label
 from pbb_probe.programs.templates import templates
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
-    from pbb_probe.patching.pairs import Pairs
 
 MOST_TOKENS = 256
 """Tokens of a prompt. nano is patched at each of so many within four seconds on two cores, and at 512 in sixteen."""
@@ -31,13 +30,6 @@ class Call(NamedTuple):
     program: str
     call: str
     template: str
-
-    def python(self) -> str:
-        """The Python for `model` and `prompts`."""
-        return (
-            "model = run.model()\n"
-            f"prompts = pbb.prompts_of_calls(model, run.call{tuple(self)!r}, answers=run.corpus.outputs)\n"
-        )
 
 
 def call_asked(explored: Explored, program: str, call: str, template: str) -> Call:
@@ -55,17 +47,15 @@ def call_asked(explored: Explored, program: str, call: str, template: str) -> Ca
     return Call(program, call.strip() or entry.traces[0].call_text, template if template in known else known[0])
 
 
-def prompt_of(explored: Explored, call: Call) -> "Prompts":
-    """The call as a prompt.
+def prompt_of(explored: Explored, call: Call) -> Recorded:
+    """The call as `Prompts`.
 
     Raises:
         PbbError: the program cannot be run on these arguments.
     """
-    from pbb_probe.hooking.calls import prompts_of_calls
-
-    model = explored.model()
-    prompts = prompts_of_calls(model, explored.run.call(*call), answers=explored.run.corpus.outputs)
-    refuse_long(model, prompts.tokens.shape[1])
+    run, model = explored.recorded(), explored.model()
+    prompts = named(pbb.prompts_of_calls(model, run.call(*call), answers=run.corpus.outputs), "prompts")
+    refuse_long(value_of(model), value_of(prompts).tokens.shape[1])
     return prompts
 
 
@@ -90,8 +80,8 @@ def refuse_long(model: "TransformerBridge", n_tokens: int, patched: bool = False
         )
 
 
-def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
-    """The call as the clean prompt, and as the corrupted one the same with another input or program.
+def pair_of(explored: Explored, call: Call, swap: str, other: str) -> Recorded:
+    """The call as the clean prompt of `Pairs`, and as the corrupted one the same with another input or program.
 
     Args:
         explored: the run.
@@ -102,20 +92,23 @@ def pair_of(explored: Explored, call: Call, swap: str, other: str) -> "Pairs":
     Raises:
         PbbError: the prompts do not line up, both have one answer, or a call cannot be run.
     """
-    from pbb_probe.patching.pairs import aligned_pairs
+    run = explored.recorded()
+    clean = named(run.call(*call), "clean")
+    answer = value_of(clean)["output"].item()
 
-    clean, answers = explored.run.call(*call), explored.run.corpus.outputs
-    own = clean["output"].item()
+    def paired(beside: str) -> Recorded:
+        corrupted = named(run.call(*_swapped(call, swap, beside)), "corrupted")
+        if value_of(corrupted)["output"].item() == answer:
+            raise PbbError(f"Both calls give {answer}, so that nothing tells them apart: choose another one beside it.")
+        pair = named(pbb.aligned_pairs(explored.model(), clean, corrupted, answers=run.corpus.outputs), "pair")
+        value_of(pair)
+        return pair
+
     if other.strip():
-        corrupted = explored.run.call(*_swapped(call, swap, other.strip()))
-        if corrupted["output"].item() == own:
-            raise PbbError(f"Both calls give {own}, so that nothing tells them apart: choose another one beside it.")
-        return aligned_pairs(explored.model(), clean, corrupted, answers)
-    for _, one in zip(range(TRIES), _others(explored, call, swap, own), strict=False):
-        try:
-            return aligned_pairs(explored.model(), clean, explored.run.call(*_swapped(call, swap, one)), answers)
-        except PbbError:  # another number of tokens
-            continue
+        return paired(other.strip())
+    for candidate in itertools.islice(_others(explored, call, swap, answer), TRIES):
+        with contextlib.suppress(PbbError):  # another number of tokens
+            return paired(candidate)
     raise PbbError(f"No other {swap} of the corpus gives another answer in as many tokens: type one.")
 
 
@@ -123,64 +116,45 @@ def _swapped(call: Call, swap: str, other: str) -> Call:
     return call._replace(call=other) if swap == "input" else call._replace(program=other)
 
 
-def _others(explored: Explored, call: Call, swap: str, own: object) -> "Iterator[str]":
+def _others(explored: Explored, call: Call, swap: str, answer: object) -> "Iterator[str]":
     """Inputs of the program, or programs of its group and number of steps on its input, with other answers."""
     entry = explored.run.corpus.by_name[call.program]
     if swap == "input":
-        yield from (trace.call_text for trace in entry.traces if label(trace.output) != own)
+        yield from (trace.call_text for trace in entry.traces if label(trace.output) != answer)
         return
     for other in explored.run.corpus.of(entry.group):
         like = other.program.facts.get("steps") == entry.program.facts.get("steps")
-        if like and any(t.call_text == call.call and label(t.output) != own for t in other.traces):
+        if like and any(t.call_text == call.call and label(t.output) != answer for t in other.traces):
             yield other.program.name
 
 
-def pair_python(pair: "Pairs") -> str:
-    """The Python for `model` and `pair`."""
-    calls = []
-    for name, side in (("clean", pair.clean), ("corrupted", pair.corrupted)):
-        row = side.labels.iloc[0]
-        calls.append(f"{name} = run.call{(row['program'], row['call'], row['template'])!r}\n")
-    return "".join(
-        [
-            "model = run.model()\n",
-            *calls,
-            "pair = pbb.aligned_pairs(model, clean, corrupted, answers=run.corpus.outputs)\n",
-        ]
-    )
-
-
 def swept(
-    explored: Explored, pair: "Pairs", site: str, positions: list[str] | None, model: str = "finetuned"
-) -> "xr.Dataset":
+    explored: Explored, pair: Recorded, site: str, positions: list[str] | None, model: str = "finetuned"
+) -> Recorded:
     """Recovery of one pair at one site, at every token or at roles."""
-    from pbb_probe.patching.metrics import answer_difference, recovery
-    from pbb_probe.patching.sweep import patch_sweep
-
     opened = explored.model(model)
-    refuse_long(opened, pair.clean.tokens.shape[1], patched=positions is None)
-    effects = patch_sweep(
+    refuse_long(value_of(opened), value_of(pair).clean.tokens.shape[1], patched=positions is None)
+    answer_ids = named(pair.answer_ids(opened), "answer_ids")
+    effects = pbb.patch_sweep(
         opened,
         pair,
-        metric=answer_difference(*pair.answer_ids(opened)),
+        metric=pbb.answer_difference(answer_ids[0], answer_ids[1]),
         sites=[site],
         positions=positions,
     )
-    return recovery(effects).isel(pair=0, drop=True)
+    return named(pbb.recovery(named(effects, "effects")).isel(pair=0, drop=True), "recovered")
 
 
-def swept_python(site: str, positions: list[str] | None = None) -> str:
-    """The Python for `recovered` of a `pair`."""
-    where = "" if positions is None else f", positions={positions!r}"
-    return (
-        "effects = pbb.patch_sweep(\n"
-        "    model, pair,\n"
-        f"    metric=pbb.answer_difference(*pair.answer_ids(model)), sites=[{site!r}]{where},\n"
-        ")\n"
-        "recovered = pbb.recovery(effects).isel(pair=0, drop=True)\n"
-    )
+def roles_of(prompts: "Prompts") -> dict[str, int]:
+    """The position of each role in a single prompt."""
+    return {role: int(place[0]) for role, place in prompts.roles.items()}
 
 
-def readings_of(explored: Explored, call: Call) -> "pd.DataFrame":
+def answers_of(explored: Explored, prompts: Recorded, model: str = "finetuned") -> Recorded:
+    """The likeliest answers of a single prompt."""
+    return named(pbb.likely_answers(explored.model(model), prompts), "answers")
+
+
+def readings_of(explored: Explored, call: Call) -> Recorded:
     """What probes and lens read of every variable of a call, see `OpenedRun.readings`."""
-    return explored.run.readings(explored.model(), explored.computed(prompt_of, call), explored.probes())
+    return named(explored.recorded().readings(explored.model(), explored.computed(prompt_of, call)), "table")

@@ -4,55 +4,38 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views import figures
-from pbb_probe.views.explorer.cards import (
-    Asked,
-    Shown,
-    card,
-    guarded,
-    notice,
-    paragraphs,
-    rows_of,
-    select,
-    table_of,
-    values_of,
-)
+from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, paragraphs, select, table_of, values_of
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.recorded import pbb, value_of
 from pbb_probe.views.study_report import study_verdict
 from pbb_probe.views.study_tables import settings, summary
-from pbb_probe.views.words.phrases import steps_words
+from pbb_probe.views.words import explorer as words
+from pbb_probe.views.words import titles
+from pbb_probe.views.words.phrases import SHORT_SUBSETS, steps_words
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
 
 PATH, TITLE = "/", "Overview"
-SUBSETS = {"all": "all calls", "correct": "answered right"}
-PAIRS = {**SUBSETS, "matched": "swapped calls right too"}
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """Which programs and which calls the main picture is of."""
     if not explored.run.key("comparison"):
         return []
-    transfer = explored.table("comparison/transfer")
+    transfer = explored.run.table("comparison/transfer")
     steps, subsets = (values_of(transfer, name) for name in ("steps", "subset"))
     return [
-        choice(
-            query,
-            "steps",
-            "programs of",
-            {n: steps_words(n) for n in steps},
-            steps[-1] if steps else None,
-        ),
-        choice(query, "subset", "calls", {name: words for name, words in PAIRS.items() if name in subsets}, "correct"),
+        choice(query, "steps", "programs of", {n: steps_words(n) for n in steps}, steps[-1] if steps else None),
+        choice(query, "subset", "calls", {n: calls for n, calls in SHORT_SUBSETS.items() if n in subsets}, "correct"),
     ]
 
 
 def content(asked: Asked) -> "list[Component]":
     """All parts, each with what its step has left."""
-    explored = asked.explored
-    subset = asked["subset"]
+    explored, run, subset = asked.explored, asked.explored.recorded(), asked["subset"]
+    calls = SHORT_SUBSETS.get(subset, "")
 
     def verdict() -> "list[Component]":
         if not explored.run.key("behaviour") or not explored.run.key("comparison"):
@@ -60,30 +43,22 @@ def content(asked: Asked) -> "list[Component]":
         return [paragraphs(study_verdict(explored.run), "The verdict", "verdict")]
 
     def carried() -> "Component":
-        everything = explored.table("comparison/transfer")
+        transfer = run.table("comparison/transfer")
+        value_of(transfer)
         if not asked["steps"]:
             raise PbbError("This run has no transfer map: no pairs told all hypotheses apart.")
-        where = {"subset": subset, "steps": int(asked["steps"])}
-        table = select(everything, **where)
-        title = f"What each place carries: programs of {steps_words(where['steps'])}, {PAIRS[subset]}"
-        code = f"figure = pbb.figures.transfer_map({rows_of('comparison/transfer', **where)}, {title!r})"
-        words = (
-            "One activation of a run of another program on another input is put into a run; the colours say what came "
-            "with it: the program, the input, everything, a state, some steps. Layers from top to bottom."
-        )
-        return card(asked, Shown(figures.transfer_map(table, title), code, table, words), "transfer")
+        table = select(transfer, subset=subset, steps=int(asked["steps"]))
+        title = titles.TRANSFER.format(steps=steps_words(asked["steps"]), calls=calls)
+        return card(asked, "transfer", pbb.figures.transfer_map(table, title), table, words.TRANSFER)
 
     def onsets() -> "Component":
-        table = select(explored.table("comparison/onsets"), subset=subset)
-        title = f"Where each variable is used and read, {PAIRS[subset]}"
-        code = f"figure = pbb.figures.onsets({rows_of('comparison/onsets', subset=subset)}, title={title!r})"
-        return card(asked, Shown(figures.onsets(table, title=title), code, table), "onsets")
+        table = select(run.table("comparison/onsets"), subset=subset)
+        return card(asked, "onsets", pbb.figures.onsets(table, title=titles.ONSETS.format(calls=calls)), table)
 
     def behaviour() -> "list[Component]":
-        table = explored.table("behaviour/behaviour")
-        code = f"figure = pbb.figures.behaviour({rows_of('behaviour/behaviour')})"
-        shown = Shown(figures.behaviour(table), code, table, "Dotted: the share of the most common answer.")
-        return [card(asked, shown, "behaviour"), table_of(table.drop(columns="programs"), "Behaviour as numbers", True)]
+        table = run.table("behaviour/behaviour")
+        numbers = table_of(value_of(table).drop(columns="programs"), "Behaviour as numbers", True)
+        return [card(asked, "behaviour", pbb.figures.behaviour(table), table, words.BEHAVIOUR), numbers]
 
     return guarded(
         lambda: _unfinished(explored),
@@ -102,7 +77,7 @@ def in_short(explored: Explored, title: str) -> "Component":
     Raises:
         PbbError: a step that it is of is not done, or its table is empty.
     """
-    explored.table("behaviour/behaviour")
+    explored.run.table("behaviour/behaviour")
     explored.run.need("comparison")
     return table_of(summary(explored.run), title)
 
@@ -111,13 +86,9 @@ def _unfinished(explored: Explored) -> "list[Component]":
     missing = [name for name, done in explored.run.steps.items() if not done]
     if not missing:
         return []
-    folder = explored.run.path
-    return [
-        notice(
-            f"This run is not finished: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. "
-            f"pbb-probe run --config {folder / 'config.json'} --out {folder} goes on where it stopped."
-        )
-    ]
+    folder, verb = explored.run.path, "is" if len(missing) == 1 else "are"
+    said = words.UNFINISHED.format(steps=", ".join(missing), verb=verb, config=folder / "config.json", out=folder)
+    return [notice(said)]
 
 
 def _settings(explored: Explored) -> "list[Component]":

@@ -5,21 +5,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.texts import likely_answers
 from pbb_probe.views.explorer import live
 from pbb_probe.views.explorer.cards import Asked, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.explorer.program import PATCHED, answers_card, tokens_card, tokens_of
+from pbb_probe.views.explorer.program import PATCHED, answers_card, side_by_side, tokens_card, tokens_of
+from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
+from pbb_probe.views.words import explorer as words
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
     from dash.development.base_component import Component
     from transformer_lens import TransformerBridge
-
-    from pbb_probe.hooking.prompts import Prompts
-    from pbb_probe.patching.pairs import Pairs
 
 PATH, TITLE = "/prompt", "Your own prompt"
 MOST_ROLES = 32
@@ -31,7 +27,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
 
     entry = explored.run.corpus.entries[0]
     first, *others = entry.traces
-    length = token_counter(explored.model())
+    length = token_counter(explored.run.model())
     apart = [trace for trace in others if trace.output != first.output]
     second = next((t for t in apart if length(t.call_text) == length(first.call_text)), others[0] if others else first)
     name = entry.program.name
@@ -48,50 +44,38 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
 
 def content(asked: Asked) -> "list[Component]":
     """Tokens and likeliest answers of both texts, and what one brings into the other."""
-    from dash import html
-
     explored, model = asked.explored, asked["model"]
-    given = Typed(*(asked[name] for name in ("model", "clean", "corrupted", "roles", "answers")))
+    given = Typed(*(asked[name] for name in Typed._fields))
     try:
         pair = explored.computed(pair_typed, given)
     except PbbError as error:  # each text can be looked at by itself all the same
-        sides = [lambda which=which: _alone(asked, given, which) for which in ("clean", "corrupted")]
-        return [notice(str(error)), html.Div(guarded(*sides), className="pair")]
-    made = f"""model = run.model({model!r})
-pair = pbb.pair_from_texts(
-    model, {given.clean!r}, {given.corrupted!r}, answers={given.both_answers()!r}, roles={given.places()!r}
-)
-"""
+        alone = [lambda which=which: _alone(asked, given, which) for which in ("clean", "corrupted")]
+        return [notice(str(error)), side_by_side(*alone)]
 
     def side(which: str) -> "Component":
         prompts = getattr(pair, which)
-        table = explored.computed(_answers, given, which)
-        return html.Div(
-            [
-                tokens_of(explored.model(model), prompts),
-                answers_card(asked, table, prompts, f"{made}prompts = pair.{which}\n", which),
-            ]
-        )
+        return _tokens_and_answers(asked, which, prompts, explored.computed(_answers, given, which))
 
     def patched() -> "Component":
-        answers = [prompts.labels["output"].item() for prompts in (pair.clean, pair.corrupted)]
-        title = f"Recovery of {answers[0]} where the text beside it has {answers[1]}"
-        words = f"One activation ({asked['site']}) of the text is put into the text beside it, token by token."
-        recovered = explored.computed(_recovered, given, asked["site"])
-        return tokens_card(asked, recovered, pair, made, title, words, model)
+        answers = [side.labels["output"].item() for side in (value_of(pair).clean, value_of(pair).corrupted)]
+        title = words.TYPED_RECOVERY.format(answer=answers[0], beside=answers[1])
+        said = words.TYPED_PATCHED.format(site=asked["site"])
+        return tokens_card(asked, explored.computed(_recovered, given, asked["site"]), pair, title, said, model)
 
-    both = html.Div(guarded(lambda: side("clean"), lambda: side("corrupted")), className="pair")
-    return [both, *guarded(patched)]
+    return [side_by_side(lambda: side("clean"), lambda: side("corrupted")), *guarded(patched)]
 
 
 def _alone(asked: Asked, given: "Typed", which: str) -> "Component":
     """Tokens and likeliest answers of one text."""
+    prompts, answers = asked.explored.computed(_prompt_typed, given.model, getattr(given, which))
+    return _tokens_and_answers(asked, which, prompts, answers)
+
+
+def _tokens_and_answers(asked: Asked, which: str, prompts: Recorded, answers: Recorded) -> "Component":
     from dash import html
 
-    model, text = asked.explored.model(given.model), getattr(given, which)
-    prompts, table = asked.explored.computed(_prompt_typed, given.model, text)
-    made = f"model = run.model({given.model!r})\nprompts = pbb.Prompts.from_texts(model, [{text!r}])\n"
-    return html.Div([tokens_of(model, prompts), answers_card(asked, table, prompts, made, which)])
+    tokens = tokens_of(asked.explored.run.model(asked["model"]), value_of(prompts))
+    return html.Div([tokens, answers_card(asked, which, prompts, answers)])
 
 
 class Typed(NamedTuple):
@@ -142,28 +126,25 @@ def _place(typed: str) -> Any:
     return [int(end) for end in span.groups()] if span else typed
 
 
-def pair_typed(explored: Explored, given: Typed) -> "Pairs":
+def pair_typed(explored: Explored, given: Typed) -> Recorded:
     """The pair that is typed, for one of the run's models.
 
     Raises:
         PbbError: too long a text, or what `pair_from_texts` refuses.
     """
-    from pbb_probe.patching.files import pair_from_texts
-
     model, answers = explored.model(given.model), given.both_answers()
     for prompt, answer in zip((given.clean, given.corrupted), answers or ("", ""), strict=True):
-        _check_text(model, prompt, answer)
-    return pair_from_texts(model, given.clean, given.corrupted, answers, given.places())
+        _check_text(value_of(model), prompt, answer)
+    pair = pbb.pair_from_texts(model, given.clean, given.corrupted, answers=answers, roles=given.places())
+    return named(pair, "pair")
 
 
-def _prompt_typed(explored: Explored, name: str, text: str) -> "tuple[Prompts, pd.DataFrame]":
+def _prompt_typed(explored: Explored, name: str, text: str) -> tuple[Recorded, Recorded]:
     """One text for one of the run's models, and its likeliest answers."""
-    from pbb_probe.hooking.prompts import Prompts
-
     model = explored.model(name)
-    _check_text(model, text)
-    prompts = Prompts.from_texts(model, [text])
-    return prompts, likely_answers(model, prompts)
+    _check_text(value_of(model), text)
+    prompts = named(pbb.Prompts.from_texts(model, [text]), "prompts")
+    return prompts, live.answers_of(explored, prompts, name)
 
 
 def _check_text(model: "TransformerBridge", text: str, answer: str = "") -> None:
@@ -175,9 +156,9 @@ def _check_text(model: "TransformerBridge", text: str, answer: str = "") -> None
     live.refuse_long(model, len(encoded(tokenizer_of(model), [whole])["input_ids"][0]))
 
 
-def _answers(explored: Explored, given: Typed, which: str) -> "pd.DataFrame":
-    return likely_answers(explored.model(given.model), getattr(explored.computed(pair_typed, given), which))
+def _answers(explored: Explored, given: Typed, which: str) -> Recorded:
+    return live.answers_of(explored, getattr(explored.computed(pair_typed, given), which), given.model)
 
 
-def _recovered(explored: Explored, given: Typed, site: str) -> "xr.Dataset":
+def _recovered(explored: Explored, given: Typed, site: str) -> Recorded:
     return live.swept(explored, explored.computed(pair_typed, given), site, None, model=given.model)

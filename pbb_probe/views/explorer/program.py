@@ -1,31 +1,29 @@
 """Program: one call on its way up the layers: what it is, what the model answers, what is used and what is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.texts import likely_answers, token_texts
+from pbb_probe.hooking.texts import token_texts
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.programs.templates import templates
 from pbb_probe.runs.opened import value_text
-from pbb_probe.views import figures
 from pbb_probe.views.explorer import live
 from pbb_probe.views.explorer.address import chosen
-from pbb_probe.views.explorer.cards import Asked, Shown, card, guarded, notice
+from pbb_probe.views.explorer.cards import Asked, card, guarded, notice
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
+from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
 from pbb_probe.views.figures.tokens import signed
+from pbb_probe.views.words import explorer as words
 from pbb_probe.views.words.phrases import steps_words
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
     from dash import Dash
     from dash.development.base_component import Component
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
-    from pbb_probe.patching.pairs import Pairs
 
 PATH, TITLE = "/program", "Program"
 PATCHED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -99,133 +97,101 @@ def asked_call(asked: Asked) -> live.Call:
     return live.call_asked(asked.explored, asked["program"], asked["call"], asked["template"])
 
 
-def asked_pair(asked: Asked) -> "Pairs":
+def asked_pair(asked: Asked) -> Recorded:
     """The call and the one beside it."""
-    return asked.explored.computed(live.pair_of, asked_call(asked), asked["swap"], asked["other"])
+    pair: Recorded = asked.explored.computed(live.pair_of, asked_call(asked), asked["swap"], asked["other"])
+    return pair
 
 
 def content(asked: Asked) -> "list[Component]":
     """The call in words and tokens, its answer, its patching heat map, and its readings."""
-    call = asked_call(asked)
+    call, explored = asked_call(asked), asked.explored
     try:
-        prompts = asked.explored.computed(live.prompt_of, call)
+        prompts = explored.computed(live.prompt_of, call)
     except PbbError as error:  # the program can be read all the same
-        return [notice(str(error)), _source(asked.explored, call.program)]
-    name = f"{call.program}({call.call})"
+        return [notice(str(error)), _source(explored, call.program)]
 
     def answer() -> "Component":
-        table = asked.explored.computed(_answers, call)
-        return answers_card(asked, table, prompts, call.python(), "answer")
+        return answers_card(asked, "answer", prompts, explored.computed(_answers, call))
 
     def patched() -> "Component":
         pair = asked_pair(asked)
-        own, other = pair.clean.labels.iloc[0], pair.corrupted.labels.iloc[0]
-        title = f"Recovery of {name} = {own['output']} in {other['program']}({other['call']}) = {other['output']}"
-        words = (
-            f"One activation ({asked['site']}) of the first call is put into the second: 1 brings the first call's "
-            "answer back, 0 changes nothing. Tokens that both calls share carry nothing before the first that differs."
+        clean, corrupted = (side.labels.iloc[0] for side in (value_of(pair).clean, value_of(pair).corrupted))
+        title = words.RECOVERY.format(
+            program=call.program, call=call.call, answer=clean["output"], beside=words.CALL.format(**corrupted)
         )
-        recovered = asked.explored.computed(_recovered, call, asked["swap"], asked["other"], asked["site"])
-        return tokens_card(asked, recovered, pair, live.pair_python(pair), title, words)
+        recovered = explored.computed(_recovered, call, asked["swap"], asked["other"], asked["site"])
+        return tokens_card(asked, recovered, pair, title, words.PATCHED.format(site=asked["site"]))
 
     def read() -> "Component":
-        table = asked.explored.computed(live.readings_of, call)
-        title = f"What is read of {name} after each layer"
-        code = (
-            call.python()
-            + "table = run.readings(model, prompts)\n"
-            + f"figure = pbb.figures.readings(table, title={title!r})"
-        )
-        words = (
-            "Probes fitted on other programs than this one, and the model's own unembedding. The value that is read "
-            "stands in the cell, its probability is the colour, and right values are outlined."
-        )
-        return card(asked, Shown(figures.readings(table, title=title), code, table, words), "readings")
+        table = explored.computed(live.readings_of, call)
+        figure = pbb.figures.readings(table, title=words.READINGS.format(program=call.program, call=call.call))
+        return card(asked, "readings", figure, table, words.HELD_OUT)
 
-    return guarded(lambda: _words(asked, call, prompts), lambda: _beside(answer, patched), read)
+    return guarded(lambda: _facts(asked, call, value_of(prompts)), lambda: side_by_side(answer, patched), read)
 
 
-def _beside(*parts) -> "Component":
+def side_by_side(*parts: "Callable[[], Component | list[Component]]") -> "Component":
+    """Parts of a page beside each other."""
     from dash import html
 
     return html.Div(guarded(*parts), className="pair")
 
 
-def _answers(explored: Explored, call: live.Call) -> "pd.DataFrame":
-    return likely_answers(explored.model(), explored.computed(live.prompt_of, call))
+def _answers(explored: Explored, call: live.Call) -> Recorded:
+    return live.answers_of(explored, explored.computed(live.prompt_of, call))
 
 
-def _recovered(explored: Explored, call: live.Call, swap: str, other: str, site: str) -> "xr.Dataset":
+def _recovered(explored: Explored, call: live.Call, swap: str, other: str, site: str) -> Recorded:
     return live.swept(explored, explored.computed(live.pair_of, call, swap, other), site, None)
 
 
-def answers_card(asked: Asked, table: "pd.DataFrame", prompts: "Prompts", made: str, name: str) -> "Component":
-    """The likeliest answers of a single prompt; `made` is the Python for `model` and `prompts`."""
-    shares = table.groupby("answer", sort=False)["probability"].sum()  # several tokens may be one text
-    right = str(prompts.labels["output"].iloc[0]) if "output" in prompts.labels else None
-    title = f"What comes next in: {prompts.texts[0]}"
-    code = (
-        made
-        + "shares = pbb.likely_answers(model, prompts).groupby('answer', sort=False)['probability'].sum()\n"
-        + f"figure = pbb.figures.answers(shares, right={right!r}, title={title!r})"
-    )
-    words = ""
+def answers_card(asked: Asked, name: str, prompts: Recorded, answers: Recorded) -> "Component":
+    """The likeliest answers of a single prompt."""
+    shares = named(answers.groupby("answer", sort=False)["probability"].sum(), "shares")  # several tokens may be a text
+    prompt, probabilities = value_of(prompts), value_of(shares)
+    right = str(prompt.labels["output"].iloc[0]) if "output" in prompt.labels else None
+    said = ""
     if right is not None:
-        known = right in shares.index
-        words = f"The answer {right} " + (
-            f"has {shares[right]:.1%}." if known else "is not here, or is several tokens."
-        )
-    figure = figures.answers(shares, right=right, title=title)
-    return card(asked, Shown(figure, code, table, words), name)
+        said = words.ANSWER_HAS if right in probabilities.index else words.ANSWER_ABSENT
+        said = said.format(answer=right, probability=probabilities.get(right))
+    figure = pbb.figures.answers(shares, right=right, title=words.ANSWERS.format(text=prompt.texts[0]))
+    return card(asked, name, figure, answers, said)
 
 
 def tokens_card(
-    asked: Asked, recovered: "xr.Dataset", pair: "Pairs", made: str, title: str, words: str, model: str = "finetuned"
+    asked: Asked, recovered: Recorded, pair: Recorded, title: str, said: str, model: str = "finetuned"
 ) -> "Component":
-    """Recovery at each token of a pair; `made` is the Python for `model` and `pair`."""
-    clean, corrupted = (token_texts(asked.explored.model(model), side) for side in (pair.clean, pair.corrupted))
-    roles = {role: int(place[0]) for role, place in pair.clean.roles.items()}
-    code = (
-        made
-        + live.swept_python(asked["site"])
-        + "tokens = [pbb.token_texts(model, side) for side in (pair.clean, pair.corrupted)]\n"
-        + "roles = {role: int(place[0]) for role, place in pair.clean.roles.items()}\n"
-        + f"figure = pbb.figures.token_heatmap(recovered, *tokens, roles=roles, title={title!r})"
-    )
+    """Recovery at each token of a pair."""
+    tokens = [pbb.token_texts(asked.explored.model(model), side) for side in (pair.clean, pair.corrupted)]
+    roles = live.roles_of(value_of(pair).clean)
+    figure = pbb.figures.token_heatmap(recovered, *tokens, roles=roles, title=title)
     table = recovered[asked["site"]].rename("recovery").to_dataframe().reset_index()
-    figure = figures.token_heatmap(recovered, clean, corrupted, roles=roles, title=title)
-    return card(asked, Shown(figure, code, table, words), "patching")
+    return card(asked, "patching", figure, table, said)
 
 
-def _words(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
+def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
     """Source, trace and tokens, as text and nothing else."""
     from dash import html
 
-    explored = asked.explored
-    row = prompts.labels.iloc[0]
-    known = row["place"] >= 0
-    seen = "its answer was shown in training" if row["seen"] else "its answer was never shown"
+    explored, row = asked.explored, prompts.labels.iloc[0]
+    seen = (words.SHOWN if row["seen"] else words.NEVER_SHOWN) if row["place"] >= 0 else words.NOT_AN_INPUT
+    steps = [name for name in row.index if str(name).startswith(("state_", "branch_", "iterations_"))]
     facts = {
         "group": row["group"],
         "family": row["family"],
-        "input": f"{call.call} ({seen if known else 'not an input of the corpus'})",
-        **{
-            key: value_text(value)
-            for key, value in row.items()
-            if str(key).startswith(("state_", "branch_", "iterations_"))
-        },
-        "output": value_text(row["output"]),
+        "input": f"{call.call} ({seen})",
+        **{name: value_text(row[name]) for name in [*steps, "output"]},
     }
-    facts = {key: value for key, value in facts.items() if value != ""}
+    spans = [
+        html.Span([html.B(f"{key.replace('_', ' ')}: "), str(value)]) for key, value in facts.items() if value != ""
+    ]
     return html.Section(
         [
             html.H2(f"{call.program}({call.call})"),
-            html.Div(
-                [html.Span([html.B(f"{key.replace('_', ' ')}: "), str(value)]) for key, value in facts.items()],
-                className="facts",
-            ),
+            html.Div(spans, className="facts"),
             _source(explored, call.program),
-            tokens_of(explored.model(), prompts),
+            tokens_of(explored.run.model(), prompts),
         ],
         className="card",
     )

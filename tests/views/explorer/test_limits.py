@@ -58,7 +58,7 @@ def no_model(explored, monkeypatch):
     import transformer_lens
 
     for name in ("base", "finetuned"):
-        explored.model(name)
+        explored.run.model(name)
 
     def forward(*_, **__):
         raise AssertionError("The model was asked.")
@@ -87,9 +87,9 @@ def test_values_are_selected_by_a_text_of_so_many_characters(ask):
 
 @pytest.mark.parametrize("model", ["base", "finetuned"])
 def test_a_prompt_may_have_so_many_tokens(explored, ask, no_model, model):
-    most = min(live.MOST_TOKENS, explored.model(model).cfg.n_ctx)
+    most = min(live.MOST_TOKENS, explored.run.model(model).cfg.n_ctx)
     long = "run 3 " * 160
-    n = pbb.Prompts.from_texts(explored.model(model), [long]).tokens.shape[1]
+    n = pbb.Prompts.from_texts(explored.run.model(model), [long]).tokens.shape[1]
     assert n > most
     said = ask("view /prompt", model=model, clean=long, corrupted=long, roles="", answers="1 | 2")
     assert f"has {n} tokens: give one of at most {most}" in said
@@ -98,7 +98,7 @@ def test_a_prompt_may_have_so_many_tokens(explored, ask, no_model, model):
 
 def test_as_many_tokens_as_may_be_are_answered(explored, ask):
     text = " 3" * 254
-    assert pbb.Prompts.from_texts(explored.model("base"), [text]).tokens.shape[1] <= live.MOST_TOKENS
+    assert pbb.Prompts.from_texts(explored.run.model("base"), [text]).tokens.shape[1] <= live.MOST_TOKENS
     begun = time.monotonic()
     said = ask("view /prompt", model="base", clean=text, corrupted=text, roles="", answers="1 | 2")
     assert '"figure-clean"' in said
@@ -106,7 +106,7 @@ def test_as_many_tokens_as_may_be_are_answered(explored, ask):
 
 
 def test_a_deep_model_is_patched_at_fewer_tokens(explored, ask, monkeypatch):
-    monkeypatch.setattr(live, "MOST_CELLS", 4 * explored.model().cfg.n_layers)
+    monkeypatch.setattr(live, "MOST_CELLS", 4 * explored.run.model().cfg.n_layers)
     said = ask("view /program", call="5")
     assert "at most 4 are patched here" in said
     assert '"figure-answer"' in said  # what is not patched is shown
@@ -161,8 +161,8 @@ def test_a_choice_that_is_not_offered_is_named(ask):
 
 
 def test_the_first_layer_is_the_first(ask):
-    assert "layer=0, selected=None" in ask("layer", layer=0)
-    assert "layer=3, selected=None" in ask("layer", layer=3)
+    assert "layer=0,\\n" in ask("layer", layer=0)
+    assert "layer=3,\\n" in ask("layer", layer=3)
 
 
 @pytest.mark.parametrize("name", ["view /program", "view /attention", "view /prompt", "view /activations"])

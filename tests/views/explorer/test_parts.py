@@ -44,10 +44,17 @@ def test_what_is_outside_of_the_run_is_not_served(served):
 @pytest.mark.parametrize("path", list(PAGES))
 def test_the_python_of_every_figure_makes_that_figure(runs, path):
     explored = Explored(runs / "whole")
-    n_prompts = len(explored.table("probing/prompts"))
+    n_prompts = len(explored.run.table("probing/prompts"))
     some = {"selection": encode_selection(np.arange(n_prompts) < 40), "by": "selection"}
-    queries = [{}, some] if path in ("/layers", "/activations") else [{}]
-    for query in queries:
+    others = {
+        "/layers": [some, some | {"subset": "correct", "variable": "state_1"}],
+        "/program": [{"swap": "program", "call": "5"}],
+        "/activations": [some, some | {"axes": "3"}, {"method": "lda"}, {"site": "attn_out", "colour": "state_1"}],
+        "/attention": [{"layers": "2"}],
+        "/compare": [{"run": "hostile", "measure": measure} for measure in ("lens", "transfer", "recovery_input")],
+        "/prompt": [{"model": "base", "answers": "3 | 4"}],
+    }
+    for query in [{}, *others.get(path, [])]:
         values = control_values(PAGES[path].controls(explored, query))
         found = figures_of(PAGES[path].content(Asked(explored, values)))
         assert found
@@ -120,9 +127,9 @@ def test_damaged_settings_corpus_and_tables_are_named(runs, tmp_path):
         damaged("config.json", '{"base": "nano"}')
     for name, read in (
         ("corpus/corpus.jsonl", lambda explored: explored.run.corpus),
-        ("probing/prompts.csv", lambda explored: explored.table("probing/prompts")),
-        ("probing/probes.nc", lambda explored: explored.array("probing/probes")),
-        ("stage2/model/config.json", lambda explored: explored.model()),
+        ("probing/prompts.csv", lambda explored: explored.run.table("probing/prompts")),
+        ("probing/probes.nc", lambda explored: explored.run.array("probing/probes")),
+        ("stage2/model/config.json", lambda explored: explored.run.model()),
     ):
         with pytest.raises(pbb.PbbError, match=rf"not as its step wrote it: {name} .*Run it again"):
             read(damaged(name, "{}"))
@@ -132,15 +139,15 @@ def test_damaged_settings_corpus_and_tables_are_named(runs, tmp_path):
 def test_what_is_read_is_what_the_step_holds_now(runs, tmp_path):
     shutil.copytree(runs / "whole", tmp_path / "run")
     explored = Explored(tmp_path / "run")
-    before = explored.table("behaviour/behaviour")
+    before = explored.run.table("behaviour/behaviour")
     before.assign(n=0).to_csv(tmp_path / "run" / "behaviour" / "behaviour.csv", index=False)
     seal(tmp_path / "run")
-    assert set(explored.table("behaviour/behaviour")["n"]) == {0}
+    assert set(explored.run.table("behaviour/behaviour")["n"]) == {0}
 
 
 def test_the_finetuned_model_is_opened_once_under_either_name(runs):
     explored = Explored(runs / "whole")
-    assert explored.model() is explored.model("finetuned")
+    assert explored.run.model() is explored.run.model("finetuned")
 
 
 @pytest.mark.parametrize("host", ["example.invalid", "a" * 70, "2001:db8::1", "[::1]", "999.1.1.1"])
