@@ -49,7 +49,7 @@ def test_groups_of_other_names_have_colours_of_their_own(table):
     named = {name: name.replace("without_io", "<b>x").replace("with_io", "a") for name in table.columns}
     lines = pbb.figures.layer_curves(table.rename(columns=named), "site", "role", groups=("a", "<b>x")).data
     colours = {t.name: t.line.color for t in lines if t.mode == "lines+markers"}
-    assert colours["a"] != colours["<b>x"]
+    assert colours["a"] != colours["&lt;b&gt;x"]
 
 
 def one_place(table, site="resid_pre"):

@@ -6,7 +6,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, plain
+from pbb_probe.views.figures.panels import ranked_bars
+from pbb_probe.views.figures.style import OTHER_COLOURS, above_all, finish, name_mark, plain
 from pbb_probe.views.figures.tokens import WIDTH, roles_at, text_width, visible, with_room
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ def attention(
             marks += [mark | along, mark | beside]
     figure.update_layout(shapes=marks)  # at once: adding each by itself takes time in the square of their number
     for at, colour in colours.items():
-        marker = {"symbol": "square", "size": 10, "color": colour}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=names[at], row=1, col=1)
+        name_mark(figure, names[at], {"symbol": "square", "size": 10, "color": colour}, row=1, col=1)
 
     longest = max(text_width(label, 11) for label in labels)
     turned = width / n < longest + 4
@@ -117,16 +117,15 @@ def attention(
     figure.update_yaxes(tickvals=down, ticktext=texts, **named, col=1)
     bar = {"title": "attention", "len": min(220, inner), "lenmode": "pixels", "y": 1, "yanchor": "top"}
     bottom_margin = 30 + (longest if turned else 15)
-    figure.update_layout(
-        title={"text": plain(title), "y": 1, "yref": "container", "yanchor": "top", "pad_t": 20},
-        height=inner + 90 + bottom_margin,
+    return finish(
+        figure,
+        above_all(title),
+        inner + 90 + bottom_margin,
+        {"l": 25 + longest, "t": 90, "b": bottom_margin},
         coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": bar},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yref": "container", "yanchor": "top"},
         showlegend=bool(names),
-        **LAYOUT,
     )
-    figure.update_layout(margin={"l": 25 + longest, "t": 90, "b": bottom_margin})
-    return figure
 
 
 def _dims(values: "xr.DataArray") -> str:
@@ -172,7 +171,6 @@ def head_effects(recovered: "xr.DataArray", title: str = "", top: int = 20) -> "
         PbbError: other dimensions, no heads, or a top below 1.
     """
     import numpy as np
-    import plotly.graph_objects as go
 
     if {str(dim) for dim in recovered.dims} not in ({"layer", "head"}, {"layer", "kv_head"}):
         raise PbbError(f"The effects have the dimensions {_dims(recovered)}: give (layer, head), at one position.")
@@ -183,15 +181,12 @@ def head_effects(recovered: "xr.DataArray", title: str = "", top: int = 20) -> "
     order = np.argsort(-abs(stacked.values), kind="stable")[:top]
     values = stacked.values[order].tolist()
     names = [".".join(map(str, stacked["place"].values[i])) for i in order]
-    figure = go.Figure()
-    figure.add_bar(
-        x=values,
-        y=list(range(len(values))),
-        orientation="h",
+    figure = ranked_bars(
+        values,
+        names,
         marker_color=[POSITIVE if value >= 0 else NEGATIVE for value in values],
         text=[f"{round(value, 3) + 0.0:.3f}" for value in values],
         textposition="outside",
-        cliponaxis=False,
         customdata=names,
         hovertemplate="head %{customdata}: %{x:.3f}<extra></extra>",
     )
@@ -200,13 +195,5 @@ def head_effects(recovered: "xr.DataArray", title: str = "", top: int = 20) -> "
     figure.update_xaxes(
         range=[ends[0] - room * (ends[0] < 0), ends[1] + room], title="recovery", zeroline=True, zerolinecolor="#444444"
     )
-    figure.update_yaxes(
-        title="layer.head",
-        tickvals=list(range(len(values))),
-        ticktext=names,
-        range=[len(values) - 0.5, -0.5],
-        ticklabelstandoff=4,
-    )
-    figure.update_layout(title=plain(title), height=24 * len(values) + 160, bargap=0.2, **LAYOUT)
-    figure.update_layout(margin_r=60)
-    return figure
+    figure.update_yaxes(title="layer.head")
+    return finish(figure, plain(title), 24 * len(values) + 160, {"r": 60}, bargap=0.2)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.figures.style import LAYOUT, add_band, grid, group_colours, plain, wrapped
+from pbb_probe.views.figures.panels import add_curve, differing, distinct, grid, panels, require
+from pbb_probe.views.figures.style import finish, group_colours, name_mark, plain, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,53 +38,24 @@ def layer_curves(
     Raises:
         PbbError: the table lacks a column.
     """
-    if lacking := {rows, columns, "layer", *(f"mean_{group}" for group in groups)} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give the table of compare_groups.")
-    row_values, column_values = list(dict.fromkeys(table[rows])), list(dict.fromkeys(table[columns]))
-    figure, colours = grid(row_values, column_values, y_title), group_colours(groups)
-    for r, row in enumerate(row_values, start=1):
-        for c, column in enumerate(column_values, start=1):
-            place = {"row": r, "col": c}
-            panel = table[(table[rows] == row) & (table[columns] == column)].sort_values("layer")
-            for group in groups:
-                colour = colours[group]
-                bounds = panel[f"lower_{group}"], panel[f"upper_{group}"]
-                add_band(figure, panel["layer"], *bounds, colour, group, **place)
+    require(table, {rows, columns, "layer", *(f"mean_{group}" for group in groups)}, "the table of compare_groups")
+    row_values, column_values = distinct(table, rows, columns)
+    figure, colours = grid(row_values, column_values, y_title=y_title), group_colours(groups)
+    for place, panel, other in panels(table, rows, columns, reference):
+        for group in groups:
+            _add_group(figure, panel, groups, group, colours[group], place, tested=True)
+            if reference is not None:
                 figure.add_scatter(
-                    x=panel["layer"],
-                    y=panel[f"mean_{group}"],
-                    mode="lines+markers",
-                    line={"color": colour, "width": 2, "dash": "solid" if group == groups[0] else "dash"},
-                    marker={
-                        "size": 7,
-                        "symbol": ["circle" if p < 0.05 else "circle-open" for p in panel["p_adjusted"]],
-                    },
-                    customdata=panel[
-                        [f"lower_{group}", f"upper_{group}", f"n_{group}", f"clusters_{group}", "p_adjusted"]
-                    ],
-                    hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
-                    "n = %{customdata[2]}, %{customdata[3]} programs<br>"
-                    "groups differ: adjusted p = %{customdata[4]:.3g}<extra>" + group + "</extra>",
-                    name=group,
-                    legendgroup=group,
-                    showlegend=r == c == 1,
+                    x=other["layer"],
+                    y=other[f"mean_{group}"],
+                    mode="lines",
+                    line={"color": colours[group], "width": 1, "dash": "dot"},
+                    name=f"{group}, control",
+                    legendgroup=f"{group}, control",
                     **place,
                 )
-                if reference is not None:
-                    other = reference[(reference[rows] == row) & (reference[columns] == column)].sort_values("layer")
-                    figure.add_scatter(
-                        x=other["layer"],
-                        y=other[f"mean_{group}"],
-                        mode="lines",
-                        line={"color": colour, "width": 1, "dash": "dot"},
-                        name=f"{group}, control",
-                        legendgroup=f"{group}, control",
-                        showlegend=r == c == 1,
-                        **place,
-                    )
     figure.update_xaxes(dtick=1)
-    figure.update_layout(title=title, height=190 * len(row_values) + 150, **LAYOUT)
-    return figure
+    return finish(figure, title, 190 * len(row_values) + 150)
 
 
 def curves_with_difference(
@@ -127,72 +99,65 @@ def curves_with_difference(
         vertical_spacing=0.07,
         x_title="layer",
     )
-    colours = group_colours(groups)
-    of_first, of_second = (plain(group) for group in sorted(groups))
+    colours, first_minus_second = group_colours(groups), " minus ".join(sorted(groups))
     tested = False
     for c, (heading, table) in enumerate(tables.items(), start=1):
-        cells = table.sort_values("layer")
+        cells, below = table.sort_values("layer"), {"row": 2, "col": c}
         for group in groups:
-            bounds = cells[f"lower_{group}"], cells[f"upper_{group}"]
-            add_band(figure, cells["layer"], *bounds, colours[group], group, row=1, col=c)
-            figure.add_scatter(
-                x=cells["layer"],
-                y=cells[f"mean_{group}"],
-                mode="lines",
-                line={"color": colours[group], "width": 2, "dash": "solid" if group == groups[0] else "dash"},
-                customdata=cells[[f"lower_{group}", f"upper_{group}", f"n_{group}", f"clusters_{group}"]],
-                hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
-                f"n = %{{customdata[2]}}, %{{customdata[3]}} programs<extra>{plain(group)}</extra>",
-                name=plain(group),
-                legendgroup=group,
-                showlegend=c == 1,
-                row=1,
-                col=c,
-            )
-        add_band(figure, cells["layer"], cells["lower"], cells["upper"], _DIFFERENCE, "difference", row=2, col=c)
-        p = cells.get("p_adjusted")
-        figure.add_scatter(
-            x=cells["layer"],
-            y=cells["difference"],
-            mode="lines" if p is None else "lines+markers",
-            line={"color": _DIFFERENCE, "width": 2},
-            marker=None if p is None else {"size": 8, "symbol": ["circle" if v < 0.05 else "circle-open" for v in p]},
-            customdata=cells[["lower", "upper", *([] if p is None else ["p_adjusted"])]],
-            hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
-            + ("" if p is None else "<br>adjusted p = %{customdata[2]:.3g}")
-            + f"<extra>{of_first} minus {of_second}</extra>",
-            name=f"{of_first} minus {of_second}",
+            _add_group(figure, cells, groups, group, colours[group], {"row": 1, "col": c})
+        tests = ["p_adjusted"] if "p_adjusted" in cells else []
+        add_curve(
+            figure,
+            cells,
+            ["difference", "lower", "upper", *tests],
+            first_minus_second,
+            _DIFFERENCE,
+            "<br>adjusted p = %{customdata[2]:.3g}" if tests else "",
+            below,
             legendgroup="difference",
-            showlegend=c == 1,
-            row=2,
-            col=c,
+            mode="lines+markers" if tests else "lines",
+            line={"color": _DIFFERENCE, "width": 2},
+            marker={"size": 8, "symbol": differing(cells["p_adjusted"])} if tests else None,
         )
         if margin is not None:
-            figure.add_hrect(y0=-margin, y1=margin, fillcolor="#999999", opacity=0.15, line_width=0, row=2, col=c)  # type: ignore[arg-type]
-        figure.add_hline(y=0, line={"color": "#444444", "width": 1}, row=2, col=c)  # type: ignore[arg-type]
-        tested |= p is not None
+            figure.add_hrect(y0=-margin, y1=margin, fillcolor="#999999", opacity=0.15, line_width=0, **below)
+        figure.add_hline(y=0, line={"color": "#444444", "width": 1}, **below)
+        tested |= bool(tests)
         figure.update_yaxes(title=plain((y_titles or {}).get(heading, "")), row=1, col=c)
     if tested:
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            marker={"size": 8, "color": _DIFFERENCE},
-            name="adjusted p < 0.05",
-            legendgroup="difference",
-            row=2,
-            col=1,
-        )
+        mark = {"size": 8, "color": _DIFFERENCE}
+        name_mark(figure, "adjusted p < 0.05", mark, legendgroup="difference", row=2, col=1)
     if sum(table["layer"].nunique() for table in tables.values()) <= 60:  # else their numbers would overlap
         figure.update_xaxes(dtick=1)
-    figure.update_yaxes(title=f"{of_first}<br>minus {of_second}", row=2, col=1)
+    figure.update_yaxes(title=plain(first_minus_second).replace(" minus", "<br>minus"), row=2, col=1)
     lines = max(heading.count("<br>") for heading in headings)
-    figure.update_layout(title=title, height=560 + 18 * lines, **LAYOUT)
-    figure.update_layout(
-        legend={"orientation": "h", "y": -0.14, "yanchor": "top", "traceorder": "normal"},
-        margin={"l": 90, "t": 92 + 18 * lines},
+    legend = {"orientation": "h", "y": -0.14, "yanchor": "top", "traceorder": "normal"}
+    return finish(figure, title, 560 + 18 * lines, {"l": 90, "t": 92 + 18 * lines}, legend=legend)
+
+
+def _add_group(
+    figure: "Figure",
+    cells: "pd.DataFrame",
+    groups: Sequence[str],
+    group: str,
+    colour: str,
+    place: Mapping[str, int],
+    tested: bool = False,
+) -> None:
+    """A group's curve: the first one of the groups is solid, markers say where they differ if that is shown here."""
+    add_curve(
+        figure,
+        cells,
+        [f"{part}_{group}" for part in ("mean", "lower", "upper", "n", "clusters")] + ["p_adjusted"] * tested,
+        group,
+        colour,
+        "<br>n = %{customdata[2]}, %{customdata[3]} programs"
+        + "<br>groups differ: adjusted p = %{customdata[4]:.3g}" * tested,
+        place,
+        mode="lines+markers" if tested else "lines",
+        line={"color": colour, "width": 2, "dash": "solid" if group == groups[0] else "dash"},
+        marker={"size": 7, "symbol": differing(cells["p_adjusted"])} if tested else None,
     )
-    return figure
 
 
 _DIFFERENCE = "#000000"
@@ -205,8 +170,8 @@ def _check_one_place(heading: str, table: "pd.DataFrame", groups: Sequence[str])
         PbbError: it lacks a column, is empty, or has several rows for one layer.
     """
     parts = {f"{part}_{group}" for part in ("mean", "lower", "upper", "n", "clusters") for group in groups}
-    if lacking := {"layer", "difference", "lower", "upper", *parts} - set(table.columns):
-        raise PbbError(f"The table {heading!r} has no column {min(lacking)!r}: give the table of compare_groups.")
+    columns = {"layer", "difference", "lower", "upper", *parts}
+    require(table, columns, "the table of compare_groups", heading)
     if table.empty:
         raise PbbError(f"The table {heading!r} has no rows: there is no difference to show.")
     if table["layer"].duplicated().any():

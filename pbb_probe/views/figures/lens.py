@@ -1,12 +1,14 @@
 """Figures of the lens: what becomes of values that can be read. Trajectories are drawn by `figures.layer_curves`."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.figures.style import LAYOUT
+from pbb_probe.views.figures.panels import interval, require
+from pbb_probe.views.figures.style import finish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +34,12 @@ def outcomes(
     """
     from plotly.subplots import make_subplots
 
-    needed = {"group", "measure", "mean", "lower", "upper", "n", *([columns] if columns else [])}
-    if lacking := needed - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give that of brewing_table by group.")
+    by = [columns] if columns else []
+    require(table, {"group", "measure", "mean", "lower", "upper", "n", *by}, "that of brewing_table by group")
     table = table[table["measure"].isin(OUTCOMES) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no outcomes of the groups {', '.join(groups)}.")
-    if table.duplicated(["group", "measure", *([columns] if columns else [])]).any():
+    if table.duplicated(["group", "measure", *by]).any():
         raise PbbError("The table has several rows for one outcome: select some, or name the column of the panels.")
     shown = [group for group in groups if group in set(table["group"])]
     kinds = {"mean": "", "control": "<br>shuffled values"} if "control" in table else {"mean": ""}
@@ -54,42 +55,30 @@ def outcomes(
         horizontal_spacing=0.03,
         x_title="share of prompts",
     )
-    for c, cells in enumerate(panels.values(), start=1):
-        for outcome in OUTCOMES:
-            shares = cells[cells["measure"] == outcome].set_index("group")
-            shares = shares.loc[[group for group in shown if group in shares.index]]
-            for kind, behind in kinds.items():
-                measured = kind == "mean"
-                figure.add_bar(
-                    x=shares[kind],
-                    y=[group + behind for group in shares.index],
-                    orientation="h",
-                    name=outcome.replace("_", " "),
-                    legendgroup=outcome,
-                    showlegend=c == 1 and measured,
-                    marker={"color": _COLOURS[outcome], "opacity": 1.0 if measured else 0.45, "line_width": 0},
-                    text=[f"{share:.0%}" if share >= 0.04 else "" for share in shares[kind]],
-                    textposition="inside",
-                    insidetextanchor="middle",
-                    textangle=0,
-                    textfont={"color": "black"},
-                    customdata=shares[["lower", "upper", "n"]],
-                    hovertemplate="%{x:.1%}"
-                    + (" [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>%{customdata[2]} prompts" if measured else "")
-                    + f"<extra>{outcome}</extra>",
-                    row=1,
-                    col=c,
-                )
+    for (c, cells), outcome, (kind, behind) in product(enumerate(panels.values(), 1), OUTCOMES, kinds.items()):
+        shares = cells[cells["measure"] == outcome].set_index("group")
+        shares, measured = shares.loc[[group for group in shown if group in shares.index]], kind == "mean"
+        bounds = interval("x", ".1%") + "<br>%{customdata[2]} prompts" if measured else "%{x:.1%}"
+        figure.add_bar(
+            x=shares[kind],
+            y=[group + behind for group in shares.index],
+            orientation="h",
+            name=outcome.replace("_", " "),
+            legendgroup=outcome,
+            showlegend=measured and c == 1,
+            marker={"color": _COLOURS[outcome], "opacity": 1.0 if measured else 0.45, "line_width": 0},
+            text=[f"{share:.0%}" if share >= 0.04 else "" for share in shares[kind]],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            textfont={"color": "black"},
+            customdata=shares[["lower", "upper", "n"]],
+            hovertemplate=f"{bounds}<extra>{outcome}</extra>",
+            row=1,
+            col=c,
+        )
     rows = [group + behind for group in shown for behind in kinds.values()]
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], tickformat=".0%")
     figure.update_yaxes(range=[len(rows) - 0.5, -0.5], categoryorder="array", categoryarray=rows)
-    figure.update_layout(
-        title=title,
-        barmode="stack",
-        bargap=0.25,
-        height=70 * len(rows) + 180,
-        legend={"traceorder": "normal"},
-        **LAYOUT,
-    )
-    figure.update_layout(margin_l=150)
-    return figure
+    bars = {"barmode": "stack", "bargap": 0.25, "legend": {"traceorder": "normal"}}
+    return finish(figure, title, 70 * len(rows) + 180, {"l": 150}, **bars)

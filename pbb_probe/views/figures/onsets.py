@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.onsets import when
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.figures.style import LAYOUT, OTHER_COLOURS, group_colours, plain
+from pbb_probe.views.figures.panels import distinct, error_bars, interval, name_rows, require
+from pbb_probe.views.figures.style import OTHER_COLOURS, finish, group_colours, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +35,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
     """
     from plotly.subplots import make_subplots
 
-    if lacking := {"group", "variable", "used_layer", "read_layer", columns} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give that of side_by_side.")
+    require(table, {"group", "variable", "used_layer", "read_layer", columns}, "that of side_by_side")
     table = table[table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no rows of the groups {', '.join(groups)}.")
@@ -47,7 +47,6 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
     )
     ways = {way: kind for way, kind in WAYS.items() if f"{way}_layer" in table}
     colours = group_colours(groups)
-    named: set[tuple[str, str]] = set()
     for c, (_, cells) in enumerate(panels, start=1):
         for (way, (words, symbol)), group in ((w, g) for w in ways.items() for g in groups):
             here = cells[(cells["group"] == group) & cells[f"{way}_layer"].notna()]
@@ -60,40 +59,23 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                 y=[rows.index(f"{variable}, {group}") + shift for variable in here["variable"]],
                 mode="markers",
                 marker={"symbol": symbol, "size": 10, "color": colours[group]},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": bounds[:, 2] - bounds[:, 0],
-                    "arrayminus": bounds[:, 0] - bounds[:, 1],
-                    "thickness": 1.5,
-                },
+                error_x=error_bars(*bounds.T),
                 name=f"{words}, {group}",
                 legendgroup=f"{words}, {group}",
-                showlegend=(way, group) not in named,
                 customdata=here[["variable", f"{way}_peak", f"{way}_n"]].assign(variable=here["variable"].map(plain)),
                 hovertemplate="%{customdata[0]}: block %{x}<br>peak %{customdata[1]:.2f}, n %{customdata[2]:.0f}"
                 f"<extra>{words}, {group}</extra>",
                 row=1,
                 col=c,
             )
-            named.add((way, group))
         for (group, variable), of in cells.groupby(["group", "variable"], sort=False):
             if of[[f"{way}_layer" for way in ways]].isna().all(axis=None):
-                figure.add_annotation(
-                    text="not found",
-                    x=0,
-                    y=rows.index(f"{variable}, {group}"),
-                    showarrow=False,
-                    font_size=11,
-                    row=1,
-                    col=c,
-                )
-    figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickvals=list(range(len(rows))), ticktext=list(map(plain, rows)))
+                y, note = rows.index(f"{variable}, {group}"), {"text": "not found", "font_size": 11, "showarrow": False}
+                figure.add_annotation(x=0, y=y, row=1, col=c, **note)
+    name_rows(figure, list(map(plain, rows)), range=[len(rows) - 0.4, -0.6])
     top = table[[f"{way}_upper" for way in ways]].max().max()
     figure.update_xaxes(range=[-0.5, (top if top == top else 0) + 0.5], dtick=1)
-    figure.update_layout(title=title, height=52 * len(rows) + 200, **LAYOUT)
-    figure.update_layout(margin_l=170, legend={"orientation": "h", "y": -0.22})
-    return figure
+    return finish(figure, title, 52 * len(rows) + 200, {"l": 170}, legend={"orientation": "h", "y": -0.22})
 
 
 def differences(
@@ -121,12 +103,11 @@ def differences(
     """
     import plotly.graph_objects as go
 
-    needed = {"difference", "lower", "upper", rows, *([colour] if colour else [])}
-    if lacking := needed - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give differences with their intervals.")
+    columns = {"difference", "lower", "upper", rows, *([colour] if colour else [])}
+    require(table, columns, "differences with their intervals")
     if table.empty:
         raise PbbError("The table has no rows: there is no difference to show.")
-    names = list(dict.fromkeys(table[rows]))
+    (names,) = distinct(table, rows)
     kinds = list(table.groupby(colour, sort=False)) if colour else [("", table)]
     figure = go.Figure()
     for k, (kind, cells) in enumerate(kinds):
@@ -136,24 +117,16 @@ def differences(
             y=[names.index(name) + shift for name in cells[rows]],
             mode="markers",
             marker={"size": 9, "color": OTHER_COLOURS[k % len(OTHER_COLOURS)]},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": cells["upper"] - cells["difference"],
-                "arrayminus": cells["difference"] - cells["lower"],
-                "thickness": 1.5,
-            },
+            error_x=error_bars(*(cells[name] for name in ("difference", "lower", "upper"))),
             name=str(kind),
             showlegend=colour is not None,
             customdata=cells[["lower", "upper", rows]],
-            hovertemplate="%{customdata[2]}: %{x:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}]<extra></extra>",
+            hovertemplate=f"%{{customdata[2]}}: {interval('x', '.2f')}<extra></extra>",
         )
     if margin is not None:
         figure.add_vrect(x0=-margin, x1=margin, fillcolor="#999999", opacity=0.15, line_width=0)
     if predicted is not None:
         figure.add_vline(x=predicted, line={"dash": "dash", "color": "#666666"}, annotation_text="predicted")
     figure.add_vline(x=0, line={"color": "#444444", "width": 1})
-    figure.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names)
-    figure.update_layout(title=title, xaxis_title=x_title, height=44 * len(names) + 180, **LAYOUT)
-    figure.update_layout(margin_l=230)
-    return figure
+    name_rows(figure, names)
+    return finish(figure, title, 44 * len(names) + 180, {"l": 230}, xaxis_title=x_title)

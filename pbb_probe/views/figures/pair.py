@@ -5,7 +5,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import LAYOUT, plain
+from pbb_probe.views.figures.style import RECOVERY_AXIS, above_all, finish, plain
 from pbb_probe.views.figures.tokens import WIDTH, roles_at, text_width, visible, with_room
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def token_heatmap(
         max(200, *(24 * len(rows) for rows, _ in list(panels.values())[start : start + n_columns]))
         for start in range(0, len(panels), n_columns)
     ]
-    between = above + 50 + (below if turned else 30)
+    label_room = below if turned else 30
+    between = above + 50 + label_room
     inner = sum(heights) + between * (len(heights) - 1)
     figure = make_subplots(
         len(heights),
@@ -89,17 +90,8 @@ def token_heatmap(
             **place,
         )
         for at, name in names.items():
-            figure.add_annotation(
-                text=name,
-                x=at,
-                y=1,
-                yref="y domain",
-                yanchor="bottom",
-                showarrow=False,
-                textangle=-90 if roles_turned else 0,
-                font_size=11,
-                **place,
-            )
+            style = {"showarrow": False, "textangle": -90 if roles_turned else 0, "font_size": 11}
+            figure.add_annotation(text=name, x=at, y=1, yref="y domain", yanchor="bottom", **style, **place)
     written = with_room(len(labels), room, list(names)) if turned else range(len(labels))
     figure.update_xaxes(
         tickvals=list(written),
@@ -111,14 +103,8 @@ def token_heatmap(
     )
     figure.update_yaxes(type="category", showgrid=False)
     figure.update_yaxes(title="layer", col=1)
-    figure.update_layout(
-        title={"text": plain(title), "y": 1, "yref": "container", "yanchor": "top", "pad_t": 20},
-        height=inner + above + (below if turned else 30) + 110,
-        coloraxis={"colorscale": "RdBu", "cmin": -1, "cmid": 0, "cmax": 1, "colorbar_title": "recovery"},
-        **LAYOUT,
-    )
-    figure.update_layout(margin={"t": 90 + above, "b": 20 + (below if turned else 30)})
-    return figure
+    height = inner + above + label_room + 110
+    return finish(figure, above_all(title), height, {"t": 90 + above, "b": 20 + label_room}, coloraxis=RECOVERY_AXIS)
 
 
 def _by_row(site: str, values: "xr.DataArray") -> "tuple[list[str], np.ndarray]":

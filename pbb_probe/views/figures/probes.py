@@ -3,31 +3,32 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import LAYOUT, add_band, grid, group_colours
+from pbb_probe.views.figures.panels import (
+    add_curve,
+    differing,
+    distinct,
+    grid,
+    interval,
+    matrices,
+    panels,
+    require,
+)
+from pbb_probe.views.figures.style import finish, group_colours
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
 _MEASURES = ("accuracy", "r2", "accuracy / r2")
-_DASHES = {
-    "chance": "dot",
-    "selectivity": "dash",
-    "permutation": "dashdot",
-    "relabelled": "longdash",
-    "untrained": "longdashdot",
-    "base": "5px,2px",
-    "embedding": "2px,2px",
-}
-_CONTROL_COLOURS = {
-    "chance": "#999999",
-    "shuffled": "#BBBBBB",
-    "selectivity": "#E69F00",
-    "permutation": "#CC79A7",
-    "relabelled": "#8C564B",
-    "untrained": "#56B4E9",
-    "base": "#F0E442",
-    "embedding": "#000000",
+_CONTROL_LINES = {
+    "chance": ("#999999", "dot"),
+    "shuffled": ("#BBBBBB", "dot"),
+    "selectivity": ("#E69F00", "dash"),
+    "permutation": ("#CC79A7", "dashdot"),
+    "relabelled": ("#8C564B", "longdash"),
+    "untrained": ("#56B4E9", "longdashdot"),
+    "base": ("#F0E442", "5px,2px"),
+    "embedding": ("#000000", "2px,2px"),
 }
 
 
@@ -47,64 +48,48 @@ def probe_curves(
     Raises:
         PbbError: the table lacks a column, or has several sites.
     """
-    if lacking := {"run", "target", "site", "layer", "role", "score", "lower", "upper"} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probe_table.")
+    columns = {"run", "target", "site", "layer", "role", "score", "lower", "upper"}
+    require(table, columns, "the table of probe_table")
     if table["site"].nunique() > 1:
         raise PbbError("The table has several sites: select one.")
     if group not in table:
         table = table.assign(**{group: "all prompts"})
-    roles, targets, groups = (list(dict.fromkeys(table[name])) for name in ("role", "target", group))
-    controls = [run for run in dict.fromkeys(table["run"]) if run != "probe"]
-    unnamed = set(controls)  # not in the legend yet: a control may be missing in the first panels
-    figure = grid(roles, targets, " / ".join(dict.fromkeys(table["measure"])))
+    roles, targets, groups, runs = distinct(table, "role", "target", group, "run")
+    figure = grid(roles, targets, y_title=" / ".join(dict.fromkeys(table["measure"])))
     colours = group_colours(groups)
-    for r, role in enumerate(roles, start=1):
-        for c, target in enumerate(targets, start=1):
-            panel = table[(table["role"] == role) & (table["target"] == target)].sort_values("layer")
-            place = {"row": r, "col": c}
-            for run in controls:
-                cells = panel[(panel["run"] == run) & (panel[group] == groups[0])]
-                if cells.empty:
-                    continue
-                figure.add_scatter(
-                    x=cells["layer"],
-                    y=cells["score"],
-                    mode="lines",
-                    line={
-                        "color": _CONTROL_COLOURS.get(run, "#7F7F7F"),
-                        "width": 1.5,
-                        "dash": _DASHES.get(run, "dot"),
-                    },
-                    name=f"{run} ({groups[0]})",
-                    legendgroup=run,
-                    showlegend=run in unnamed,
-                    customdata=cells[["lower", "upper"]],
-                    hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>"
-                    + run
-                    + "</extra>",
-                    **place,
-                )
-                unnamed.discard(run)
-            for name in groups:
-                cells = panel[(panel["run"] == "probe") & (panel[group] == name)]
-                add_band(figure, cells["layer"], cells["lower"], cells["upper"], colours[name], str(name), **place)
-                figure.add_scatter(
-                    x=cells["layer"],
-                    y=cells["score"],
-                    mode="lines+markers",
-                    line={"color": colours[name], "width": 2.5},
-                    marker={"size": 7, "symbol": _symbols(cells, differences)},
-                    name=str(name),
-                    legendgroup=str(name),
-                    showlegend=r == c == 1,
-                    customdata=cells[["lower", "upper", "n", "clusters"]],
-                    hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
-                    "%{customdata[2]} prompts of %{customdata[3]} clusters<extra>" + str(name) + "</extra>",
-                    **place,
-                )
+    for place, panel, _ in panels(table, "role", "target"):
+        for control in (run for run in runs if run != "probe"):
+            cells = panel[(panel["run"] == control) & (panel[group] == groups[0])]
+            if cells.empty:
+                continue
+            colour, dash = _CONTROL_LINES.get(control, ("#7F7F7F", "dot"))
+            figure.add_scatter(
+                x=cells["layer"],
+                y=cells["score"],
+                mode="lines",
+                line={"color": colour, "width": 1.5, "dash": dash},
+                name=f"{control} ({groups[0]})",
+                legendgroup=control,
+                customdata=cells[["lower", "upper"]],
+                hovertemplate=f"layer %{{x}}: {interval()}<extra>{control}</extra>",
+                **place,
+            )
+        for name in groups:
+            cells = panel[(panel["run"] == "probe") & (panel[group] == name)]
+            add_curve(
+                figure,
+                cells,
+                ["score", "lower", "upper", "n", "clusters"],
+                str(name),
+                colours[name],
+                "<br>%{customdata[2]} prompts of %{customdata[3]} clusters",
+                place,
+                mode="lines+markers",
+                line={"color": colours[name], "width": 2.5},
+                marker={"size": 7, "symbol": _symbols(cells, differences)},
+            )
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
-    figure.update_layout(title=title, height=190 * len(roles) + 160, **LAYOUT)
-    return figure
+    return finish(figure, title, 190 * len(roles) + 160)
 
 
 def _symbols(cells: "pd.DataFrame", differences: "pd.DataFrame | None") -> list[str]:
@@ -112,8 +97,7 @@ def _symbols(cells: "pd.DataFrame", differences: "pd.DataFrame | None") -> list[
     if differences is None:
         return ["circle-open"] * len(cells)
     where = ["target", "site", "layer", "role"]
-    p = cells[where].merge(differences[[*where, "p_adjusted"]], how="left")["p_adjusted"]
-    return ["circle" if value < 0.05 else "circle-open" for value in p]
+    return differing(cells[where].merge(differences[[*where, "p_adjusted"]], how="left")["p_adjusted"])
 
 
 def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str = "", group: str = "group") -> "Figure":
@@ -151,41 +135,34 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     """
     import numpy as np
 
-    if lacking := {"fitted_on", "group", "target", "layer", "role", "score"} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give the table of probes fitted on either group.")
-    roles, targets = (list(dict.fromkeys(table[name])) for name in ("role", "target"))
+    columns = {"fitted_on", "group", "target", "layer", "role", "score"}
+    require(table, columns, "the table of probes fitted on either group")
     table = table.assign(pair=table["fitted_on"] + " → " + table["group"], other=table["fitted_on"] != table["group"])
-    pairs = list(dict.fromkeys(table.sort_values(["group", "other"])["pair"]))  # what a group's own probes read first
+    # what a group's own probes read first
+    (pairs,), (roles, targets) = (
+        distinct(table.sort_values(["group", "other"]), "pair"),
+        distinct(table, "role", "target"),
+    )
     figure = grid(roles, targets)
-    for r, role in enumerate(roles, start=1):
-        for c, target in enumerate(targets, start=1):
-            cells = table[(table["role"] == role) & (table["target"] == target)]
-            grids = [
-                cells.pivot(index="pair", columns="layer", values=v).loc[pairs] for v in ("score", "lower", "upper")
-            ]
-            figure.add_heatmap(
-                z=grids[0].to_numpy(),
-                x=list(grids[0].columns),
-                y=pairs,
-                text=grids[0].map("{:.2f}".format).to_numpy(),
-                texttemplate="%{text}",
-                textfont_size=10,
-                customdata=np.stack([bounds.to_numpy() for bounds in grids[1:]], axis=-1),
-                coloraxis="coloraxis",
-                hovertemplate="layer %{x}, %{y}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
-                row=r,
-                col=c,
-            )
+    for place, cells, _ in panels(table, "role", "target"):
+        layers = sorted(set(cells["layer"]))
+        z, *bounds = matrices(cells, "pair", "layer", (pairs, layers), "score", "lower", "upper")
+        figure.add_heatmap(
+            z=z,
+            x=layers,
+            y=pairs,
+            text=np.vectorize("{:.2f}".format)(z),
+            texttemplate="%{text}",
+            textfont_size=10,
+            customdata=np.stack(bounds, axis=-1),
+            coloraxis="coloraxis",
+            hovertemplate=f"layer %{{x}}, %{{y}}: {interval('z')}<extra></extra>",
+            **place,
+        )
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(
-        title=title,
-        height=150 * len(roles) + 160,
-        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar_title": "accuracy"},
-        **LAYOUT,
-    )
-    figure.update_layout(margin_l=190)
-    return figure
+    colours = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar_title": "accuracy"}
+    return finish(figure, title, 150 * len(roles) + 160, {"l": 190}, coloraxis=colours)
 
 
 def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.views.figures.style import LAYOUT, plain
+from pbb_probe.views.figures.panels import distinct, ranked_bars, require
+from pbb_probe.views.figures.style import above_all, finish, name_mark, plain
 from pbb_probe.views.figures.tokens import WIDTH, text_width, visible
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def readings(table: "pd.DataFrame", title: str = "") -> "Figure":
     from plotly.subplots import make_subplots
 
     place = ["way", "role", "variable", "layer"]
-    if lacking := {*place, "value", "probability", "right", "truth"} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give what was read, a row a cell.")
+    require(table, {*place, "value", "probability", "right", "truth"}, "what was read, a row a cell")
     if table.empty:
         raise PbbError("The table has no rows: nothing was read.")
     if table.duplicated(place).any():
@@ -41,7 +41,7 @@ def readings(table: "pd.DataFrame", title: str = "") -> "Figure":
         raise PbbError("A reading has no probability between 0 and 1: give that of the value read, from a softmax.")
     if (table.groupby("variable")["truth"].nunique(dropna=False) > 1).any():
         raise PbbError("A variable has several true values: give the readings of one prompt.")
-    ways, roles = (list(dict.fromkeys(table[name])) for name in ("way", "role"))
+    ways, roles = distinct(table, "way", "role")
     layers = sorted(set(table["layer"].tolist()))
     beside = len(ways) * len(layers) <= 26
     panels = [[(way, role) for way in ways] for role in roles]
@@ -77,27 +77,18 @@ def readings(table: "pd.DataFrame", title: str = "") -> "Figure":
     labels = {name: f"{name} = {truth}" for name, truth in zip(table["variable"], table["truth"], strict=True)}
     for r, names in enumerate(variables, start=1):
         figure.update_yaxes(ticktext=[_short(labels[name], 34) for name in names], row=r, col=1)
-    figure.add_scatter(  # names the outline in the legend
-        x=[None],
-        y=[None],
-        mode="markers",
-        marker={"symbol": "square-open", "size": 14, "color": RIGHT, "line_width": 3},
-        name="right",
-        showlegend=True,
-        row=1,
-        col=1,
-    )
+    outline = {"symbol": "square-open", "size": 14, "color": RIGHT, "line_width": 3}
+    name_mark(figure, "right", outline, row=1, col=1)
     figure.update_xaxes(title="layer", row=len(panels))
-    figure.update_layout(
-        title={"text": plain(title), "y": 1, "yref": "container", "yanchor": "top", "pad_t": 20},
-        height=inner + 150,
+    widest = max(text_width(_short(label, 34)) for label in labels.values())
+    return finish(
+        figure,
+        above_all(title),
+        inner + 150,
+        {"l": 20 + widest, "t": 90},
         coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar_title": "probability"},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.98, "yref": "container", "yanchor": "top"},
-        **LAYOUT,
     )
-    widest = max(text_width(_short(label, 34)) for label in labels.values())
-    figure.update_layout(margin={"l": 20 + widest, "t": 90})
-    return figure
 
 
 def _draw_readings(
@@ -143,16 +134,10 @@ def _draw_readings(
     where_drawn = {"type": "rect", "line": line, "xref": figure.data[-1].xaxis, "yref": figure.data[-1].yaxis}
     # at once: adding each by itself takes time in the square of their number
     figure.update_layout(shapes=[*figure.layout.shapes, *(outline | where_drawn for outline in outlines)])
-    figure.update_xaxes(tickvals=list(range(len(layers))), ticktext=list(map(str, layers)), showgrid=False, **panel)
-    figure.update_yaxes(
-        tickvals=list(range(len(variables))),
-        range=[len(variables) - 0.5, -0.5],
-        showgrid=False,
-        zeroline=False,
-        ticklabelstandoff=4,
-        **panel,
-    )
-    figure.update_xaxes(zeroline=False, **panel)
+    bare = {"showgrid": False, "zeroline": False, **panel}
+    figure.update_xaxes(tickvals=list(range(len(layers))), ticktext=list(map(str, layers)), **bare)
+    rows = {"tickvals": list(range(len(variables))), "range": [len(variables) - 0.5, -0.5], "ticklabelstandoff": 4}
+    figure.update_yaxes(**rows, **bare)
 
 
 def _short(text: Any, most: int) -> str:
@@ -173,8 +158,6 @@ def answers(probabilities: "pd.Series", right: str | None = None, title: str = "
     Raises:
         PbbError: no answers, one that is there twice, a probability that is none, or a top below 1.
     """
-    import plotly.graph_objects as go
-
     if probabilities.empty or top < 1:
         raise PbbError("There is no answer to show: give at least one probability, and a top of 1 or more.")
     if probabilities.index.duplicated().any():
@@ -186,35 +169,28 @@ def answers(probabilities: "pd.Series", right: str | None = None, title: str = "
     shown = list(ranks)[:top] + [str(right)] * (right is not None and ranks.get(str(right), 0) > top)
     values = [float(ordered.iloc[ranks[answer] - 1]) for answer in shown]
     is_right = [right is not None and answer == str(right) for answer in shown]
-    figure = go.Figure()
-    figure.add_bar(
-        x=values,
-        y=list(range(len(shown))),
-        orientation="h",
-        marker_color=[RIGHT if good else OTHER for good in is_right],
-        text=[f"{value:.1%}" if value >= 0.0005 else "&lt;0.1%" for value in values],
-        textposition="auto",
-        textangle=0,
-        cliponaxis=False,
-        customdata=[
-            (visible(answer), ranks[answer], ", the right one" if good else "")
-            for answer, good in zip(shown, is_right, strict=True)
-        ],
-        hovertemplate="%{customdata[0]}: %{x:.2%}, rank %{customdata[1]}%{customdata[2]}<extra></extra>",
-    )
     labels = [
         ("<b>✓ " if good else "") + _short(answer, 30) + ("</b>" if good else "")
         for answer, good in zip(shown, is_right, strict=True)
     ]
     if len(shown) > top:
         labels[-1] += f" (rank {ranks[shown[-1]]})"
+    figure = ranked_bars(
+        values,
+        labels,
+        marker_color=[RIGHT if good else OTHER for good in is_right],
+        text=[f"{value:.1%}" if value >= 0.0005 else "&lt;0.1%" for value in values],
+        textposition="auto",
+        textangle=0,
+        customdata=[
+            (visible(answer), ranks[answer], ", the right one" if good else "")
+            for answer, good in zip(shown, is_right, strict=True)
+        ],
+        hovertemplate="%{customdata[0]}: %{x:.2%}, rank %{customdata[1]}%{customdata[2]}<extra></extra>",
+    )
     x_title = "probability"
     if right is not None and str(right) not in ranks:
         x_title += f" (the right answer, {_short(right, 30)}, is not among those given)"
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title=x_title)
-    figure.update_yaxes(
-        tickvals=list(range(len(shown))), ticktext=labels, range=[len(shown) - 0.5, -0.5], ticklabelstandoff=4
-    )
-    figure.update_layout(title=plain(title), height=30 * len(shown) + 150, bargap=0.2, **LAYOUT)
-    figure.update_layout(margin={"l": 40 + max(map(text_width, labels)), "r": 60})
-    return figure
+    margin = {"l": 40 + max(map(text_width, labels)), "r": 60}
+    return finish(figure, plain(title), 30 * len(shown) + 150, margin, bargap=0.2)

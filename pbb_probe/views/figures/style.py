@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, margins, grids of panels, bands, text as it is."""
+"""What all figures share: colours, fonts, margins, legends, text as it is."""
 
 import html
 import textwrap
@@ -7,13 +7,18 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd
     from plotly.graph_objects import Figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too
 GROUP_COLOURS = {"with_io": "#0072B2", "without_io": "#D55E00"}
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-LAYOUT = {"template": "plotly_white", "font": {"size": 13}, "margin": {"l": 70, "r": 20, "t": 70, "b": 60}}
+LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "font": {"size": 13},
+    "margin": {"l": 70, "r": 20, "t": 70, "b": 60},
+}
+RECOVERY_AXIS = {"colorscale": "RdBu", "cmin": -1, "cmid": 0, "cmax": 1, "colorbar": {"title": "recovery"}}
+"""Colours of recovery: red below, blue above."""
 
 
 def group_colours(groups: Sequence[Any]) -> dict[Any, str]:
@@ -32,44 +37,27 @@ def wrapped(text: Any, width: float) -> str:
     return "<br>".join(map(plain, textwrap.wrap(str(text), max(8, int(width / 7.5)))))
 
 
-def grid(rows: Sequence[Any], columns: Sequence[Any], y_title: str = "") -> "Figure":
-    """An empty figure with a panel for each row and column, named on the right and on top, over a shared layer axis."""
-    from plotly.subplots import make_subplots
+def finish(
+    figure: "Figure", title: Any, height: float, margin: dict[str, float] | None = None, **layout: Any
+) -> "Figure":
+    """The figure with its title, its height and what all share, with another margin at the sides that are given one.
 
-    return make_subplots(
-        len(rows),
-        len(columns),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        column_titles=list(map(plain, columns)),
-        row_titles=list(map(plain, rows)),
-        horizontal_spacing=0.02,
-        vertical_spacing=0.05,
-        x_title="layer",
-        y_title=y_title,
-    )
+    What a legend names is in it once.
+    """
+    named: set[tuple[str, str]] = set()
+    for trace in figure.data:
+        if trace.legendgroup and trace.showlegend is not False:
+            trace.showlegend = (trace.legendgroup, trace.name) not in named
+            named.add((trace.legendgroup, trace.name))
+    shared = LAYOUT | {"margin": LAYOUT["margin"] | (margin or {})}
+    return figure.update_layout(title=title, height=height, **shared | layout)
 
 
-def add_band(
-    figure: "Figure",
-    layers: "pd.Series",
-    lower: "pd.Series",
-    upper: "pd.Series",
-    colour: str,
-    legendgroup: str,
-    **place: int,
-) -> None:
-    """Shade an interval by layer in one panel."""
-    figure.add_scatter(
-        x=[*layers, *layers[::-1]],
-        y=[*upper, *lower[::-1]],
-        fill="toself",
-        mode="lines",
-        fillcolor=colour,
-        opacity=0.18,
-        line_width=0,
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=legendgroup,
-        **place,
-    )
+def name_mark(figure: "Figure", name: str, marker: dict[str, Any], **settings: Any) -> None:
+    """Say in the legend what a mark means that no trace of its own has."""
+    figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, showlegend=True, **settings)
+
+
+def above_all(title: str) -> dict[str, Any]:
+    """A title, shown without markup, at the top of the figure, however much stands above its panels."""
+    return {"text": plain(title), "y": 1, "yref": "container", "yanchor": "top", "pad_t": 20}

@@ -1,11 +1,13 @@
 """The transfer map: what each place carries."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.figures.style import LAYOUT, plain
+from pbb_probe.views.figures.panels import distinct, grid, interval, place_names, require
+from pbb_probe.views.figures.style import finish, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,65 +28,48 @@ def transfer_map(
     Raises:
         PbbError: the table lacks a column, or has no rows for this run and these groups.
     """
-    from plotly.subplots import make_subplots
-
-    if lacking := {"group", "site", "run", "layer", "role", "hypothesis", "proportion"} - set(table.columns):
-        raise PbbError(f"The table has no column {min(lacking)!r}: give carried_table(carried, by=['group']).")
+    columns = {"group", "site", "run", "layer", "role", "hypothesis", "proportion"}
+    require(table, columns, "carried_table(carried, by=['group'])")
     table = table[(table["run"] == run) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no rows of the run {run!r} and the groups {', '.join(groups)}.")
-    sites, roles, hypotheses = (list(dict.fromkeys(table[name])) for name in ("site", "role", "hypothesis"))
-    panels = [(role, group) for role in roles for group in groups if group in set(table["group"])]
+    sites, roles, hypotheses = distinct(table, "site", "role", "hypothesis")
+    headings = [(role, group) for role in roles for group in groups if group in set(table["group"])]
     n_pairs = table.groupby("group")["n"].max()
-    figure = make_subplots(
-        len(sites),
-        len(panels),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        row_titles=list(map(plain, sites)),
-        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b> ({n_pairs[group]})" for role, group in panels],
+    figure = grid(
+        sites,
+        headings,
+        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b> ({n_pairs[group]})" for role, group in headings],
         horizontal_spacing=0.015,
         vertical_spacing=0.04,
         x_title="share of pairs (their number above) whose answer follows each hypothesis",
         y_title="layer",
     )
-    heads = [name for name in ("head", "kv_head") if name in table]
-    for r, site in enumerate(sites, start=1):
-        for c, (role, group) in enumerate(panels, start=1):
-            panel = table[(table["site"] == site) & (table["role"] == role) & (table["group"] == group)]
-            for hypothesis in hypotheses:
-                cells = panel[panel["hypothesis"] == hypothesis]
-                if cells.empty:  # a role that this site, or this group, was not measured at
-                    continue
-                cells = cells.dropna(axis="columns", how="all")
-                of_heads = [name for name in heads if name in cells]
-                y = [".".join(str(int(v)) for v in row) for row in cells[["layer", *of_heads]].to_numpy()]
-                figure.add_bar(
-                    x=cells["proportion"],
-                    y=y,
-                    orientation="h",
-                    name=hypothesis.replace("_", " "),
-                    marker={"color": _hypothesis_colour(hypothesis), "line_width": 0},
-                    legendgroup=hypothesis,
-                    showlegend=r == c == 1,
-                    customdata=cells[["lower", "upper", "n", "programs"]],
-                    hovertemplate="layer %{y}: %{x:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>"
-                    "%{customdata[2]} pairs of %{customdata[3]} programs<extra>" + hypothesis + "</extra>",
-                    row=r,
-                    col=c,
-                )
+    for (r, site), (c, (role, group)) in product(enumerate(sites, 1), enumerate(headings, 1)):
+        panel = table[(table["site"] == site) & (table["role"] == role) & (table["group"] == group)]
+        for hypothesis in hypotheses:
+            cells = panel[panel["hypothesis"] == hypothesis]
+            if cells.empty:  # a role that this site, or this group, was not measured at
+                continue
+            cells = cells.dropna(axis="columns", how="all")
+            figure.add_bar(
+                x=cells["proportion"],
+                y=place_names(cells),
+                orientation="h",
+                name=hypothesis.replace("_", " "),
+                marker={"color": _hypothesis_colour(hypothesis), "line_width": 0},
+                legendgroup=hypothesis,
+                customdata=cells[["lower", "upper", "n", "programs"]],
+                hovertemplate=f"layer %{{y}}: {interval('x', '.1%')}<br>%{{customdata[2]}} pairs of %{{customdata[3]}} "
+                f"programs<extra>{hypothesis}</extra>",
+                row=r,
+                col=c,
+            )
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "½", "1"])
     figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_layout(
-        title=title,
-        barmode="stack",
-        bargap=0.08,
-        height=max(200, 26 * table.groupby("site")["layer"].nunique().max()) * len(sites) + 170,
-        legend={"traceorder": "normal"},
-        **LAYOUT,
-    )
-    figure.update_layout(margin_t=110)  # the titles of the columns have two lines
-    return figure
+    height = max(200, 26 * table.groupby("site")["layer"].nunique().max()) * len(sites) + 170
+    # the titles of the columns have two lines
+    return finish(figure, title, height, {"t": 110}, barmode="stack", bargap=0.08, legend={"traceorder": "normal"})
 
 
 _WHOLE_COLOURS = {

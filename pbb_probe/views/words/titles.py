@@ -1,5 +1,6 @@
 """Titles of figures, as markup: names that a user may choose are to be escaped. `calls` says which a figure is of."""
 
+BEHAVIOUR = "Behaviour: calls answered correctly (dotted: chance)"
 ONSETS = "Where each variable is used and read, {calls}"
 TRANSFER = "What each place carries: programs of {steps}, {calls}"
 RECOVERY = "Recovery when {site} is patched, {calls}"
