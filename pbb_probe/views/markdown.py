@@ -25,7 +25,7 @@ def markdown_text(text: Any) -> str:
 def markdown_table(table: "pd.DataFrame", digits: int = 2) -> str:
     """A Markdown table; numbers to so many digits, missing ones empty."""
 
-    def cell(value) -> str:
+    def cell(value: Any) -> str:
         if isinstance(value, float):
             return "" if value != value else short(value, digits)
         return markdown_text(value)

@@ -125,7 +125,7 @@ def write_report(path: Path, report: Report) -> None:
 def cells(table: "pd.DataFrame", digits: int = 3) -> dict[str, Any]:
     """The columns and rows of a table as text: `-` is missing, and numbers are told from text."""
 
-    def cell(value) -> dict:
+    def cell(value: Any) -> dict[str, Any]:
         if isinstance(value, float):
             return {"text": "-" if value != value else short(value, digits), "number": True}
         return {"text": str(value), "number": isinstance(value, int) and not isinstance(value, bool)}
@@ -143,7 +143,8 @@ def _drawn(figure: "Figure") -> dict[str, Any]:
     margin = dict(layout.get("margin", {}))
     if "t" in margin:
         margin["t"] = max(margin["t"] - _TITLE_SPACE, 30)
-    return _values({"data": spec["data"], "layout": {**layout, "margin": margin, "height": _height(figure)}})
+    layout |= {"margin": margin, "height": _height(figure)}
+    return {"data": _values(spec["data"]), "layout": _values(layout)}
 
 
 def _height(figure: "Figure") -> int:

@@ -1,24 +1,20 @@
 """Activations: every prompt a point, layer after layer; a lasso selects prompts for this view and the others."""
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.sites import SITES
-from pbb_probe.runs.opened import value_text
-from pbb_probe.views.explorer import layers, program
+from pbb_probe.views.explorer import selected
 from pbb_probe.views.explorer.address import chosen, decode_selection, encode_selection
-from pbb_probe.views.explorer.cards import Asked, answered, card, guarded, notice, table_of, tool
-from pbb_probe.views.explorer.controls import choice, hidden, typed
+from pbb_probe.views.explorer.cards import Asked, answered, card, tool
+from pbb_probe.views.explorer.controls import choice, hidden, in_browser, typed, values_by_name
 from pbb_probe.views.explorer.explored import Busy, Explored
 from pbb_probe.views.explorer.recorded import Recorded, decoded, named, pbb, python_of, value_of
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.words import explorer as words
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from dash import Dash
     from dash.development.base_component import Component
@@ -27,11 +23,8 @@ PATH, TITLE = "/activations", "Activations"
 METHODS = {"pca": "PCA", "lda": "LDA", "umap": "UMAP (takes a while)"}
 MOST_OF_UMAP = 60_000_000
 """Prompts squared times layers that UMAP lays out: about a minute on two cores."""
-LISTED = 300
-"""Selected prompts that are listed."""
 POINTS = ("site", "role", "method", "axes", "variable")
 """The controls that say where points lie."""
-HOVER = ("program", "call", "output", "group", "correct")
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
@@ -99,7 +92,7 @@ def _scatter(asked: Asked) -> tuple[Recorded, "pd.DataFrame", str]:
         points,
         labels,
         asked["colour"],
-        hover=[name for name in HOVER if name in known],
+        hover=[name for name in selected.HOVER if name in known],
         title=words.ACTIVATIONS.format(site=asked["site"], role=asked["role"], by=by),
         layer=layer,
         selected=None if decode_selection(selection, n) is None else decoded(selection, n),
@@ -150,40 +143,26 @@ def connect(app: "Dash", explored: Explored) -> None:
     """The slider and the lasso, which do not draw the view anew."""
     from dash import ALL, Input, Output, State, ctx, no_update
 
-    app.clientside_callback(
-        "window.dash_clientside.explorer.layer",
-        Output("n-prompts", "title"),  # nothing changes but the figure
-        Input({"quiet": "layer"}, "value"),
-        prevent_initial_call=True,
-    )
-    app.clientside_callback(
-        "window.dash_clientside.explorer.mark",
-        Output("selected", "title"),
-        Input({"quiet": "selection"}, "value"),
-        prevent_initial_call=True,
-    )
-    app.clientside_callback(
-        "window.dash_clientside.explorer.lasso",
-        Output({"quiet": "selection"}, "value"),
-        Input("figure-activations", "selectedData"),
-        State("n-prompts", "data"),
-        prevent_initial_call=True,
-    )
+    at_layer, selection = (Input({"quiet": name}, "value") for name in ("layer", "selection"))
+    lasso, n_prompts = Input("figure-activations", "selectedData"), State("n-prompts", "data")
+    in_browser(app, "layer", Output("n-prompts", "title"), at_layer)  # nothing changes but the figure
+    in_browser(app, "mark", Output("selected", "title"), selection)
+    in_browser(app, "lasso", Output({"quiet": "selection"}, "value"), lasso, n_prompts)
 
     @app.callback(
         Output("figure-activations-code", "children"),
         Output("figure-activations-words", "children"),
         Output("figure-activations-csv", "href"),
         Output("figure-activations", "figure"),
-        Input({"quiet": "layer"}, "value"),
-        Input({"quiet": "selection"}, "value"),
+        at_layer,
+        selection,
         State({"control": ALL}, "value"),
         State("theme", "data"),
         prevent_initial_call=True,
     )
-    def follow(layer: int, selection: str, _values, theme: str):
+    def follow(layer: int, selection: str, _values: Any, theme: str) -> tuple[Any, ...]:
         """What stands beside the figure is of the layer and the selection that are shown."""
-        values = _by_name(ctx) | {"layer": layer, "selection": selection}
+        values = values_by_name(ctx) | {"layer": layer, "selection": selection}
         drawn = no_update  # in the plane the browser marks the selection itself
         try:
             asked = Asked.of(explored, controls, values, theme == "dark")
@@ -201,95 +180,21 @@ def connect(app: "Dash", explored: Explored) -> None:
         Input("wanted", "value"),
         prevent_initial_call=True,
     )
-    def select_by_value(wanted: str | None):
+    def select_by_value(wanted: str | None) -> tuple[Any, str]:
         try:
             if not (text := typed("select by value", wanted)).strip():
                 return no_update, ""
-            return encode_selection(matching(value_of(explored.labels()), text)), ""
+            return encode_selection(selected.matching(value_of(explored.labels()), text)), ""
         except PbbError as error:
             return no_update, str(error)
 
     @app.callback(
         Output("selected", "children"),
-        Input({"quiet": "selection"}, "value"),
+        selection,
         Input("n-prompts", "data"),
         State({"control": ALL}, "value"),
         State("theme", "data"),
     )
-    def list_selected(selection: str, _n, _values, theme: str):
-        values = _by_name(ctx) | {"selection": selection}
-        return answered(lambda: _selected(Asked.of(explored, controls, values, theme == "dark")))
-
-
-def _by_name(ctx: Any) -> dict[str, Any]:
-    """The values of the controls by name, which are the first state of a callback."""
-    return {entry["id"]["control"]: entry.get("value") for entry in ctx.states_list[0]}
-
-
-def matching(labels: "pd.DataFrame", wanted: str) -> "np.ndarray":
-    """The prompts [prompt] whose labels have all of the values named, as in `output = 3, group = without_io`.
-
-    Raises:
-        PbbError: it is not written so, names a label that there is not, or no prompt has these values.
-    """
-    import numpy as np
-
-    found = np.ones(len(labels), bool)
-    for part in filter(str.strip, re.split(r",\s*(?=\w+\s*=|$)", wanted)):
-        name, equals, value = (text.strip() for text in part.partition("="))
-        if not equals or name not in labels:
-            raise PbbError(f"{part.strip()!r} cannot be selected: write label = value; there are {', '.join(labels)}.")
-        found &= (labels[name].map(value_text) == value).to_numpy()
-    if not found.any():
-        raise PbbError(f"No prompt has {wanted.strip()}.")
-    return found
-
-
-def _selected(asked: Asked) -> "list[Component]":
-    """The selected prompts as a list, and what is read of them beside the others."""
-    from dash import dcc, html
-
-    labels = value_of(asked.explored.labels())
-    selected = decode_selection(asked["selection"], len(labels))
-    if selected is None:
-        return [notice(words.SELECT_HERE, "hint")]
-    listed, kept = labels[selected], {name: asked[name] for name in ("selection", "role", "variable")}
-    shown = [name for name in (*HOVER, "template", "steps") if name in labels]
-    head = html.Div(
-        [
-            html.H2(f"{len(listed)} of {len(labels)} prompts are selected"),
-            html.Div(
-                [
-                    dcc.Link(
-                        "Layer by layer of these prompts",
-                        href=f"{layers.PATH}?{urlencode({'by': 'selection', **kept})}",
-                        className="tool",
-                    ),
-                    tool("Clear the selection", "clear"),
-                ],
-                className="tools",
-            ),
-            html.P(_shares(labels, selected)),
-        ],
-        className="card",
-    )
-    first = listed.head(LISTED)
-    links = [
-        f"{program.PATH}?{urlencode({'program': row['program'], 'call': row['call'], 'template': row['template']})}"
-        for row in first.to_dict(orient="records")
-    ]
-    table = table_of(first[shown], f"The first {len(first)} of them; each leads to its program", links=links)
-    compared = guarded(
-        lambda: layers.content(Asked(asked.explored, {**asked.values, "by": "selection", "subset": "all"}, asked.dark))
-    )
-    return [head, html.Div([table, html.Div(compared)], className="pair")]
-
-
-def _shares(labels: "pd.DataFrame", selected) -> str:
-    """How the selected prompts differ from all: groups and right answers."""
-    words = [
-        f"{name}: {(labels['group'][selected] == name).mean():.0%} (of all {(labels['group'] == name).mean():.0%})"
-        for name in dict.fromkeys(labels["group"])
-    ]
-    right = labels["correct"].astype(bool)
-    return "; ".join([*words, f"answered right: {right[selected].mean():.0%} (of all {right.mean():.0%})"]) + "."
+    def list_selected(selection: str, _n: int, _values: Any, theme: str) -> list[Any]:
+        values = values_by_name(ctx) | {"selection": selection}
+        return answered(lambda: selected.content(Asked.of(explored, controls, values, theme == "dark")))

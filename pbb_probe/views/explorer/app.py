@@ -15,6 +15,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.views.explorer import activations, attention, compare, layers, overview, own_prompt, program
 from pbb_probe.views.explorer.address import read_query
 from pbb_probe.views.explorer.cards import Asked, answered, notice
+from pbb_probe.views.explorer.controls import in_browser, values_by_name
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.gate import guard, is_loopback
 
@@ -34,6 +35,7 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
             that no page of another site can reach it under a name of its own.
     """
     from dash import ALL, Dash, Input, Output, State, ctx, dcc, html
+    from dash.exceptions import PreventUpdate
 
     app = Dash(
         "pbb_probe",
@@ -67,7 +69,7 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         Input("address", "pathname"),
         State("address", "search"),
     )
-    def show(path: str, search: str):
+    def show(path: str, search: str) -> tuple[list[Any], list[str]]:
         marks = ["link here" if link["id"]["link"] == path else "link" for link in ctx.outputs_list[1]]
         page = PAGES.get(path)
         if page is None:
@@ -75,14 +77,9 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         controls = answered(lambda: page.controls(explored, read_query(search)))
         if any("notice" in str(getattr(part, "className", "")) for part in controls):
             return [html.H1(page.TITLE), *controls], marks  # without them there is nothing that the view could be of
-        view = [
-            html.H1(page.TITLE),
-            html.Form(controls, className="controls"),
-            dcc.Loading(
-                html.Div(id="content"), delay_show=250, overlay_style={"visibility": "visible", "opacity": 0.5}
-            ),
-        ]
-        return view, marks
+        dimmed = {"visibility": "visible", "opacity": 0.5}
+        content = dcc.Loading(html.Div(id="content"), delay_show=250, overlay_style=dimmed)
+        return [html.H1(page.TITLE), html.Form(controls, className="controls"), content], marks
 
     @app.callback(
         Output("content", "children"),
@@ -91,26 +88,16 @@ def make_app(explored: Explored, host: str = "127.0.0.1") -> "Dash":
         State({"quiet": ALL}, "value"),
         State("address", "pathname"),
     )
-    def fill(_values, theme, _quiet, path: str):
+    def fill(_values: Any, theme: str | None, _quiet: Any, path: str) -> list[Any]:
         if theme is None or path not in PAGES:  # the theme is known as soon as the page's script has run
-            from dash.exceptions import PreventUpdate
-
             raise PreventUpdate
         page = PAGES[path]
-        return answered(lambda: page.content(Asked.of(explored, page.controls, _by_name(ctx), theme == "dark")))
+        return answered(lambda: page.content(Asked.of(explored, page.controls, values_by_name(ctx), theme == "dark")))
 
-    app.clientside_callback(
-        "window.dash_clientside.explorer.address",
-        Output({"link": ALL}, "href"),
-        Input({"control": ALL}, "value"),
-        Input({"quiet": ALL}, "value"),
-        State({"control": ALL}, "id"),
-        State({"quiet": ALL}, "id"),
-        State({"link": ALL}, "id"),
-    )
-    app.clientside_callback(
-        "window.dash_clientside.explorer.theme", Output("theme", "data"), Input("switch", "n_clicks")
-    )
+    values = [Input({kind: ALL}, "value") for kind in ("control", "quiet")]
+    ids = [State({kind: ALL}, "id") for kind in ("control", "quiet", "link")]
+    in_browser(app, "address", Output({"link": ALL}, "href"), *values, *ids, initially=True)
+    in_browser(app, "theme", Output("theme", "data"), Input("switch", "n_clicks"), initially=True)
     for page in PAGES.values():
         if hasattr(page, "connect"):
             page.connect(app, explored)
@@ -157,23 +144,14 @@ def serve(path: str | Path, host: str = "127.0.0.1", port: int = 8050) -> None:
         server.serve_forever()
 
 
-def _by_name(ctx: Any) -> dict[str, Any]:
-    """The values of all controls of the page by name, from what a callback was given."""
-    given = [entry for group in (*ctx.inputs_list, *ctx.states_list) if isinstance(group, list) for entry in group]
-    named: dict[str, Any] = {}
-    for entry in given:
-        (name,) = entry["id"].values()
-        named[name] = entry.get("value")
-    return named
-
-
 def _serve_tables(app: "Dash", explored: Explored) -> None:
     """The tables of figures that were drawn, to be downloaded."""
     from flask import Response, abort
 
-    @app.server.get("/csv/<name>")
-    def csv(name: str):
+    def csv(name: str) -> Response:
         table = explored.kept(name)
         if table is None:
             abort(404, "This table is no longer kept: draw its view again.")
         return Response(table.to_csv(index=False), mimetype="text/csv")
+
+    app.server.add_url_rule("/csv/<name>", view_func=csv)

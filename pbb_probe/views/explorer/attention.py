@@ -41,7 +41,8 @@ def content(asked: Asked) -> "list[Component]":
     answer, beside = (side.labels.iloc[0] for side in (prompts, value_of(pair).corrupted))
 
     def effects() -> Recorded:
-        return explored.computed(heads_at, call, asked["swap"], asked["other"], role)["z"].sel(role=role)
+        swept: Recorded = explored.computed(heads_at, call, asked["swap"], asked["other"], role)
+        return swept["z"].sel(role=role)
 
     def ranked() -> "Component":
         recovered = effects()

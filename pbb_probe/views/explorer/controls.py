@@ -11,6 +11,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.views.explorer.address import chosen
 
 if TYPE_CHECKING:
+    from dash import Dash
     from dash.development.base_component import Component
 
 FEW = 6
@@ -61,6 +62,18 @@ def hidden(query: Mapping[str, str], name: str) -> "Component":
     from dash import dcc
 
     return dcc.Input(id={"quiet": name}, type="hidden", value=query.get(name, ""))
+
+
+def values_by_name(ctx: Any) -> dict[str, Any]:
+    """The values of all controls of the page by name, from what a callback was given."""
+    given = [entry for group in (*ctx.inputs_list, *ctx.states_list) if isinstance(group, list) for entry in group]
+    return {name: entry.get("value") for entry in given for name in entry["id"].values()}
+
+
+def in_browser(app: "Dash", function: str, output: Any, *given: Any, initially: bool = False) -> None:
+    """A callback that `explorer.js` answers by itself."""
+    name = f"window.dash_clientside.explorer.{function}"
+    app.clientside_callback(name, output, *given, prevent_initial_call=not initially)  # type: ignore[no-untyped-call]
 
 
 def checked(controls: "Iterable[Component]", values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pbb_probe.errors import PbbError
 from pbb_probe.runs.opened import OpenedRun
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 KEPT_TABLES = 200
 PATIENCE = 10.0
 """Seconds that a request waits for its turn."""
+
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 class Busy(Exception):  # noqa: N818
@@ -140,7 +144,7 @@ class Explored:
             self.run.held_out_probes()
 
 
-def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callable[..., Any]:
+def _once(lock: threading.RLock, make: Callable[Given, Made], kept: int) -> Callable[Given, Made]:
     """`make`, whose last results are kept, and which never runs twice at a time.
 
     Raises:
@@ -148,11 +152,11 @@ def _once(lock: threading.RLock, make: Callable[..., Any], kept: int) -> Callabl
     """
     cached = lru_cache(maxsize=kept)(make)
 
-    def get(*arguments: Any) -> Any:
+    def get(*args: Given.args, **kwargs: Given.kwargs) -> Made:
         if not lock.acquire(timeout=PATIENCE):
             raise Busy("The model is busy with what was asked before: wait a while and ask again.")
         try:
-            return cached(*arguments)
+            return cached(*args, **kwargs)
         finally:
             lock.release()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dash import Dash
-    from flask import Response
     from werkzeug.datastructures import Headers
 
 MOST_BYTES = 2**18
@@ -37,6 +36,15 @@ _SENTENCES = {
 }
 
 
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
 def guard(app: "Dash", host: str, pages: Mapping[str, Any]) -> None:
     """Refuse what is not for this application, and forbid its pages to load anything from elsewhere.
 
@@ -47,12 +55,11 @@ def guard(app: "Dash", host: str, pages: Mapping[str, Any]) -> None:
     """
     from dash.exceptions import DependencyException
     from flask import Response, abort, request
-    from werkzeug.exceptions import HTTPException
+    from werkzeug.exceptions import HTTPException, NotFound
 
     server, policy = app.server, _policy(app)
     server.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
 
-    @server.before_request
     def only_what_is_expected() -> None:
         asked = _authority(request.headers.get("Host", ""))
         if asked is None:
@@ -78,18 +85,11 @@ def guard(app: "Dash", host: str, pages: Mapping[str, Any]) -> None:
             except _Malformed as reason:
                 abort(400, f"This is no request of the explorer's pages: {reason}.")
 
-    @server.after_request
-    def nothing_from_elsewhere(response: "Response") -> "Response":
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["X-Frame-Options"] = "DENY"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    def nothing_from_elsewhere(response: Response) -> Response:
+        response.headers.update({"Content-Security-Policy": policy, **_HEADERS})
         return response
 
-    @server.errorhandler(HTTPException)
-    def in_a_sentence(error: HTTPException):
+    def in_a_sentence(error: HTTPException) -> Response | HTTPException:
         if error.code is None or not 400 <= error.code < 500:
             return error
         usual = error.description == type(error).description
@@ -99,9 +99,11 @@ def guard(app: "Dash", host: str, pages: Mapping[str, Any]) -> None:
             response.headers["Allow"] = ", ".join(allowed)
         return response
 
-    @server.errorhandler(DependencyException)
-    def no_such_script(_: DependencyException):
-        return Response(f"{_SENTENCES[404]}\n", 404, mimetype="text/plain")
+    server.before_request(only_what_is_expected)
+    server.after_request(nothing_from_elsewhere)
+    server.register_error_handler(HTTPException, in_a_sentence)
+    # of a script that no package of Dash has
+    server.register_error_handler(DependencyException, lambda _: in_a_sentence(NotFound()))
 
 
 def is_loopback(name: str) -> bool:
@@ -155,30 +157,19 @@ class _Malformed(Exception):  # noqa: N818
 
 def _parsed(data: bytes) -> Any:
     """The JSON of a body, nowhere too deep, its text all characters and its numbers all finite."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
     try:
-        body = json.loads(data, parse_constant=refuse)
-        _check_plain(body, DEEPEST)
+        body = json.loads(data)
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # which half of a surrogate pair cannot be
+        if _depth(body) > DEEPEST:
+            raise ValueError("too deep")
         return body
     except (ValueError, RecursionError) as error:  # of which UnicodeError is one
         raise _Malformed("its body is no JSON, or goes too deep") from error
 
 
-def _check_plain(value: Any, depth: int) -> None:
-    if depth == 0:
-        raise ValueError("too deep")
-    if isinstance(value, str):
-        value.encode()  # which half of a surrogate pair cannot be
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            key.encode()
-            _check_plain(part, depth - 1)
-    elif isinstance(value, list):
-        for part in value:
-            _check_plain(part, depth - 1)
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
 
 
 def _check_callback(app: "Dash", body: Any) -> None:

@@ -1,7 +1,7 @@
 """Program: one call on its way up the layers: what it is, what the model answers, what is used and what is read."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import token_texts
@@ -70,7 +70,7 @@ def connect(app: "Dash", explored: Explored) -> None:
         State({"control": "program"}, "value"),
         prevent_initial_call=True,
     )
-    def of_group(group: str, program: str):
+    def of_group(group: str, program: str) -> tuple[list[dict[str, str]], str | None]:
         programs = programs_of(explored, group)
         options = [{"label": words, "value": name} for name, words in programs.items()]
         return options, program if program in programs else next(iter(programs), None)
@@ -84,7 +84,7 @@ def connect(app: "Dash", explored: Explored) -> None:
         State({"control": "template"}, "value"),
         prevent_initial_call=True,
     )
-    def of_program(program: str, call: str, template: str):
+    def of_program(program: str, call: str, template: str) -> tuple[Any, ...]:
         entry = explored.run.corpus.by_name.get(program)
         if entry is None:
             return no_update, no_update, no_update

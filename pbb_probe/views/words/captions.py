@@ -86,8 +86,12 @@ def see_transfer(transfer: "pd.DataFrame") -> str:
     chosen = transfer[transfer["hypothesis"].isin(named)]
     said = []
     for group, cells in rows(chosen, run="patched").groupby("group", sort=False):
-        tops = [cells.loc[own["proportion"].idxmax()] for _, own in _in_order(cells, named)]
-        parts = [f"{top['hypothesis']} {top['proportion']:.0%} ({_place(top)})" for top in tops]
+        tops = cells.loc[cells.groupby("hypothesis")["proportion"].idxmax()].set_index("hypothesis", drop=False)
+        parts = [
+            f"{name} {tops.loc[name, 'proportion']:.0%} ({_place(tops.loc[name])})"
+            for name in named
+            if name in tops.index
+        ]
         said.append(f"{group}: {', '.join(parts)}")
     words = f"Share of pairs that follow each hypothesis, at the place where most do. {'; '.join(said)}."
     random = rows(chosen, run="random")
@@ -233,11 +237,6 @@ def _kinds(kinds: list[Kind]) -> str:
     if len(steps) > 1 and len(set(map(tuple, steps.values()))) == 1:
         steps = {"both groups": next(iter(steps.values()))}
     return "; ".join(f"{g}, {and_words([str(n) for n in own])} step{'s' * (own != [1])}" for g, own in steps.items())
-
-
-def _in_order(cells: "pd.DataFrame", named: list[str]) -> list:
-    groups = dict(list(cells.groupby("hypothesis")))
-    return [(name, groups[name]) for name in named if name in groups]
 
 
 def _place(row: "pd.Series") -> str:

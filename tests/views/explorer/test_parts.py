@@ -13,12 +13,12 @@ from dash_parts import control_values, figures_of
 from sealed import seal
 
 import pbb_probe as pbb
-from pbb_probe.views.explorer.activations import matching
 from pbb_probe.views.explorer.address import decode_selection, encode_selection
 from pbb_probe.views.explorer.app import PAGES, make_server
 from pbb_probe.views.explorer.cards import Asked
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.own_prompt import Typed
+from pbb_probe.views.explorer.selected import matching
 
 
 def test_what_is_outside_of_the_run_is_not_served(served):
