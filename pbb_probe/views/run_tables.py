@@ -7,6 +7,9 @@ from pbb_probe.store.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+CONTROL, MEASURED = "run", ("patched", "probe")
+"""The column that tells a measurement from its controls, and what it holds for the measurement itself."""
+
 
 def read_table(run: Run, name: str, step: str = "comparison") -> "pd.DataFrame":
     """A table of a finished step."""
@@ -22,4 +25,10 @@ def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
 
 def measured_rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
     """The rows of the measurement itself, and of none of its controls."""
-    return rows(table, run="probe" if "probe" in set(table.get("run", ())) else "patched", **values)
+    cells = rows(table, **values)
+    return cells[cells[CONTROL].isin(MEASURED)] if CONTROL in cells else cells.iloc[:0]
+
+
+def control_rows(table: "pd.DataFrame", control: str, **values: Any) -> "pd.DataFrame":
+    """The rows of one control."""
+    return rows(table, **{CONTROL: control}, **values)

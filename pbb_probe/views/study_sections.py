@@ -11,7 +11,7 @@ from pbb_probe.store.run import Run
 from pbb_probe.views import figures, study_tables
 from pbb_probe.views.figures.style import plain
 from pbb_probe.views.report import Section, Shown, Table
-from pbb_probe.views.run_tables import measured_rows, read_table, rows
+from pbb_probe.views.run_tables import control_rows, measured_rows, read_table, rows
 from pbb_probe.views.words import captions, titles
 from pbb_probe.views.words import report as words
 from pbb_probe.views.words.phrases import SUBSETS, steps_words
@@ -117,7 +117,7 @@ def _read(run: Run) -> Section:
         figure = figures.probe_curves(cells, titles.PROBES.format(**of), differences=compared)
         see = captions.see_probes(cells), captions.see_differences(compared)
         shown.append(_shown(f"probes_{subset}", figure, *see, words.HOW_PROBES))
-        if "selectivity" in set(cells["run"]):
+        if len(control_rows(cells, "selectivity")):
             figure = figures.probe_gains(cells, title=titles.SELECTIVITY.format(**of))
             shown.append(_shown(f"selectivity_{subset}", figure, captions.see_gains(cells), words.HOW_SELECTIVITY))
         if len(matrix := rows(across, subset=subset, site=site)):

@@ -8,7 +8,7 @@ from pbb_probe.evidence.verdict import ALPHA, ENOUGH, best_subset, enough_progra
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
 from pbb_probe.views.figures.onsets import WAYS
-from pbb_probe.views.run_tables import read_table, rows
+from pbb_probe.views.run_tables import CONTROL, MEASURED, read_table, rows
 from pbb_probe.views.words.captions import direct_answers
 from pbb_probe.views.words.phrases import short
 
@@ -96,7 +96,7 @@ def controls(transfer: "pd.DataFrame") -> "pd.DataFrame":
     if changed.empty:
         return changed
     changed = changed[changed["hypothesis"] != "nothing"]
-    where = ["group", "steps", "run", "hypothesis"]
+    where = ["group", "steps", CONTROL, "hypothesis"]
     top = changed.sort_values("proportion", ascending=False, kind="stable").drop_duplicates(where)
     return top.sort_values(where).drop(columns="subset").dropna(axis="columns", how="all")
 
@@ -106,9 +106,9 @@ def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
     top = controls(transfer)
     if top.empty:
         return top
-    table = top.pivot(index=["group", "steps", "hypothesis"], columns="run", values="proportion").reset_index()
-    first = ["group", "steps", "hypothesis", "patched"]
-    return table[[*first, *(run for run in table.columns if run not in first)]]
+    table = top.pivot(index=["group", "steps", "hypothesis"], columns=CONTROL, values="proportion").reset_index()
+    first = ["group", "steps", "hypothesis", *(name for name in MEASURED if name in table)]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
 def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":

@@ -156,7 +156,7 @@ def _once(lock: threading.RLock, make: Callable[Given, Made], kept: int) -> Call
         if not lock.acquire(timeout=PATIENCE):
             raise Busy("The model is busy with what was asked before: wait a while and ask again.")
         try:
-            return cached(*args, **kwargs)
+            return cached(*args, **kwargs)  # type: ignore[arg-type]  # whose hash is not in its type
         finally:
             lock.release()
 

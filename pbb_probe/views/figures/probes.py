@@ -14,6 +14,7 @@ from pbb_probe.views.figures.panels import (
     require,
 )
 from pbb_probe.views.figures.style import finish, group_colours
+from pbb_probe.views.run_tables import CONTROL, MEASURED, control_rows, measured_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,18 +49,18 @@ def probe_curves(
     Raises:
         PbbError: the table lacks a column, or has several sites.
     """
-    columns = {"run", "target", "site", "layer", "role", "score", "lower", "upper"}
+    columns = {CONTROL, "target", "site", "layer", "role", "score", "lower", "upper"}
     require(table, columns, "the table of probe_table")
     if table["site"].nunique() > 1:
         raise PbbError("The table has several sites: select one.")
     if group not in table:
         table = table.assign(**{group: "all prompts"})
-    roles, targets, groups, runs = distinct(table, "role", "target", group, "run")
+    roles, targets, groups, kinds = distinct(table, "role", "target", group, CONTROL)
     figure = grid(roles, targets, y_title=" / ".join(dict.fromkeys(table["measure"])))
     colours = group_colours(groups)
     for place, panel, _ in panels(table, "role", "target"):
-        for control in (run for run in runs if run != "probe"):
-            cells = panel[(panel["run"] == control) & (panel[group] == groups[0])]
+        for control in (name for name in kinds if name not in MEASURED):
+            cells = control_rows(panel, control, **{group: groups[0]})
             if cells.empty:
                 continue
             colour, dash = _CONTROL_LINES.get(control, ("#7F7F7F", "dot"))
@@ -75,7 +76,7 @@ def probe_curves(
                 **place,
             )
         for name in groups:
-            cells = panel[(panel["run"] == "probe") & (panel[group] == name)]
+            cells = measured_rows(panel, **{group: name})
             add_curve(
                 figure,
                 cells,
@@ -112,11 +113,11 @@ def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str 
     Raises:
         PbbError: the table has no such control, or lacks a column.
     """
-    if "gain" not in table or control not in set(table["run"]):
+    if "gain" not in table or control_rows(table, control).empty:
         raise PbbError(f"The table has no control {control!r}: give it to fit_probes.")
-    gains = table[table["run"] == control].drop(columns=["score", "lower", "upper"])
+    gains = control_rows(table, control).drop(columns=["score", "lower", "upper"])
     renamed = {"gain": "score", "gain_lower": "lower", "gain_upper": "upper"}
-    figure = probe_curves(gains.rename(columns=renamed).assign(run="probe"), title, group)
+    figure = probe_curves(gains.rename(columns=renamed).assign(**{CONTROL: MEASURED[-1]}), title, group)
     figure.add_hline(y=0, line_width=1, line_color="#666666")
     return figure.for_each_annotation(
         lambda note: note.update(text=f"{note.text} minus that of {control}") if note.text in _MEASURES else None
@@ -174,7 +175,7 @@ def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
     """
     renamed = table.rename(columns={"cosine": "score", "pair": "group"})
     renamed = renamed.assign(
-        run="probe", measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters=""
+        measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters="", **{CONTROL: MEASURED[-1]}
     )
     figure = probe_curves(renamed, title)
     return figure.update_traces(hovertemplate="layer %{x}: %{y:.3f}", selector={"mode": "lines+markers"})

@@ -8,6 +8,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.panels import distinct, grid, interval, place_names, require
 from pbb_probe.views.figures.style import finish, plain
+from pbb_probe.views.run_tables import CONTROL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,9 @@ def transfer_map(
     Raises:
         PbbError: the table lacks a column, or has no rows for this run and these groups.
     """
-    columns = {"group", "site", "run", "layer", "role", "hypothesis", "proportion"}
+    columns = {"group", "site", CONTROL, "layer", "role", "hypothesis", "proportion"}
     require(table, columns, "carried_table(carried, by=['group'])")
-    table = table[(table["run"] == run) & table["group"].isin(groups)]
+    table = table[(table[CONTROL] == run) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no rows of the run {run!r} and the groups {', '.join(groups)}.")
     sites, roles, hypotheses = distinct(table, "site", "role", "hypothesis")

@@ -7,7 +7,7 @@ from pbb_probe.evidence.onsets import when
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.run_tables import rows
+from pbb_probe.views.run_tables import control_rows, measured_rows, rows
 from pbb_probe.views.words.phrases import and_words, sentences, short, steps_words
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def see_transfer(transfer: "pd.DataFrame") -> str:
     named = ["program", "input", "everything", *sorted(h for h in set(transfer["hypothesis"]) if h[:6] == "state_")]
     chosen = transfer[transfer["hypothesis"].isin(named)]
     said = []
-    for group, cells in rows(chosen, run="patched").groupby("group", sort=False):
+    for group, cells in measured_rows(chosen).groupby("group", sort=False):
         tops = cells.loc[cells.groupby("hypothesis")["proportion"].idxmax()].set_index("hypothesis", drop=False)
         parts = [
             f"{name} {tops.loc[name, 'proportion']:.0%} ({_place(tops.loc[name])})"
@@ -94,7 +94,7 @@ def see_transfer(transfer: "pd.DataFrame") -> str:
         ]
         said.append(f"{group}: {', '.join(parts)}")
     words = f"Share of pairs that follow each hypothesis, at the place where most do. {'; '.join(said)}."
-    random = rows(chosen, run="random")
+    random = control_rows(chosen, "random")
     if len(random):
         words += f" With random vectors no place reaches more than {random['proportion'].max():.0%} of any of these."
     return words
@@ -109,7 +109,7 @@ def see_interchange(interchange: "pd.DataFrame") -> str:
     kept = rows(interchange, hypothesis="nothing")
     said = []
     for group, cells in kept.groupby("group", sort=False):
-        own, random = rows(cells, run="patched"), rows(cells, run="random")
+        own, random = measured_rows(cells), control_rows(cells, "random")
         top = own.loc[own["proportion"].idxmin()]
         beside = f", random ones at most {1 - random['proportion'].min():.0%}" if len(random) else ""
         said.append(f"in {group} the subspaces change at most {1 - top['proportion']:.0%} ({_place(top)}){beside}")
@@ -146,7 +146,7 @@ def see_recovery(patching: "pd.DataFrame") -> str:
 
 def see_probes(controls: "pd.DataFrame") -> str:
     """What probes read best of each target at the last place, beside the most common value; of one site and subset."""
-    probes, chance = rows(controls, run="probe"), rows(controls, run="chance")
+    probes, chance = measured_rows(controls), control_rows(controls, "chance")
     role = list(dict.fromkeys(probes["role"]))[-1]
     groups = [group for group in GROUPS if group in set(probes["group"])]
     said = []
@@ -159,7 +159,7 @@ def see_probes(controls: "pd.DataFrame") -> str:
 
 def see_gains(controls: "pd.DataFrame") -> str:
     """At how many places the probe is above the control task; of one site and subset."""
-    gains = rows(controls, run="selectivity")
+    gains = control_rows(controls, "selectivity")
     above = gains[gains["gain_lower"] > 0]
     return f"The interval is above zero at {len(above)} of {len(gains)} places, targets and groups."
 
