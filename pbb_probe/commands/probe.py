@@ -1,7 +1,7 @@
 """The command `probe`: prompts with labels from a file, probed at every place, as tables and figures."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ from pbb_probe.store.writable import WritableRun
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
 
@@ -113,7 +114,7 @@ def probe(config: ProbeConfig) -> None:
     device = available_device()
     model = load_model(config.model, device=device)
     prompts = read_prompts(config.prompts, model, config.special_tokens)
-    targets, clusters, train = _asked(config, prompts)
+    targets, clusters, train = _what_is_read(config, prompts)
     check_sites(model, config.sites, check_layers(model, config.layers))  # before anything is written
     check_roles(prompts, config.roles)
     base = load_model(config.base, device=device) if config.base else None
@@ -124,7 +125,7 @@ def probe(config: ProbeConfig) -> None:
     run = WritableRun(config.out)
     out = run.path
 
-    def captured(opened, name: str) -> "xr.Dataset":
+    def captured(opened: "TransformerBridge", name: str) -> "xr.Dataset":
         folder = out / ".activations" / name if config.on_disk else None
         return capture(opened, prompts, config.sites, config.layers, roles, config.batch_size, folder)
 
@@ -181,7 +182,7 @@ def probe(config: ProbeConfig) -> None:
         print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 
-def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list, Any]":
+def _what_is_read(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list[Hashable], Any]":
     """The targets, the clusters and the rows to train on [prompt].
 
     Raises:
@@ -204,7 +205,7 @@ def _asked(config: ProbeConfig, prompts: "Prompts") -> "tuple[pd.DataFrame, list
             raise PbbError(f"The label {name!r} is a text in some prompts and a number in others: write texts in all.")
     if not names:
         raise PbbError("There is nothing to read: give the prompts a label, or name one in targets.")
-    clusters: Sequence = labels[config.cluster].tolist() if config.cluster in labels else range(len(prompts))
+    clusters: Sequence[Hashable] = labels[config.cluster].tolist() if config.cluster in labels else range(len(prompts))
     train = None
     if config.train is not None:
         if config.group not in labels:

@@ -1,15 +1,15 @@
-"""What probes are compared with: the same probes where nothing, or something else, is there to be read.
+"""What probes are compared with: probes of other values, of other activations, or judged by other values.
 
 An accuracy means something only beside these. Each control answers one objection:
 
     shuffled      "some are right by luck": the same probes, judged by the values of other prompts
-    selectivity   "the probe learned it by heart": the control task of Hewitt and Liang (2019, 1909.03368)
-    permutation   "it follows from the program alone": values dealt anew among the prompts of each cluster
+    selectivity   "the probe memorised it": the control task of Hewitt and Liang (2019, 1909.03368)
+    permutation   "it follows from the program alone": values permuted among the prompts of each cluster
     chance        "it guesses": the most common class, or the mean, of the rows that are fitted on
     relabelled    "the probe evaluates the program itself": states under another meaning of the operators (Jin and
                   Rinard 2023, 2305.11169); a probe that reads them as well is computing, not reading
-    other models  "any network does that": the same prompts in the untrained and in the base model
-    embedding     "it stands in the tokens": the embeddings of the roles' tokens, before any layer
+    untrained     "any network does that": the same prompts in the untrained model, or in the `base` model
+    embedding     "the tokens say it": the embeddings of the roles' tokens, before any layer
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,7 +19,7 @@ from pydantic import AfterValidator
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import NONE
-from pbb_probe.probing.arguments import values_of
+from pbb_probe.probing.arguments import values_of, with_labels_of
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
 from pbb_probe.schema import Name, NameList, Rule, Seed, checked, checks_arguments, listed, refuse_unknown, shown
@@ -88,7 +88,13 @@ def read_controls(controls: "Sequence[Control] | Mapping[str, Any]", acts: "xr.D
 
 
 def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
-    """Each target with its classes dealt out anew: one class a type, drawn from the target's own distribution."""
+    """Each target with random classes: one for each type, drawn from the target's own distribution.
+
+    Args:
+        targets: a column a target, a row a prompt; missing values stay missing.
+        types: what classes are drawn for [prompt].
+        seed: of the draws.
+    """
     import numpy as np
     import pandas as pd
 
@@ -102,10 +108,10 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
 
 
 def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
-    """Each target with its values dealt anew among the rows of each cluster.
+    """Each target with its values permuted among the rows of each cluster.
 
-    Missing values stay where they are, and a row that is alone in its cluster is missing: there is nothing to permute.
-    A target all of whose rows are alone has no column.
+    Missing values stay where they are. A row that is alone in its cluster becomes missing, as there is nothing to
+    permute, and a target all of whose rows are alone has no column.
     """
     import numpy as np
     import pandas as pd
@@ -128,9 +134,19 @@ def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed:
 
 @checks_arguments
 def shuffled_values(targets: "pd.DataFrame", seed: Seed = 0) -> "pd.DataFrame":
-    """Each target's values dealt out anew to the prompts that have one: a control for whatever is scored against them.
+    """Each target's values permuted among the prompts that have one: a control for whatever is scored against them.
 
-    Columns that have values in the same prompts are dealt out alike, in whatever table they stand.
+    Columns that have values in the same prompts are permuted alike, whatever table they are in.
+
+    Args:
+        targets: a column a target, a row a prompt; missing values stay where they are.
+        seed: of the permutation.
+
+    Example:
+        >>> import pandas as pd
+        >>> from pbb_probe.probing.controls import shuffled_values
+        >>> sorted(shuffled_values(pd.DataFrame({"output": [3, 1, 2]}))["output"])
+        [1, 2, 3]
     """
     import numpy as np
     import pandas as pd
@@ -149,16 +165,24 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: See
 
     Args:
         labels: those of `make_prompts`: program, source and call, and the targets.
-        targets: states and the output among them are traced again; others do not depend on what operators mean.
+        targets: the states and the output among these names are traced again; other variables do not depend on the
+            meaning of operators.
         seed: of the permutation of operators.
 
     Returns:
-        A column for each of these targets, a row a call. Missing where the target is, where the relabelled program
-        cannot be run, and where its value is none that the target has, so that both are told among the same classes.
-        A target of which nothing is left, or that is the same under both meanings, has no column.
+        A column for each of these targets, a row a call. A value is missing where the target's is, where the relabelled
+        program cannot be run, and where it is no value of the target, so that probes of both tell the same classes
+        apart. A target of which nothing is left, or that is the same under both meanings, has no column.
 
     Raises:
         PbbError: labels without program, source or call, or a call that cannot be read.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=30)
+        >>> list(relabelled_targets(prompts.labels, ["input", "output"]))
+        ['output']
     """
     import pandas as pd
 
@@ -168,37 +192,57 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: See
     calls = labels.reset_index(drop=True).groupby(["program", "source"], sort=False)["call"].unique()
     others = [Program(name, "", relabelled(source, seed)) for name, source in calls.index]
     inputs = [[call_arguments(name, call) for call in given] for (name, _), given in calls.items()]
-    found: dict[tuple[str, str], Trace] = {}
+    traced: dict[tuple[str, str], Trace] = {}
     for (name, _), given, traces in zip(calls.index, calls, try_programs(others, inputs), strict=True):
-        found |= {(name, call): trace for call, trace in zip(given, traces or [], strict=False)}
+        traced |= {(name, call): trace for call, trace in zip(given, traces or [], strict=False)}
     rows = [
-        trace.variables() if (trace := found.get(run)) else {}
-        for run in zip(labels["program"], labels["call"], strict=True)
+        trace.variables() if (trace := traced.get(call)) else {}
+        for call in zip(labels["program"], labels["call"], strict=True)
     ]
     table = pd.DataFrame({name: [row.get(name) for row in rows] for name in chosen}, range(len(labels)), dtype=object)
     for name in chosen:
-        own = labels[name].reset_index(drop=True)
-        table[name] = table[name].where(own.notna() & table[name].isin(own.dropna().unique()))
+        original = labels[name].reset_index(drop=True)
+        table[name] = table[name].where(original.notna() & table[name].isin(original.dropna().unique()))
         known = table[name].notna()
-        if table[name].nunique() < 2 or (table[name] == own)[known].all():
+        if table[name].nunique() < 2 or (table[name] == original)[known].all():
             table = table.drop(columns=name)
     return table
 
 
 @checks_arguments
 def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: NameList) -> "xr.Dataset":
-    """The input embeddings of the roles' last tokens side by side, as activations of one place `all`: `embed`.
+    """The input embeddings of the roles' last tokens side by side, as activations of a single place.
 
-    What a linear reader has of them it has without any layer. Positions are in them where a model adds those to its
-    embeddings.
+    What a linear probe reads of them takes no layer of the model. They contain positions where a model adds these to
+    its embeddings.
+
+    Args:
+        model: an opened model.
+        prompts: whose tokens are embedded.
+        roles: whose tokens.
+
+    Returns:
+        `embed` (layer, role, prompt, d_model) of layer 0 and the role `all`, as wide as all embeddings together, with
+        the labels of the prompts.
+
+    Raises:
+        PbbError: an unknown role.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=8)
+        >>> embeddings(model, prompts, ["name", "input"])["embed"].shape
+        (1, 1, 16, 256)
     """
-    import numpy as np
     import xarray as xr
+    from einops import rearrange
 
     from pbb_probe.hooking.capture import capture
 
-    acts = capture(model, prompts, ("resid_pre",), [0], roles)["resid_pre"].values[0]  # [role, prompt, d_model]
-    together = np.concatenate(list(acts), axis=1)[None, None]
-    return xr.Dataset(
-        {"embed": (("layer", "role", "prompt", "d_model"), together)}, coords={"layer": [0], "role": ["all"]}
+    acts = capture(model, prompts, ("resid_pre",), [0], roles)
+    embed = rearrange(acts["resid_pre"].values, "layer role prompt d_model -> layer 1 prompt (role d_model)")
+    array = xr.Dataset(
+        {"embed": (("layer", "role", "prompt", "d_model"), embed)}, coords={"layer": [0], "role": ["all"]}
     )
+    return with_labels_of(array, acts)

@@ -27,19 +27,19 @@ class Split:
         """Rows that are never fitted on, which every fold's probe reads [prompt]."""
         import numpy as np
 
-        return np.less(self.fold, 0)
+        return np.asarray(self.fold < 0)
 
     def fitted(self, k: int) -> "np.ndarray":
         """Rows that fold k's probe is fitted on [prompt]."""
         import numpy as np
 
-        return np.logical_and(self.fold >= 0, (self.fold != k) | (self.n == 1))
+        return np.asarray((self.fold >= 0) & ((self.fold != k) | (self.n == 1)))
 
     def held_out(self, k: int) -> "np.ndarray":
         """Rows that it has not seen, though others of the folds' probes have [prompt]."""
         import numpy as np
 
-        return np.logical_and(self.fold == k, self.n > 1)
+        return np.asarray((self.fold == k) & (self.n > 1))
 
 
 def deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":

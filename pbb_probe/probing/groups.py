@@ -1,7 +1,7 @@
-"""Is it the same code in both groups? Probes fitted on either group read both, and their directions are compared.
+"""Do both groups use the same code? Probes fitted on either group read both, and their directions are compared.
 
-Two probes of finite data differ even where the model does not, so that a cosine between groups is read beside the
-cosine within each: halves of a group's programs, fitted apart. Between groups too it is halves that are compared.
+Two probes of finite data differ even where the model does not. A cosine between groups is therefore read beside the
+cosine within each group, between probes of its two halves. Between groups, too, probes of halves are compared.
 """
 
 import itertools
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 BETWEEN = "between"
+"""Two groups, where a group stands for its own two halves."""
+Half = tuple[str, int]
+"""A group and which half of it, 0 or 1."""
 
 
 def probe_groups(
@@ -52,10 +55,9 @@ def probe_groups(
     Example:
         >>> import pbb_probe as pbb
         >>> corpus, model = pbb.make_corpus(with_io=20, without_io=20), pbb.load_model("nano")
-        >>> prompts = pbb.make_prompts(corpus, model, n=60)
-        >>> acts, labels = pbb.capture(model, prompts, layers=[3], roles=["name"]), prompts.labels
-        >>> pbb.probe_groups(acts, labels[["op_1"]], labels["program"], labels["group"])["correct"].sizes["fitted_on"]
-        2
+        >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=60), layers=[3], roles=["name"])
+        >>> probe_groups(acts, ["steps"])["fitted_on"].values.tolist()
+        ['with_io', 'without_io']
     """
     import xarray as xr
 
@@ -101,9 +103,17 @@ def direction_cosines(
 
     Raises:
         PbbError: less than two groups, or a half in which a target has fewer than two classes.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=20, without_io=20), pbb.load_model("nano")
+        >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=100), layers=[3], roles=["name"])
+        >>> direction_cosines(acts, ["op_1"], C=0.1)["pair"].values.tolist()
+        ['with_io', 'without_io', 'between']
     """
     import numpy as np
     import xarray as xr
+    from einops import rearrange
 
     acts = check_acts(acts)
     targets = target_table(acts, targets)
@@ -112,14 +122,20 @@ def direction_cosines(
     kinds = check_kinds(kinds or {}, targets)
     codes_of(acts, clusters, "clusters")  # which says what is wrong with them
     halves = halves_of_groups(values_of(acts, clusters, "clusters").tolist(), group_of, names, seed)
-    pairs = {name: [((name, 0), (name, 1))] for name in names}
+    pairs: dict[str, list[tuple[Half, Half]]] = {name: [((name, 0), (name, 1))] for name in names}
     pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
     parts = []
     for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns), memory_gib)):
-        read = {key: _directions(features, targets, kinds, C, balanced, rows, key[0]) for key, rows in halves.items()}
-        parts.append([[_mean_cosine(read, some, target) for target in targets] for some in pairs.values()])
-    shape = (len(acts.data_vars), acts.sizes["layer"], acts.sizes["role"])
-    values = np.concatenate(parts, axis=2).reshape(len(pairs), len(targets.columns), *shape)
+        of_half = {
+            half: _directions(features, targets, kinds, C, balanced, rows, half[0]) for half, rows in halves.items()
+        }
+        parts.append([[_mean_cosine(of_half, halved, target) for target in targets] for halved in pairs.values()])
+    values = rearrange(
+        np.concatenate(parts, axis=2),
+        "pair target (site layer role) -> pair target site layer role",
+        layer=acts.sizes["layer"],
+        role=acts.sizes["role"],
+    )
     coords = {"target": list(targets), "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
     dims = ("pair", "target", "site", "layer", "role")
     return xr.Dataset({"cosine": (dims, values)}, coords={"pair": list(pairs), **coords})
@@ -163,36 +179,41 @@ def _directions(
     rows: "np.ndarray",
     group: str,
 ) -> "dict[str, dict[Hashable, np.ndarray]]":
-    """Unit directions [place, feature] by target and class, of probes fitted on some rows [prompt]."""
+    """Unit directions [place, feature] by target and class, of probes fitted on these rows [prompt]."""
     import numpy as np
+    from einops import rearrange
 
-    found: dict[str, dict[Hashable, np.ndarray]] = {}
-    together: dict[bytes, list[str]] = {}
+    directions: dict[str, dict[Hashable, np.ndarray]] = {}
+    sharing: dict[bytes, list[str]] = {}  # targets with the same rows share their work
     for target in targets:
-        together.setdefault(targets[target].notna().to_numpy().tobytes(), []).append(target)
-    for known, some in together.items():
+        sharing.setdefault(targets[target].notna().to_numpy().tobytes(), []).append(target)
+    for known, names in sharing.items():
         fitted = np.flatnonzero(rows & np.frombuffer(known, bool))
-        columns = [targets[name].to_numpy()[fitted] for name in some]
-        for name, column in zip(some, columns, strict=True):
+        columns = [targets[name].to_numpy()[fitted] for name in names]
+        for name, column in zip(names, columns, strict=True):
             if len(set(column.tolist())) < 2:
                 raise PbbError(f"Half of the {group} prompts have one value of {name!r}: leave it out.")
-        columns = [c.astype(float if kinds[n] == "ridge" else str) for n, c in zip(some, columns, strict=True)]
-        readers = fit_together(features[:, fitted], columns, [kinds[name] for name in some], C, balanced)
-        for name, reader in zip(some, readers, strict=True):
-            vectors = unit_directions(reader.coefficients).transpose(1, 0, 2)  # [class, place, feature]
+        columns = [c.astype(float if kinds[n] == "ridge" else str) for n, c in zip(names, columns, strict=True)]
+        readers = fit_together(features[:, fitted], columns, [kinds[name] for name in names], C, balanced)
+        for name, reader in zip(names, readers, strict=True):
+            vectors = rearrange(unit_directions(reader.coefficients), "place value feature -> value place feature")
             classes = reader.classes.tolist() if len(vectors) > 1 else [None]
-            found[name] = dict(zip(classes, vectors, strict=True))
-    return found
+            directions[name] = dict(zip(classes, vectors, strict=True))
+    return directions
 
 
-def _mean_cosine(read: dict, pairs: list, target: str) -> "np.ndarray":
-    """[place] over pairs of halves and the classes that both halves have."""
+def _mean_cosine(
+    directions: "Mapping[Half, dict[str, dict[Hashable, np.ndarray]]]", pairs: Sequence[tuple[Half, Half]], target: str
+) -> "np.ndarray":
+    """The mean cosine [place] over pairs of halves, and over the classes that both halves have."""
     import numpy as np
 
     cosines = [
-        (vectors * read[other][target][value]).sum(1)
-        for one, other in pairs
-        for value, vectors in read[one][target].items()
-        if value in read[other][target]
+        (vectors * directions[second][target][value]).sum(1)
+        for first, second in pairs
+        for value, vectors in directions[first][target].items()
+        if value in directions[second][target]
     ]
-    return np.mean(cosines, axis=0) if cosines else np.full(len(next(iter(read[pairs[0][0]][target].values()))), np.nan)
+    if cosines:
+        return np.asarray(np.mean(cosines, axis=0))
+    return np.full(len(next(iter(directions[pairs[0][0]][target].values()))), np.nan)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     import xarray as xr
     from transformer_lens import TransformerBridge
+    from transformer_lens.hook_points import HookPoint
 
 Decoding = Literal["logit", "stripped"]
 DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
@@ -177,7 +178,7 @@ def _candidates(variables: "pd.DataFrame", given: Sequence[Hashable] | None) -> 
     typed = variables.convert_dtypes()  # integers again where missing values had made floats of them
     if not typed.notna().any(axis=None):
         raise PbbError("There is no value to look for: give at least one variable with a value.")
-    names = list(dict.fromkeys(map(str, _taken(typed) if given is None else given)))
+    names = list(dict.fromkeys(map(str, _all_values(typed) if given is None else given)))
     place = {name: i for i, name in enumerate(names)}
     rows = []
     for variable, column in typed.items():
@@ -188,8 +189,8 @@ def _candidates(variables: "pd.DataFrame", given: Sequence[Hashable] | None) -> 
     return names, torch.tensor(rows)
 
 
-def _taken(variables: "pd.DataFrame") -> list:
-    """All values there are, in order."""
+def _all_values(variables: "pd.DataFrame") -> list[Hashable]:
+    """All values that the variables have, in order."""
     values = {value for _, column in variables.items() for value in column.dropna()}
     try:
         return sorted(values)
@@ -213,8 +214,8 @@ def _targets(model: "TransformerBridge", prompts: Prompts, target: str | None) -
     import torch
 
     if target is not None:
-        told = Prompts.from_texts(model, [target], special_tokens=prompts.special_tokens)
-        return told.tokens.expand(len(prompts), -1)
+        given = Prompts.from_texts(model, [target], special_tokens=prompts.special_tokens)
+        return given.tokens.expand(len(prompts), -1)
     rows = torch.arange(len(prompts))
     first = prompts.tokens[rows, prompts.attention_mask.argmax(1)]
     last = prompts.tokens[rows, prompts.roles["answer"]]
@@ -234,7 +235,7 @@ def _at_the_end(
 
     fired = []
 
-    def replace(activation: "torch.Tensor", hook, resid: "torch.Tensor") -> "torch.Tensor":
+    def replace(activation: "torch.Tensor", hook: "HookPoint", resid: "torch.Tensor") -> "torch.Tensor":
         fired.append(hook)
         changed = activation.clone()
         changed[:, -1] = resid.to(activation)
@@ -245,7 +246,7 @@ def _at_the_end(
         layer, resid = put
         hooks = [(hook_name(model, "resid_post", layer), partial(replace, resid=resid))]
     with torch.inference_mode():
-        logits = model.run_with_hooks(targets.to(model.cfg.device), fwd_hooks=hooks)
+        logits: torch.Tensor = model.run_with_hooks(targets.to(model.cfg.device), fwd_hooks=hooks)
     if len(fired) != len(hooks):
         raise PbbError(f"The hook {hooks[0][0]} never fired: this model cannot be read this way.")
     return logits[:, -1].float()
@@ -259,16 +260,19 @@ def _measures(
     Logits are [row, d_vocab], the baseline [row, candidate] or [1], and the candidates' tokens [candidate].
     """
     import torch
+    from einops import rearrange
 
     tokens, places = tokens.to(logits.device), places.to(logits.device)
     scores = logits[:, tokens] - baseline
-    softmax, some = scores.softmax(-1), places.clamp(min=0)
-    own = logits.gather(1, tokens[some].T).T
+    softmax, index = scores.softmax(-1), places.clamp(min=0)
+    of_value = rearrange(
+        logits.gather(1, rearrange(tokens[index], "variable row -> row variable")), "row variable -> variable row"
+    )
     values = (
-        own - logits.logsumexp(-1),
-        torch.stack([(logits > one[:, None]).sum(1) for one in own]),
-        softmax.gather(1, some.T).T,
+        of_value - logits.logsumexp(-1),
+        torch.stack([(logits > of_variable[:, None]).sum(1) for of_variable in of_value]),
+        rearrange(softmax.gather(1, rearrange(index, "variable row -> row variable")), "row variable -> variable row"),
         scores.argmax(1) == places,
     )
     known = [value.float().where(places >= 0, torch.nan).cpu().numpy() for value in values]
-    return dict(zip(MEASURES, known, strict=True)), softmax.T.cpu().numpy()
+    return dict(zip(MEASURES, known, strict=True)), rearrange(softmax, "row candidate -> candidate row").cpu().numpy()

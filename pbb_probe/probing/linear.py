@@ -1,8 +1,8 @@
-"""Linear probes: what can be read at each site, layer and role, split by program so that no program is in both halves.
+"""Linear probes: what can be read at each site, layer and role, on programs that the probe was not fitted on.
 
-Rows outside `train` (without_io programs, say) are never fitted on: each fold's probe reads them too, and that a probe
-fitted on one group reads the other is evidence that both use the same code. A high accuracy says that a linear reader
-could know; it does not say that the model uses it.
+Rows outside `train` (without_io programs, say) are never fitted on, and every fold's probe reads them. A probe that was
+fitted on one group and reads the other is evidence that both use the same code. A high accuracy says that a linear
+reader could know the value; it does not say that the model uses it.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -134,8 +134,8 @@ def fit_probes(
         >>> corpus, model = pbb.make_corpus(with_io=20, without_io=0), pbb.load_model("nano")
         >>> prompts = pbb.make_prompts(corpus, model, n=60)
         >>> acts = pbb.capture(model, prompts, layers=[3], roles=["name"])
-        >>> pbb.fit_probes(acts, prompts.labels[["op_1"]], prompts.labels["program"], controls=["chance"]).sizes
-        Frozen({'control': 2, 'target': 1, 'site': 1, 'layer': 1, 'role': 1, 'fold': 5, 'prompt': 60})
+        >>> pbb.fit_probes(acts, ["op_1", "steps"], controls=["chance"])["accuracy"].dims
+        ('control', 'target', 'site', 'layer', 'role', 'fold')
     """
     import numpy as np
     import xarray as xr

@@ -1,14 +1,15 @@
-"""Activations as points of a plane or of space, each layer turned towards the one below so that points move little.
+"""Activations as points in two or three dimensions, each layer rotated to lie as near as it can to the one below.
 
-What is seen is not all there is: two axes show a share of the variance (`explained`), LDA shows the directions that
-part the classes best and so makes them look apart, on rows that it was not fitted on less so; of UMAP only who is whose
-neighbour can be trusted. `fit_probes` is what measures.
+What is shown is not all there is. Two axes show a share of the variance (`explained`). LDA shows the directions that
+separate the classes best, which makes them look separate, less so on rows that it was not fitted on. Of UMAP only the
+neighbourhoods can be trusted. To measure, use `fit_probes`.
 """
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.probing.arguments import values_of, with_labels_of
 from pbb_probe.schema import Seed, checks_arguments, whole
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Method = Literal["pca", "lda", "umap"]
-_NARROW = 1000  # features up to which decomposing their whole covariance is quickest
+_NARROW = 1000
+"""Features up to which decomposing their whole covariance is quickest."""
 
 
 @checks_arguments
@@ -26,35 +28,44 @@ def project(
     role: str = "answer",
     method: Method = "pca",
     axes: Annotated[int, whole(2, 3)] = 2,
-    target: Sequence[Hashable] | None = None,
+    target: str | Sequence[Hashable] | None = None,
     fit: "np.ndarray | None" = None,
     seed: Seed = 0,
 ) -> "xr.DataArray":
     """The activations of one site and role in two or three dimensions.
 
-    Each layer is projected on its own, centred, and turned or mirrored (never stretched) to lie as near as it can to
-    the layer below: orthogonal Procrustes (Schönemann 1966). Distances within a layer are those of its projection.
+    Each layer is projected on its own, centred, and rotated or reflected (never scaled) to lie as near as it can to the
+    layer below: orthogonal Procrustes (Schönemann 1966). Distances within a layer are those of its projection.
 
     Args:
         acts: from `capture`, in memory or on disk; heads are taken together.
         site: of `acts`.
         role: of `acts`.
-        method: `pca`, the plane of the greatest variance; `lda`, the one that parts the values of `target` best
+        method: `pca`, the plane of the greatest variance; `lda`, the one that separates the values of `target` best
             (scikit-learn's, with Ledoit and Wolf's shrinkage, so that there may be more features than rows), in units
             of the spread within a value; `umap`, neighbourhoods, with the package umap-learn.
         axes: 2 or 3.
-        target: of `lda` alone, values [prompt]. A row without one is not fitted on, nor is one whose value is its own.
-        fit: rows that may be fitted on [prompt]; all when None. The others are put where that fit puts them.
+        target: of `lda` alone, a label of `acts` or values [prompt]. A row without one is not fitted on, nor is one
+            whose value no other row has.
+        fit: rows that may be fitted on [prompt]; all when None. The others are projected by the same fit.
         seed: of what is random in the method.
 
     Returns:
         Points (layer, prompt, axis) in float32, with the method, site and role as attributes and for `pca` the share
-        of the fitted rows' variance that each layer's plane has as the coordinate `explained` (layer). A layer whose
+        of the fitted rows' variance that each layer's plane has as the coordinate `explained` (layer); and with the
+        labels of `acts`. A layer whose
         fitted rows are all the same (the embedding of one token, say) has all points at zero.
 
     Raises:
         PbbError: an unknown site, role or method, another number of axes, lengths that differ, too few rows or values
             of the target, activations that are NaN or infinite, or UMAP where it is not installed.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=8), layers=[0, 1], roles=["name"])
+        >>> project(acts, role="name").shape
+        (2, 16, 2)
     """
     import numpy as np
     import xarray as xr
@@ -66,7 +77,7 @@ def project(
     rows = np.ones(n, bool) if fit is None else np.asarray(fit)
     if rows.shape != (n,) or rows.dtype != bool:
         raise PbbError(f"fit must be true or false for each of the {n} prompts; it is {rows.shape} of {rows.dtype}.")
-    classes = _classes(method, target, rows, axes)
+    classes = _classes(method, values_of(acts, target, "target") if isinstance(target, str) else target, rows, axes)
     rows = rows & (classes >= 0)
     if rows.sum() < axes + 2:
         raise PbbError(f"{rows.sum()} rows to fit on are too few for {axes} axes: give at least {axes + 2}.")
@@ -84,9 +95,10 @@ def project(
             points[i] = turned(points[i], points[i - 1])
         explained.append(share)
     coords = {"layer": values["layer"].values, "axis": [f"axis {k + 1}" for k in range(axes)]}
-    found = xr.DataArray(points, coords, ("layer", "prompt", "axis"), "points")
-    found.attrs = {"method": method, "site": site, "role": role}
-    return found.assign_coords(explained=("layer", explained)) if method == "pca" else found
+    projected = xr.DataArray(points, coords, ("layer", "prompt", "axis"), "points")
+    projected.attrs = {"method": method, "site": site, "role": role}
+    projected = with_labels_of(projected, acts)
+    return projected.assign_coords(explained=("layer", explained)) if method == "pca" else projected
 
 
 def _place(acts: "xr.Dataset", site: str, role: str) -> "xr.DataArray":
@@ -129,9 +141,9 @@ def _features(values: "xr.DataArray", rows: "np.ndarray", where: str) -> "np.nda
     covariance of what is left would drown in float32.
     """
     import numpy as np
+    from einops import rearrange
 
-    raw = values.to_numpy()
-    raw = raw.reshape(len(raw), -1)
+    raw = rearrange(values.to_numpy(), "prompt ... -> prompt (...)")
     if not (finite := np.isfinite(raw)).all():
         row = np.argwhere(~finite.all(1))[0][0]
         raise PbbError(f"The activation {where} is NaN or infinite for prompt {row}: look for NaN in the weights.")
@@ -192,7 +204,8 @@ def _only(features: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
 
 
 def turned(points: "np.ndarray", towards: "np.ndarray") -> "np.ndarray":
-    """Points [point, axis] turned or mirrored about the origin to lie as near as they can to others."""
+    """Points [point, axis] rotated or reflected about the origin to lie as near as they can to others."""
+    import numpy as np
     from scipy.linalg import orthogonal_procrustes
 
-    return points @ orthogonal_procrustes(points, towards)[0].astype(points.dtype)
+    return np.asarray(points @ orthogonal_procrustes(points, towards)[0].astype(points.dtype))

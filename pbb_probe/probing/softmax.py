@@ -1,4 +1,7 @@
-"""The objective of many multinomial logistic regressions on the same features, and about its second derivatives."""
+"""The objective of many multinomial logistic regressions on the same features, and an approximate Hessian of it.
+
+Products that sum over an axis are `@` and `sum`, not `einsum`: these are the bits that numbers are compared by.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ ROWS_AT_ONCE = 512
 class Problems:
     """What is minimised: problems on the same features, each with a score for each of its classes.
 
-    What there is one of for each problem is repeated for each of its scores.
+    What belongs to a problem, such as its C, is repeated for each of its scores.
     """
 
     features: "torch.Tensor"
@@ -27,24 +30,33 @@ class Problems:
     """[score]"""
     weights: "torch.Tensor"
     """What a row's loss counts, C times its weight [batch, score, row], or where rows are alike [1, score, 1]."""
-    goals: "torch.Tensor"
+    one_hot: "torch.Tensor"
     """The weights where the row is of the score's class, else 0 [batch, score, row]."""
     penalties: "torch.Tensor"
     """1, and 0 of the intercept [feature + 1]."""
-    together: "torch.Tensor"
+    same_problem: "torch.Tensor"
     """1 where two scores are of the same problem, else 0 [score, score]."""
 
     @classmethod
-    def of(cls, features, classes, sizes: list[int], strengths, weights) -> "Problems":
-        """As `fit_logistic` takes them, but problems with equally many classes follow each other; C [problem]."""
+    def of(
+        cls,
+        features: "torch.Tensor",
+        classes: "torch.Tensor",
+        sizes: list[int],
+        strengths: "torch.Tensor",
+        weights: "torch.Tensor | None",
+    ) -> "Problems":
+        """Of the arguments of `fit_logistic`, where problems of equally many classes follow each other; C [problem]."""
         import torch
+        from einops import rearrange
 
         owner = torch.repeat_interleave(torch.tensor(sizes)).to(features.device)
         number = torch.cat([torch.arange(size) for size in sizes]).to(features.device)
         strengths = strengths.to(features)[owner]
         counts = strengths[None, :, None]
         if weights is not None:
-            counts = counts * weights.to(features).transpose(1, 2)[:, owner]
+            of_problems = rearrange(weights.to(features), "batch row problem -> batch problem row")
+            counts = counts * of_problems[:, owner]
         penalties = torch.ones_like(features[0, 0]).repeat(2)[: features.shape[2] + 1]
         penalties[-1] = 0
         return cls(
@@ -52,7 +64,7 @@ class Problems:
             sizes,
             strengths,
             counts,
-            (classes.transpose(1, 2)[:, owner] == number[:, None]) * counts,
+            (rearrange(classes, "batch row problem -> batch problem row")[:, owner] == number[:, None]) * counts,
             penalties,
             (owner[:, None] == owner).to(features),
         )
@@ -63,42 +75,50 @@ class Problems:
         return Problems(*parts)
 
     def take(self, batch: "torch.Tensor", scores: "torch.Tensor") -> "Problems":
-        """Some of the batch, and some of the problems by all their scores."""
+        """A part of the batch, and the problems whose scores these are."""
         owner = [i for i, size in enumerate(self.sizes) for _ in range(size)]
         return Problems(
             self.features[batch],
             [self.sizes[i] for i in dict.fromkeys(owner[k] for k in scores.tolist())],
             self.strengths[scores],
             self.weights[:, scores] if len(self.weights) == 1 else self.weights[batch][:, scores],
-            self.goals[batch][:, scores],
+            self.one_hot[batch][:, scores],
             self.penalties,
-            self.together[scores][:, scores],
+            self.same_problem[scores][:, scores],
         )
 
     def total(self, of_scores: "torch.Tensor") -> "torch.Tensor":
         """Sums over the scores of each problem [batch, score]."""
-        return of_scores @ self.together.to(of_scores.dtype)
+        return of_scores @ self.same_problem.to(of_scores.dtype)
 
-    def dot(self, one: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
-        """[batch, score] of what has [batch, score, feature + 1]."""
-        return self.total((one * other).sum(2))
+    def dot(self, left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+        """The inner products of each problem [batch, score], of tensors [batch, score, feature + 1]."""
+        return self.total((left * right).sum(2))
 
     def evaluate(self, points: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """The objectives [batch, score], summed in float64, their gradients, and the predictions' probabilities."""
         import torch
+        from einops import rearrange
 
-        runs = {size: size * self.sizes.count(size) for size in self.sizes}
-        logits = (points @ self.features.mT).split(list(runs.values()), 1)
-        by_size = zip(runs, logits, strict=True)
-        logs = torch.cat([torch.log_softmax(x.unflatten(1, (-1, k)), 2).flatten(1, 2) for k, x in by_size], 1)
+        widths = {size: size * self.sizes.count(size) for size in self.sizes}
+        parts = []
+        for size, logits in zip(widths, torch.split(points @ self.features.mT, list(widths.values()), 1), strict=True):
+            by_problem = rearrange(logits, "batch (problem value) row -> batch problem value row", value=size)
+            parts.append(
+                rearrange(torch.log_softmax(by_problem, 2), "batch problem value row -> batch (problem value) row")
+            )
+        logs = torch.cat(parts, 1)
         penalised = points * self.penalties
-        values = (penalised * points).sum(2).double() / 2 - (self.goals * logs).sum(2).double()
+        values = (penalised * points).sum(2).double() / 2 - (self.one_hot * logs).sum(2).double()
         predicted = logs.exp_()
-        errors = (predicted * self.weights).sub_(self.goals)
+        errors = (predicted * self.weights).sub_(self.one_hot)
         return self.total(values), torch.baddbmm(penalised, errors, self.features), predicted
 
-    def left_to_gain(self, gradients: "torch.Tensor", predicted: "torch.Tensor") -> "torch.Tensor":
-        """At most, but for the intercepts: these are not penalised, and count by their own curvature here."""
+    def gap_bound(self, gradients: "torch.Tensor", predicted: "torch.Tensor") -> "torch.Tensor":
+        """How far each objective is above its optimum, at most [batch, score].
+
+        But for the intercepts: they are not penalised, and count by their own curvature here.
+        """
         squares = gradients.square()
         squares[..., -1] /= (predicted * (1 - predicted) * self.weights).sum(2).clamp(min=1e-6)
         return self.total(squares.sum(2)) / 2
@@ -106,9 +126,9 @@ class Problems:
 
 @dataclass
 class Curvature:
-    """About the inverse of the second derivatives, M^-1 + U (B^-1 - (U'M U)^-1) U'.
+    """An approximate inverse of the Hessian, M^-1 + U (B^-1 - (U'M U)^-1) U'.
 
-    M is C G / K + 1, U are leading directions, and B what was measured in them.
+    M is C G / K + 1, U are leading directions of G, and B is the curvature measured in them.
     """
 
     kinds: list[int]
@@ -133,39 +153,45 @@ class Curvature:
         axes = torch.zeros_like(gram[:, :, : n + 1])
         axes[:, :-1, :-1] = torch.linalg.qr(gram[:, :-1, :-1] @ gram[:, :-1, :n])[0]  # one turn of power iteration
         axes[:, -1, -1] = 1
-        scales = (problems.strengths / problems.together.sum(1)).tolist()
+        scales = (problems.strengths / problems.same_problem.sum(1)).tolist()
         each = list(dict.fromkeys(scales))
         bends = [scale * gram + torch.diag(problems.penalties) for scale in each]
         replaced = torch.stack([_inverse(axes.mT @ bend @ axes) for bend in bends], 1)
         return cls([each.index(scale) for scale in scales], [_inverse(bend) for bend in bends], axes, replaced)
 
     def measure(self, problems: Problems, predicted: "torch.Tensor") -> None:
-        """B, where the predictions are [batch, score, row]."""
+        """Measure B where the predictions are these [batch, score, row]."""
         import torch
+        from einops import rearrange
 
         along, counts = problems.features @ self.axes, predicted * (1 - predicted) * problems.weights
         bends = torch.zeros_like(self.replaced[:, :1]).repeat(1, counts.shape[1], 1, 1)
-        for rows, some in zip(along.split(ROWS_AT_ONCE, 1), counts.split(ROWS_AT_ONCE, 2), strict=True):
-            products = (rows[..., None] * rows[:, :, None]).flatten(2)
-            bends += (some @ products).unflatten(2, bends.shape[2:])
+        chunks = torch.split(along, ROWS_AT_ONCE, 1), torch.split(counts, ROWS_AT_ONCE, 2)
+        for rows, counted in zip(*chunks, strict=True):
+            products = rearrange(
+                rows[..., None] * rows[:, :, None], "batch row first second -> batch row (first second)"
+            )
+            bends += rearrange(
+                counted @ products, "batch score (first second) -> batch score first second", first=bends.shape[2]
+            )
         bends.diagonal(dim1=2, dim2=3)[..., :-1].add_(1)
         bends.diagonal(dim1=2, dim2=3)[..., -1].add_(1e-6)  # where all rows are certain
         self.corrections = _inverse(bends) - self.replaced[:, self.kinds]
 
     def divide(self, gradients: "torch.Tensor", problems: Problems) -> "torch.Tensor":
-        """Gradients [batch, score, feature + 1] by the second derivatives."""
+        """Gradients [batch, score, feature + 1] times the approximate inverse."""
         import torch
 
-        runs = {kind: self.kinds.count(kind) for kind in self.kinds}
-        by_kind = zip(runs, gradients.split(list(runs.values()), 1), strict=True)
-        out = torch.cat([some @ self.inverses[kind] for kind, some in by_kind], 1)
+        widths = {kind: self.kinds.count(kind) for kind in self.kinds}
+        by_kind = zip(widths, torch.split(gradients, list(widths.values()), 1), strict=True)
+        out = torch.cat([of_kind @ self.inverses[kind] for kind, of_kind in by_kind], 1)
         if self.corrections is not None:
             along = gradients @ self.axes
             out.baddbmm_((self.corrections * along[:, :, None]).sum(3), self.axes.mT)
-        return out - (problems.together / problems.together.sum(1, keepdim=True)) @ out
+        return out - (problems.same_problem / problems.same_problem.sum(1, keepdim=True)) @ out
 
     def take(self, batch: "torch.Tensor", scores: "torch.Tensor") -> "Curvature":
-        """Some of the batch and of the scores."""
+        """A part of the batch and of the scores."""
         return Curvature(
             [self.kinds[k] for k in scores.tolist()],
             [inverse[batch] for inverse in self.inverses],
@@ -183,11 +209,11 @@ def _inverse(matrices: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     factors, failed = torch.linalg.cholesky_ex(matrices)
-    odd = failed > 0
-    factors[odd] = torch.eye(matrices.shape[-1]).to(matrices)
+    indefinite = failed > 0
+    factors[indefinite] = torch.eye(matrices.shape[-1]).to(matrices)
     inverses = torch.cholesky_inverse(factors)
-    if odd.any():
-        values, vectors = torch.linalg.eigh(matrices[odd].double())
+    if indefinite.any():
+        values, vectors = torch.linalg.eigh(matrices[indefinite].double())
         values = values.clamp(min=torch.finfo(matrices.dtype).eps * values[..., -1:])
-        inverses[odd] = ((vectors / values[..., None, :]) @ vectors.mT).to(matrices.dtype)
+        inverses[indefinite] = ((vectors / values[..., None, :]) @ vectors.mT).to(matrices.dtype)
     return inverses
