@@ -7,13 +7,14 @@ of every finetuned model.
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from pbb_probe.evidence.subsets import answered
 from pbb_probe.evidence.verdict import ENOUGH
-from pbb_probe.store.run import Run
+from pbb_probe.labels import labels_of
+from pbb_probe.store.disk import write_array
 
 METRICS = ("logit difference", "probability", "negative KL")
 DIRECTIONS = ("denoising", "noising")
@@ -28,10 +29,7 @@ TOO_FEW = float("inf")  # in place of a block, behind all of them
 
 def sweeps(corpus, model_path: str, out: Path) -> None:
     """Recovery with the program swapped, in every universe: a file a pair seed and group."""
-    from pbb_probe.study.measures import is_answered
-
     from pbb_probe.hooking.answering import answer_logits
-    from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
     from pbb_probe.patching.pairs import make_pairs
@@ -40,59 +38,43 @@ def sweeps(corpus, model_path: str, out: Path) -> None:
 
     model = load_model(model_path)
     for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
-        pairs = make_pairs(corpus, model, "program", group, PAIRS, pair_seed, unseen=True)
-        clean, other = (answer_ids(model, run, run.labels["output"])[:, 0] for run in (pairs.clean, pairs.corrupted))
-        metrics = dict(
-            zip(
-                METRICS,
-                (logit_difference(clean, other), probability(clean), negative_kl(answer_logits(model, pairs.clean))),
-                strict=True,
-            )
+        pairs = make_pairs(corpus, model, "program", group, PAIRS, pair_seed, unseen=True).with_answered(model)
+        clean, corrupted = (ids[:, 0] for ids in pairs.answer_ids(model))
+        measures = (
+            logit_difference(clean, corrupted),
+            probability(clean),
+            negative_kl(answer_logits(model, pairs.clean)),
         )
+        metric = dict(zip(METRICS, measures, strict=True))
         effects = [
-            patch_sweep(
-                model,
-                pairs,
-                metric=metrics,
-                positions=["name"],
-                noising=direction == "noising",
-            )
+            patch_sweep(model, pairs, metric=metric, positions=["name"], noising=direction == "noising")
             for direction in DIRECTIONS
         ]
-        labels = pairs.clean.labels
-        right = is_answered(model, pairs.clean) & is_answered(model, pairs.corrupted)
-        coords: dict[str, Any] = {name: ("pair", labels[name].to_numpy()) for name in ("program", "group", "steps")}
-        made = xr.concat(effects, "direction").assign_coords(
-            direction=list(DIRECTIONS), correct=("pair", right), **coords
-        )
-        made.to_netcdf(out / f"sweep_{pair_seed}_{group}.nc")
+        both = xr.concat(effects, "direction").assign_coords(direction=list(DIRECTIONS))
+        write_array(both, out / f"sweep_{pair_seed}_{group}.nc")
 
 
-def probes(corpus, run: Run, out: Path) -> None:
+def probes(acts: xr.Dataset, out: Path) -> None:
     """The output read at the answer position with every C: probes of the study's own activations."""
     from pbb_probe.probing.controls import relabelled_targets
     from pbb_probe.probing.linear import fit_probes
 
-    sources = {entry.program.name: entry.program.source for entry in corpus.entries}
-    labels = run.table("probing/prompts")
-    relabelled = relabelled_targets(labels.assign(source=labels["program"].map(sources)), ["output"])
-    acts = run.array("probing/activations").sel(role=["answer"])
-    found = [
+    relabelled = relabelled_targets(labels_of(acts), ["output"])
+    read = [
         fit_probes(
-            acts,
-            labels[["output"]],
-            clusters=labels["program"].tolist(),
-            train=(labels["group"] == "with_io").to_numpy(),
+            acts.sel(role=["answer"]),
+            ["output"],
+            train=(acts["group"] == "with_io").values,
             C=strength,
             folds=3,
             controls={"chance": None, "shuffled": None, "selectivity": None, "relabelled": relabelled},
         )
         for strength in STRENGTHS
     ]
-    xr.concat(found, "C").assign_coords(C=list(STRENGTHS)).to_netcdf(out / "probes.nc")
+    write_array(xr.concat(read, "C").assign_coords(C=list(STRENGTHS)), out / "probes.nc")
 
 
-def universes(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
+def universes(folder: Path) -> pd.DataFrame:
     """A row a universe, group and number of steps: the block of the program by use or of the output by reading."""
     from pbb_probe.errors import PbbError
     from pbb_probe.evidence.onsets import located_patching, located_reading
@@ -102,26 +84,24 @@ def universes(folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
         effects = xr.load_dataset(folder / f"sweep_{pair_seed}_{group}.nc")
-        effects = effects.isel(pair=effects["correct"].values.astype(bool))
+        effects = effects.isel(pair=answered(effects))
         for direction, metric in itertools.product(DIRECTIONS, METRICS):
-            some = effects.sel(direction=direction, metric=metric, drop=True)
             try:
-                recovered = recovery(some)
+                recovered = recovery(effects.sel(direction=direction, metric=metric, drop=True))
             except PbbError:
                 continue  # no pair, or none that is told apart
             values = recovered.to_array("site").assign_coords(weight=recovered["weight"])
             if direction == "noising":
                 values = values["weight"] - values  # not what is left of the answer, but what is lost
             for threshold in THRESHOLDS:
-                found = located_patching(values, "program", threshold=threshold, draws=DRAWS)
+                located = located_patching(values, "program", threshold=threshold, draws=DRAWS)
                 choices = {"metric": metric, "direction": direction, "pair seed": pair_seed, "threshold": threshold}
-                rows.append(found.assign(question="the program leaves its name", **choices))
+                rows.append(located.assign(question="the program leaves its name", **choices))
     read = xr.load_dataset(folder / "probes.nc")
-    right = labels["correct"].to_numpy(bool)
+    read = read.isel(prompt=answered(read))
     for strength, margin in itertools.product(STRENGTHS, MARGINS):
-        some = read.sel(C=strength, drop=True).isel(prompt=right)
-        found = located_reading(some, labels[right].reset_index(drop=True), margin=margin, draws=DRAWS)
-        rows.append(found.assign(question="the output is read", C=strength, margin=margin))
+        located = located_reading(read.sel(C=strength, drop=True), margin=margin, draws=DRAWS)
+        rows.append(located.assign(question="the output is read", C=strength, margin=margin))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -138,9 +118,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     wide = told.pivot_table(index=key, columns="group", values="layer", dropna=False, aggfunc="first").reset_index()
     wide = wide.merge(table[key].drop_duplicates())
     rows = []
-    for question, some in wide.groupby("question", sort=False):
+    for question, asked in wide.groupby("question", sort=False):
         for choice in choices:
-            for value, cells in some.groupby(choice):
+            for value, cells in asked.groupby(choice):
                 groups = ["with_io", "without_io"]
                 both = cells[(cells[groups] != TOO_FEW).all(axis=1)].dropna(subset=groups)
                 row = {"question": question, "choice": choice, "value": value, "universes": len(cells)}

@@ -10,6 +10,7 @@ of them in `reading.md` there is written by hand.
 """
 
 import argparse
+import itertools
 import shutil
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,7 +24,9 @@ import xarray as xr
 from workers import run_all
 
 from pbb_probe.evidence.verdict import ENOUGH, programs_of
+from pbb_probe.labels import join
 from pbb_probe.runs.config import StudyConfig
+from pbb_probe.store.disk import write_array
 from pbb_probe.study.run import Study
 from pbb_probe.views.markdown import markdown_table
 
@@ -45,8 +48,7 @@ def run_path(runs: Path, curriculum: str, seed: int) -> Path:
 
 def study(curriculum: str, seed: int, runs: Path) -> None:
     """One run, and of a proactive one what else this study asks."""
-    from pbb_probe.programs.corpus import Corpus
-    from pbb_probe.study import measures
+    from pbb_probe.study import steps
 
     config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
     alone, own = (run_path(runs, name, seed) / "stage2_alone" for name in ("proactive", curriculum))
@@ -55,29 +57,27 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     run = Study(config).run()
     if curriculum != "proactive":
         return
-    corpus = Corpus.load(run.path / "corpus")
+    corpus = run.corpus
     inputs = {"version": VERSION, "after": {"stage2": run.content("stage2")}, "seed": seed}
     models = {"base": config.base, "stage1": str(run.path / "stage1" / "model")}
     brief = replace(config.transfer, controls=("random",))
     for name, model in models.items():
         asked = inputs | {"transfer": asdict(brief)}
-        run.step(f"transfer_{name}", asked, partial(measures.transfer, brief, corpus, model, seed))
+        run.step(f"transfer_{name}", asked, partial(steps.transfer, brief, corpus, model, seed))
     final = str(run.path / "stage2" / "model")
     run.step("back_patching", inputs | {"calls": WRONG}, lambda out: back_patching(corpus, final, seed, out))
 
     def universes(out: Path) -> None:
         multiverse.sweeps(corpus, final, out)
-        multiverse.probes(corpus, run, out)
-        table = multiverse.universes(out, run.table("probing/prompts"))
-        table.to_csv(out / "universes.csv", index=False, float_format="%.4g")
+        multiverse.probes(run.array("probing/activations"), out)
+        multiverse.universes(out).to_csv(out / "universes.csv", index=False, float_format="%.4g")
 
     run.step("multiverse", inputs, universes)
 
 
 def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
     """Later layers into earlier ones of calls answered wrong: is the right answer given, or that of another call?"""
-    from pbb_probe.study.measures import is_answered
-
+    from pbb_probe.hooking.answering import with_answered
     from pbb_probe.hooking.answers import answer_ids
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.load import load_model
@@ -87,18 +87,16 @@ def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
 
     model = load_model(model_path)
     for group in GROUPS:
-        prompts = make_prompts(corpus, model, group, n=3 * WRONG, seed=seed, unseen=True)
-        wrong = np.flatnonzero(~is_answered(model, prompts))[:WRONG]
-        some = prompts.select(wrong.tolist())
-        answers = {"right": some.labels[["output"]], "another's": shuffled_values(some.labels[["output"]], seed)}
-        found = []
+        prompts = with_answered(model, make_prompts(corpus, model, group, n=3 * WRONG, seed=seed, unseen=True))
+        wrong = prompts.select(np.flatnonzero(~prompts.labels["answered"])[:WRONG].tolist())
+        outputs = wrong.labels[["output"]]
+        answers = {"right": outputs, "another's": shuffled_values(outputs, seed)}
+        effects = []
         for values in answers.values():
-            tokens = answer_ids(model, some, list(values["output"]))[:, 0]
+            tokens = answer_ids(model, wrong, list(values["output"]))[:, 0]
             metric = lambda logits, tokens=tokens: (logits.argmax(-1) == tokens).float()  # noqa: E731
-            found.append(back_patch(model, some, metric=metric, roles=("name", "answer")))
-        facts = some.labels[["program", "group", "steps"]]
-        coords: dict[str, Any] = {name: ("prompt", facts[name].to_numpy()) for name in facts}
-        xr.concat(found, "answer").assign_coords(answer=list(answers), **coords).to_netcdf(out / f"{group}.nc")
+            effects.append(back_patch(model, wrong, metric=metric, roles=("name", "answer")))
+        write_array(xr.concat(effects, "answer").assign_coords(answer=list(answers)), out / f"{group}.nc")
 
 
 # What it says
@@ -106,40 +104,31 @@ def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
 
 def behaviour_table(runs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Accuracy of every model in every cell, models resampled and programs within them."""
-    from pbb_probe.evidence.behaviour import CELL
+    from pbb_probe.evidence import tables
 
-    from pbb_probe.statistics.groups import cluster_bootstrap
-
-    rows = []
+    cell, rows = list(tables.CELL), []
     for curriculum, of_seeds in runs.items():
         files = sorted(path.stem for path in next(iter(of_seeds.values())).path.glob("behaviour/*.nc"))
         for file in files:
-            name = f"{curriculum}, {file.replace('_', ' ')}"
             if curriculum != "proactive" and file != "finetuned":
                 continue  # the same base and stage 2 alone
-            tables = [r.array(f"behaviour/{file}").to_dataframe().assign(model=s) for s, r in of_seeds.items()]
-            for cell, calls in pd.concat(tables).groupby(CELL):
-                found = cluster_bootstrap(calls["correct"].to_numpy(float), calls["program"], models=calls["model"])
-                by_seed = calls.groupby("model")["correct"].mean()
-                rows.append(
-                    {
-                        "model": name,
-                        **dict(zip(CELL, cell, strict=True)),
-                        **{key: float(value) for key, value in found._asdict().items()},
-                        "n": len(calls),
-                        "programs": len(calls[["model", "program"]].drop_duplicates()),
-                        "models": calls["model"].nunique(),
-                        "chance": calls["output"].value_counts(normalize=True).max(),
-                        **{f"seed{seed}": share for seed, share in by_seed.items()},
-                    }
-                )
-    return pd.DataFrame(rows)
+            calls = of_models({seed: run.array(f"behaviour/{file}") for seed, run in of_seeds.items()}, "call")
+            accuracy = tables.accuracy(calls, models="model").drop(columns="forced")
+            by_seed = calls["correct"].to_dataframe().groupby([*cell, "model"])["correct"].mean().unstack("model")
+            accuracy = accuracy.merge(by_seed.add_prefix("seed").reset_index(), on=cell)
+            accuracy.insert(0, "model", f"{curriculum}, {file.replace('_', ' ')}")
+            rows.append(accuracy)
+    return pd.concat(rows, ignore_index=True)
+
+
+def of_models(arrays: dict[str, xr.Dataset], unit: str) -> xr.Dataset:
+    """What was measured of several finetunings as one array, with the coordinate `model`."""
+    return join([array.assign_coords(model=(unit, [name] * array.sizes[unit])) for name, array in arrays.items()], unit)
 
 
 def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
     """`compare_groups` of every measure over all seeds: all rows, those answered right, and of these as many alike."""
-    from pbb_probe.evidence.transfer import flat_places
-
+    from pbb_probe.evidence.differences import flat_places
     from pbb_probe.evidence.runs import MEASURES, gather
     from pbb_probe.statistics.groups import compare_groups
     from pbb_probe.statistics.matching import matched_rows
@@ -147,30 +136,18 @@ def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
     made: dict[str, pd.DataFrame] = {}
     for measure in MEASURES:
         values = gather(runs, measure)
-        labels = pd.DataFrame({name: values[name].values for name in values.coords if values[name].dims == ("row",)})
-        right = np.flatnonzero(labels["correct"].astype(bool))
-        alike = right[matched_rows(labels.iloc[right], labels["group"].iloc[right], ["steps", "op_1", "op_2"])]
-        subsets = {"all": np.arange(len(labels)), "correct": right, "alike": alike}
-        if "matched" in labels:
-            subsets["matched"] = np.flatnonzero(labels["matched"])
+        right = np.flatnonzero(values["correct"])
+        alike = right[matched_rows(values.isel(row=right), ["steps", "op_1", "op_2"])]
+        subsets = {"all": np.arange(values.sizes["row"]), "correct": right, "alike": alike}
+        if "matched" in values.coords:
+            subsets["matched"] = np.flatnonzero(values["matched"])
         tables = []
-        for subset, rows in subsets.items():
-            for steps in (1, 2):
-                some = rows[labels["steps"].to_numpy()[rows] == steps]
-                places = flat_places(values.isel(row=some), "row")
-                of = labels.iloc[some]
-                table = compare_groups(
-                    places,
-                    group=of["group"].tolist(),
-                    clusters=of["program"].tolist(),
-                    weights=of["weight"].tolist(),
-                    models=of["run"].tolist(),
-                    margin=EQUIVALENT,
-                )
-                where = pd.DataFrame({name: places[name].values for name in values.dims if name != "row"})
-                tables.append(
-                    pd.concat([where, table.drop(columns="place")], axis=1).assign(subset=subset, steps=steps)
-                )
+        for (subset, rows), steps in itertools.product(subsets.items(), (1, 2)):
+            of_steps = rows[values["steps"].values[rows] == steps]
+            places = flat_places(values.isel(row=of_steps), "row")
+            table = compare_groups(places, weights="weight", models="run", margin=EQUIVALENT)
+            where = pd.DataFrame({name: places[name].values for name in values.dims if name != "row"})
+            tables.append(pd.concat([where, table.drop(columns="place")], axis=1).assign(subset=subset, steps=steps))
         made[measure] = pd.concat(tables, ignore_index=True)
     return made
 
@@ -178,45 +155,31 @@ def differences(runs: dict[str, Any]) -> dict[str, pd.DataFrame]:
 def repaired(runs: dict[str, Any]) -> pd.DataFrame:
     """Of the calls answered wrong, how many the best pair of layers repairs, beside the answers of other calls."""
     from pbb_probe.programs.corpus import GROUPS
-    from pbb_probe.statistics.groups import cluster_bootstrap
+    from pbb_probe.statistics.groups import interval_table
 
     rows = []
-    for group in GROUPS:
-        found = {name: run.array(f"back_patching/{group}") for name, run in runs.items()}
-        parts = [one.assign_coords(model=("prompt", [name] * one.sizes["prompt"])) for name, one in found.items()]
-        effects = xr.concat(parts, "prompt")
-        for steps in (1, 2):
-            some = effects.isel(prompt=effects["steps"].values == steps)
-            if not some.sizes["prompt"]:
-                continue
-            cells = some["resid_pre"].stack(cell=["source_layer", "target_layer", "role"]).dropna("cell", how="all")
-            for answer in cells["answer"].values:
-                shares = cells.sel(answer=answer).mean("prompt")
-                best = cells.sel(answer=answer).isel(cell=int(shares.argmax("cell")))
-                programs, models = (some[name].values.tolist() for name in ("program", "model"))
-                share = cluster_bootstrap(best.values, programs, models=models)
-                source, target, role = best["cell"].item()
-                rows.append(
-                    {
-                        "group": group,
-                        "steps": steps,
-                        "answer": str(answer),
-                        "source_layer": source,
-                        "target_layer": target,
-                        "role": role,
-                        **{name: float(value) for name, value in share._asdict().items()},
-                        "wrong": some.sizes["prompt"],
-                    }
-                )
+    for group, steps in itertools.product(GROUPS, (1, 2)):
+        effects = of_models({seed: run.array(f"back_patching/{group}") for seed, run in runs.items()}, "prompt")
+        wrong = effects["resid_pre"].isel(prompt=effects["steps"].values == steps)
+        if not wrong.sizes["prompt"]:
+            continue
+        cells = wrong.stack(cell=["source_layer", "target_layer", "role"]).dropna("cell", how="all")
+        for answer in cells["answer"].values:
+            of_answer = cells.sel(answer=answer)
+            best = of_answer.isel(cell=int(of_answer.mean("prompt").argmax("cell")))
+            place = dict(zip(("source_layer", "target_layer", "role"), best["cell"].item(), strict=True))
+            (share,) = interval_table(best, models="model")[["mean", "lower", "upper"]].to_dict(orient="records")
+            kind = {"group": group, "steps": steps, "answer": str(answer)}
+            rows.append({**kind, **place, **share, "wrong": wrong.sizes["prompt"]})
     return pd.DataFrame(rows)
 
 
 def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
-    from pbb_probe.evidence.transfer import PAIRS, carried_table
-
+    from pbb_probe.evidence import tables as measured
     from pbb_probe.evidence.located import TABLES, located_tables, transfer_maps
     from pbb_probe.evidence.onsets import located_use
     from pbb_probe.evidence.runs import compare_runs
+    from pbb_probe.evidence.subsets import SUBSETS
     from pbb_probe.evidence.verdict import describe
     from pbb_probe.runs.opened import open_run
     from pbb_probe.views import figures
@@ -234,9 +197,11 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
     main_runs = runs["proactive"]
     runs = {curriculum: of_seeds for curriculum, of_seeds in runs.items() if of_seeds}
     tables: dict[str, pd.DataFrame] = {"behaviour": behaviour_table(runs), "back_patching": repaired(main_runs)}
-    located = {name: located_tables(some) for name, some in runs.items()}
+    located = {name: located_tables(of_seeds) for name, of_seeds in runs.items()}
     for name in TABLES:
-        tables[name] = pd.concat([found[name].assign(curriculum=c) for c, found in located.items()], ignore_index=True)
+        tables[name] = pd.concat(
+            [of_one[name].assign(curriculum=c) for c, of_one in located.items()], ignore_index=True
+        )
     compared = differences(main_runs)
     tables |= {f"difference_{measure}": table for measure, table in compared.items()}
     if "joint" in runs:
@@ -250,11 +215,11 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
             continue
         if name != "finetuned":
             used.append(located_use(whole, models="model").assign(of=name))
-        of_model = [f"{m} {p}" for m, p in zip(whole["model"].values, whole["program"].values, strict=True)]
-        whole = whole.assign_coords(of_model=("pair", of_model))
+        programs = zip(whole["model"].values, whole["corrupted_program"].values, strict=True)
+        whole = whole.assign_coords(of_model=("pair", [f"{model} {program}" for model, program in programs]))
         for subset in WORDS:
-            if (rows := PAIRS[subset](whole)).any():
-                table = carried_table(whole.isel(pair=rows), ("group", "steps"), cluster="of_model", draws=2000)
+            if (rows := SUBSETS[subset](whole)).any():
+                table = measured.transfer(whole.isel(pair=rows), ("group", "steps"), "of_model", draws=2000)
                 carried[name, subset] = table.assign(of=name, subset=subset)
     tables["use_in_base_and_stage1"] = pd.concat(used, ignore_index=True)
     every = pd.concat(carried.values(), ignore_index=True)
@@ -289,11 +254,11 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
     }
     for steps in (1, 2):
         for (name, subset), table in carried.items():
-            some = table[table["steps"] == steps]
-            if len(some) and (subset == "correct") == (name == "finetuned"):
+            of_steps = table[table["steps"] == steps]
+            if len(of_steps) and (subset == "correct") == (name == "finetuned"):
                 what = f"{steps} step{'s' * (steps > 1)}, {len(main_runs)} finetunings, {WORDS[subset]}"
                 drawn[f"transfer_{name.replace(' ', '_')}_{steps}"] = figures.transfer_map(
-                    some, title=f"What each place carries, {name}: {what}"
+                    of_steps, title=f"What each place carries, {name}: {what}"
                 )
     onsets = located["proactive"]["onsets"]
     drawn["onsets"] = figures.onsets(

@@ -11,7 +11,7 @@ how many blocks the name carries the program:
                       program's; 1 if it is gone after block 0, and so on
 
 Pairs are calls of two programs on inputs whose answers were never shown. Both are answered right, and so is the
-source's program on the base's input where the name is put in before any block: what is compared is when, not whether.
+donor's program on the base's input where the name is put in before any block: what is compared is when, not whether.
 The depth counts answers that follow, and so depends on how firm they are, which differs between the groups.
 
 Prediction: depth of without_io minus depth of with_io is about 1. A difference within half a block counts as none, if
@@ -29,9 +29,9 @@ from pathlib import Path
 
 import pandas as pd
 import xarray as xr
-from pbb_probe.evidence.transfer import answered_right
 from workers import run_all
 
+from pbb_probe.evidence.subsets import answered
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.statistics.groups import compare_groups
@@ -73,7 +73,7 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     from pbb_probe.models.bases import base_digest
     from pbb_probe.programs.corpus import Corpus
     from pbb_probe.runs.config import TransferConfig
-    from pbb_probe.study import measures
+    from pbb_probe.study import steps
 
     start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
     corpus = Corpus.load(Run(start).folder("corpus"))
@@ -84,7 +84,7 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
         model = folder(reference, condition, seed) / ("stage2" if condition == "proactive" else "joint") / "model"
     config = TransferConfig(PAIRS, sites=("resid_pre",), roles=("name",), controls=())
     inputs = {"model": base_digest(model), "transfer": asdict(config), "seed": seed}
-    run.step("transfer", inputs, partial(measures.transfer, config, corpus, str(model), seed))
+    run.step("transfer", inputs, partial(steps.transfer, config, corpus, str(model), seed))
 
 
 # What it says
@@ -96,9 +96,9 @@ def depths(condition: str, seeds: list[int], runs: Path) -> pd.DataFrame:
     for seed, group in itertools.product(seeds, GROUPS):
         carried = Run(folder(runs, condition, seed)).array(f"transfer/{group}")
         at_name = carried["resid_pre"].sel(role="name", hypothesis="program")
-        kept = answered_right(carried) & (at_name.sel(layer=0) == 1).values
-        table = pd.DataFrame({"program": carried["program"].values, "steps": carried["steps"].values})
-        table["depth"] = at_name.sum("layer").values
+        kept = answered(carried) & (at_name.sel(layer=0) == 1).values
+        of_base = {"program": carried["corrupted_program"].values, "steps": carried["corrupted_steps"].values}
+        table = pd.DataFrame({**of_base, "depth": at_name.sum("layer").values})
         rows.append(table[kept].assign(group=group, model=seed, condition=condition))
     return pd.concat(rows, ignore_index=True)
 
@@ -108,18 +108,17 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for steps, of_steps in table.groupby("steps"):
         for seed in ("all", *sorted(of_steps["model"].unique())):
-            some = of_steps if seed == "all" else of_steps[of_steps["model"] == seed]
-            if some["group"].nunique() < 2:
+            pairs = of_steps if seed == "all" else of_steps[of_steps["model"] == seed]
+            if pairs["group"].nunique() < 2:
                 continue
-            found = compare_groups(
-                xr.DataArray([some["depth"].to_numpy(float)], dims=("measure", "pair"), coords={"measure": ["depth"]}),
-                group=some["group"].tolist(),
-                clusters=some["program"].tolist(),
-                models=some["model"].tolist() if seed == "all" and some["model"].nunique() > 1 else None,
+            depth = xr.Dataset.from_dataframe(pairs.reset_index(drop=True).rename_axis("pair"))
+            compared = compare_groups(
+                depth.set_coords(["group", "program", "model"])["depth"],
+                models="model" if seed == "all" and pairs["model"].nunique() > 1 else None,
                 margin=MARGIN,
             )
-            turned = {"difference": -found["difference"], "lower": -found["upper"], "upper": -found["lower"]}
-            rows.append(found.drop(columns=["measure", "p_adjusted"]).assign(steps=steps, seed=str(seed), **turned))
+            turned = {"difference": -compared["difference"], "lower": -compared["upper"], "upper": -compared["lower"]}
+            rows.append(compared.drop(columns="p_adjusted").assign(steps=steps, seed=str(seed), **turned))
     return pd.concat(rows, ignore_index=True).assign(condition=table["condition"].iloc[0])
 
 
@@ -130,7 +129,8 @@ def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None
     there = {
         condition: [s for s in seeds if (folder(runs, condition, s) / "transfer").exists()] for condition in CONDITIONS
     }
-    table = pd.concat([compare(depths(name, some, runs)) for name, some in there.items() if some], ignore_index=True)
+    tables = [compare(depths(condition, done, runs)) for condition, done in there.items() if done]
+    table = pd.concat(tables, ignore_index=True)
     first = ["condition", "steps", "seed"]
     table = table[[*first, *table.columns.drop(first)]]
     results.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def test_the_best_pair_of_layers_repairs_beside_what_luck_repairs(tmp_path):
     assert table.loc[("without_io", "another's"), "mean"] == pytest.approx(1 / 3)
 
 
-def carried(group: str, at_name: list[list[int]], base: list[int], source: list[int]) -> xr.Dataset:
+def carried(group: str, at_name: list[list[int]], base: list[int], donor: list[int]) -> xr.Dataset:
     """A transfer map whose name carries the program at the input of these layers, a list a pair."""
     n = len(at_name)
     program = np.array(at_name, np.float32).T  # [layer, pair]
@@ -80,8 +80,8 @@ def carried(group: str, at_name: list[list[int]], base: list[int], source: list[
         {"resid_pre": (("role", "layer", "hypothesis", "pair"), program[None, :, None])},
         coords={
             "role": ["name"], "layer": range(program.shape[0]), "hypothesis": ["program"],
-            "program": ("pair", [f"{group} {i}" for i in range(n)]), "steps": ("pair", [1] * n),
-            "base_correct": ("pair", base), "source_correct": ("pair", source),
+            "program": ("pair", ["the donor's"] * n), "corrupted_program": ("pair", [f"{group} {i}" for i in range(n)]),
+            "corrupted_steps": ("pair", [1] * n), "corrupted_answered": ("pair", base), "answered": ("pair", donor),
         },
     )  # fmt: skip
 
@@ -97,8 +97,9 @@ def test_retrieval_depth_is_of_pairs_answered_right_in_all_runs(tmp_path):
         carried(group, *given).to_netcdf(folder / f"{group}.nc")
     seal(folder.parent)
     table = retrieval_hypothesis.depths("joint", [0], tmp_path)
-    assert table[table["group"] == "with_io"]["depth"].tolist() == [2, 3]  # a wrong base run, and a swapped call
+    assert table[table["group"] == "with_io"]["depth"].tolist() == [2, 3]  # a base answered wrong, and a swapped call
     assert table[table["group"] == "without_io"]["depth"].tolist() == [1, 2]
+    assert set(table["program"]) == {"with_io 0", "with_io 1", "without_io 0", "without_io 1"}
     found = retrieval_hypothesis.compare(table)
     row = found[found["seed"] == "all"].iloc[0]
     assert row["difference"] == pytest.approx(1.5 - 2.5)
