@@ -19,14 +19,17 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from published import read_published
 
 import pbb_probe as pbb
 from pbb_probe.programs.arithmetic import OPERATIONS
 from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, make_corpus
 from pbb_probe.runs.config import CorpusConfig
-from pbb_probe.statistics.groups import Interval, cluster_bootstrap
+from pbb_probe.statistics.groups import cluster_bootstrap, interval_table
 from pbb_probe.views.markdown import markdown_table
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -93,15 +96,16 @@ def most_state(transfer: pd.DataFrame) -> pd.DataFrame:
     state = transfer[
         (transfer["of"] == "finetuned") & (transfer["subset"] == "correct") & (transfer["hypothesis"] == "state_1")
     ]
-    top = state.sort_values("proportion", ascending=False, kind="stable").groupby(["group", "run"], sort=True)
-    rows = pd.concat([cells.head(2 if run == "patched" else 1) for (_, run), cells in top])
+    top = state.sort_values("proportion", ascending=False, kind="stable").groupby(["group", "control"], sort=True)
+    rows = pd.concat([cells.head(2 if control == "none" else 1) for (_, control), cells in top])
     rows = rows.assign(**{name: rows[name].map("{:.1%}".format) for name in ("proportion", "lower", "upper")})
+    rows = rows.assign(run=rows["control"].replace({"none": "patched"}))  # as the published page has it
     return rows[["group", "run", "site", "layer", "role", "proportion", "lower", "upper", "n", "programs"]]
 
 
 def control_state(carried: pd.DataFrame) -> pd.DataFrame:
     """The same with programs in the prompt: the place where most follow state 1, and the component."""
-    state = carried[(carried["hypothesis"] == "state_1") & (carried["run"] == "patched")]
+    state = carried[(carried["hypothesis"] == "state_1") & (carried["control"] == "none")]
     tops = [cells.loc[cells["proportion"].idxmax()] for cells in (state, state[state["site"] != "resid_pre"])]
     rows = pd.DataFrame(tops)[["site", "layer", "role", "proportion", "lower", "upper", "n", "programs"]]
     return rows.assign(**{name: rows[name].map("{:.1%}".format) for name in ("proportion", "lower", "upper")})
@@ -184,22 +188,20 @@ def by_folds(run: Path) -> pd.DataFrame:
     """
     corpus, model = Corpus.load(run / "corpus"), pbb.load_model(str(model_of(run)))
     prompts = pbb.make_prompts(corpus, model, "with_io", n=PROMPTS, unseen=True)
-    prompts = prompts.select([i for i, steps in enumerate(prompts.labels["steps"]) if steps == 1])
-    labels, acts = prompts.labels, pbb.capture(model, prompts, roles=["name", "answer"])
+    prompts = prompts.select(np.flatnonzero(prompts.labels["steps"] == 1).tolist())
+    acts = pbb.capture(model, prompts, roles=["name", "answer"])
     functions = {entry.program.name: str(function_of(entry)) for entry in corpus.entries}
-    kept_apart = {"programs": list(labels["program"]), "functions": [functions[name] for name in labels["program"]]}
+    acts = acts.assign_coords(function=("prompt", prompts.labels["program"].map(functions).tolist()))
     rows = []
-    for kind, clusters in kept_apart.items():
-        probes = pbb.fit_probes(acts, labels[list(TARGETS)], clusters, C=0.1, folds=3)
+    for kept_apart in ("program", "function"):
+        probes = pbb.fit_probes(acts, TARGETS, kept_apart, C=0.1, folds=3)
         correct = probes["correct"].isel(site=0).sel(layer=list(BLOCKS))
+        n = len(set(acts[kept_apart].values))
         for target, role in READ:
-            cells = correct.sel(target=target, role=role)
-            shares = {
-                f"after block {layer}": in_percent(cluster_bootstrap(cells.sel(layer=layer).values, clusters))
-                for layer in BLOCKS
-            }
-            where = {"target": target, "at": role, "folds keep apart": f"{len(set(clusters))} {kind}"}
-            rows.append({**where, **shares, "prompts": len(labels)})
+            read = interval_table(correct.sel(target=target, role=role), clusters=kept_apart)
+            shares = {f"after block {block.layer}": in_percent(block) for block in read.itertuples()}
+            where = {"target": target, "at": role, "folds keep apart": f"{n} {kept_apart}s"}
+            rows.append({**where, **shares, "prompts": len(prompts)})
     return pd.DataFrame(sorted(rows, key=lambda row: READ.index((row["target"], row["at"]))))
 
 
@@ -208,7 +210,8 @@ def model_of(run: Path) -> Path:
     return next(path for path in (run / "stage2" / "model", run / "stage2") if path.is_dir())
 
 
-def in_percent(share: Interval) -> str:
+def in_percent(share: Any) -> str:
+    """A mean with its bounds."""
     return f"{float(share.mean):.0%} [{100 * float(share.lower):.0f}, {100 * float(share.upper):.0f}]"
 
 
@@ -224,10 +227,10 @@ def main() -> None:
         return
     corpora = [make_corpus(**asdict(CorpusConfig()), seed=seed) for seed in SEEDS]
     transfer, recovery, compared = (
-        pd.read_csv(options.results / f"{name}.csv")
+        read_published(options.results / f"{name}.csv")
         for name in ("transfer", "difference_recovery_program", "difference_transfer")
     )
-    control = pd.read_csv(options.control)
+    control = read_published(options.control)
     tables = (
         known_functions(corpora),
         by_luck(corpora),

@@ -9,6 +9,7 @@ beside it a random subspace of the same rank, moved as far. With three strengths
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -28,8 +29,8 @@ def by_strength(interchange: pd.DataFrame) -> str:
     for variable, hypothesis in zip(VARIABLES, FOLLOWED, strict=True):
         followed = interchange[(interchange["variable"] == variable) & (interchange["hypothesis"] == hypothesis)]
         for strength, cells in followed.groupby("C"):
-            share = cells.pivot(index="layer", columns="run", values="proportion")
-            shown = {f"block {k}": f"{row['patched']:.0%} ({row['random']:.0%})" for k, row in share.iterrows()}
+            share = cells.pivot(index="layer", columns="control", values="proportion")
+            shown = {f"block {k}": f"{row['none']:.0%} ({row['random']:.0%})" for k, row in share.iterrows()}
             rows.append({"subspace of": variable, "C": f"{strength:g}", **shown})
     return MOVED.format(table=markdown_table(pd.DataFrame(rows)), n=interchange["n"].max())
 
@@ -56,56 +57,43 @@ def main() -> None:
 
     model = pbb.load_model(options.model)
     corpus = pbb.make_corpus(with_io=options.programs, without_io=0, shapes=("two_steps",), seed=5)
-    prompts = pbb.code_prompts(corpus, model, n=options.calls)
-    labels, names = prompts.labels, ["input", "op_1", *VARIABLES]
-    acts = pbb.capture(model, prompts, roles=["answer"])
+    prompts = pbb.prompts.code_prompts(corpus, model, n=options.calls)
+    acts, names = pbb.capture(model, prompts, roles=["answer"]), ["input", "op_1", *VARIABLES]
     probes = pbb.fit_probes(
         acts,
-        labels[names],
-        labels["program"],
+        names,
         C=0.01,
         controls={
             "selectivity": None,
             "permutation": None,
             "chance": None,
-            "relabelled": pbb.relabelled_targets(labels, names),
-            "untrained": pbb.capture(pbb.untrained_model(model), prompts, roles=["answer"]),
-            "embedding": pbb.embeddings(model, prompts, ["name", "input", "answer"]),
+            "relabelled": pbb.controls.relabelled_targets(prompts.labels, names),
+            "untrained": pbb.capture(pbb.controls.untrained_model(model), prompts, roles=["answer"]),
+            "embedding": pbb.controls.embeddings(model, prompts, ["name", "input", "answer"]),
         },
     )
-    table = pbb.probe_table(probes, labels[names], labels["program"])
+    table = pbb.tables.probes(probes, by=())
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "probes.csv", index=False, float_format="%.4g")
 
-    pairs = pbb.read_pairs(options.pairs, model)
-    places = {"sites": ["resid_post"], "roles": ["answer"]}
+    pairs = pbb.prompts.read_pairs(options.pairs, model)
+    carry = partial(pbb.transfer_map, model, pairs, sites=["resid_post"], roles=["answer"])
     moved = []
     for variable in VARIABLES:
         for strength in STRENGTHS:
-            fitted = pbb.fit_probes(acts, labels[[variable]], labels["program"], C=strength, folds=1, keep=True)
-            carried = pbb.transfer_map(
-                model,
-                pairs,
-                subspaces=fitted.subspaces(),
-                controls=["random"],
-                **places,  # type: ignore[arg-type]
-            )
-            moved.append(pbb.carried_table(carried).assign(variable=variable, C=strength))
-    whole = pbb.transfer_map(model, pairs, **places)  # type: ignore[arg-type]
-    moved.append(pbb.carried_table(whole).assign(variable="everything", run="patched"))
+            fitted = pbb.fit_probes(acts, [variable], C=strength, folds=1, keep=True)
+            carried = carry(subspaces=fitted.subspaces(), controls=["random"])
+            moved.append(pbb.tables.transfer(carried, by=()).assign(variable=variable, C=strength))
+    moved.append(pbb.tables.transfer(carry(), by=()).assign(variable="everything", control="none"))
     interchange = pd.concat(moved, ignore_index=True)
     interchange.to_csv(options.out / "interchange.csv", index=False, float_format="%.4g")
     (options.out / "interchange.md").write_text(by_strength(interchange))
-    drawn = {"probes": pbb.figures.probe_curves(table, "nano, programs in the prompt: what a linear probe reads")}
-    save_pngs(drawn, options.out)
+    title = "nano, programs in the prompt: what a linear probe reads"
+    save_pngs({"probes": pbb.figures.probe_curves(table, title)}, options.out)
+    read = table[table["control"] == "none"].pivot(index="target", columns="layer", values="score")
     shown = interchange[interchange["hypothesis"].isin(FOLLOWED)]
-    grid = shown.pivot_table(index=["variable", "C", "run", "hypothesis"], columns="layer", values="proportion")
-    print(
-        table[table["control"] == "none"]
-        .pivot(index="target", columns="layer", values="score")
-        .to_string(float_format="%.2f")
-    )
-    print(grid.to_string(float_format="%.2f"))
+    grid = shown.pivot_table(index=["variable", "C", "control", "hypothesis"], columns="layer", values="proportion")
+    print(read.to_string(float_format="%.2f"), grid.to_string(float_format="%.2f"), sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import quoted_figures
 import read_and_use
+from published import read_published
 
 from pbb_probe.finetuning import behaviour
 from pbb_probe.programs.arithmetic import arithmetic_program
-from pbb_probe.programs.corpus import Corpus, Entry, trace_programs
+from pbb_probe.programs.corpus import Corpus, Entry, make_corpus, trace_programs
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +80,20 @@ def test_answers_of_a_model_are_divided_by_what_answers_by_luck(tmp_path, monkey
     assert found["calls"].tolist() == [10, 1, 1, 8]
 
 
+def test_folds_keep_apart_what_they_say(tmp_path, monkeypatch):
+    """The untrained names of nano: as many programs and functions as the one-step programs with examples have."""
+    programs = make_corpus(with_io=120, without_io=1, shapes=("one_step",), seed=3)
+    programs.save(tmp_path / "corpus")
+    monkeypatch.setattr(quoted_figures, "model_of", lambda run: "nano")
+    monkeypatch.setattr(quoted_figures, "TARGETS", ("op_1",))
+    monkeypatch.setattr(quoted_figures, "READ", (("op_1", "name"),))
+    found = quoted_figures.by_folds(tmp_path)
+    outputs = {tuple(trace.output for trace in entry.traces) for entry in programs.entries if entry.group == "with_io"}
+    assert found["folds keep apart"].tolist() == ["120 programs", f"{len(outputs)} functions"]
+    assert 1 < len(outputs) < 120
+    assert found["after block 3"].str.fullmatch(r"\d+% \[\d+, \d+\]").all()
+
+
 def test_depth_is_the_sum_over_blocks_and_its_difference_is_turned_round():
     row = {"site": "resid_pre", "role": "name", "subset": "correct", "steps": 1, "mean_with_io": 0.9}
     row |= {"mean_without_io": 0.7, "difference": 0.2, "lower": 0.1, "upper": 0.4}
@@ -101,4 +116,4 @@ def test_what_is_published_is_what_the_commands_say(tmp_path, monkeypatch):
     quoted_figures.main()
     assert (tmp_path / "quoted.md").read_text() == (published / "quoted.md").read_text()
     moved = ROOT / "results" / "in_context"
-    assert read_and_use.by_strength(pd.read_csv(moved / "interchange.csv")) == (moved / "interchange.md").read_text()
+    assert read_and_use.by_strength(read_published(moved / "interchange.csv")) == (moved / "interchange.md").read_text()
