@@ -125,8 +125,8 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
     for path in run.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, copy / path.name)
     rng = np.random.default_rng(0)
-    acts, prompts = whole.array("probing/activations"), whole.table("probing/prompts")
-    drawn = rng.integers(len(prompts), size=points)
+    acts = whole.array("probing/activations")
+    drawn = rng.integers(acts.sizes["prompt"], size=points)
     noisy = acts.isel(prompt=drawn).map(lambda a: a + 0.05 * rng.standard_normal(a.shape, np.float32))
     shutil.rmtree(copy / "probing")
 
@@ -134,7 +134,6 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
         """The step again, with so many prompts."""
         shutil.copytree(run / "probing", out, dirs_exist_ok=True)
         write_array(noisy, out / "activations.nc")
-        prompts.iloc[drawn].to_csv(out / "prompts.csv", index=False)
 
     open_run(copy).step("probing", {"points": points}, probing)
     return copy

@@ -25,6 +25,7 @@ from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from pbb_probe.labels import labels_of
 from pbb_probe.probing.controls import control_task
 from pbb_probe.probing.folds import deal_folds
 from pbb_probe.probing.linear import fit_probes
@@ -44,10 +45,11 @@ class Case:
 
 def of_study(run: Path) -> Case:
     """The probes of the default study: five targets and their control tasks."""
-    table = open_run(run).table("probing/prompts")
+    acts = open_run(run).array("probing/activations")
+    table = labels_of(acts)
     return Case(
         "the default study",
-        open_run(run).array("probing/activations"),
+        acts,
         table[["input", "op_1", "state_1", "op_2", "output"]],
         pd.factorize(table["program"])[0],
         (table["group"] == "with_io").to_numpy(),

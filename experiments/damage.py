@@ -158,7 +158,7 @@ DAMAGE: dict[str, tuple[str, Damage]] = {
     "the arrays of the groups are swapped": ("transfer/with_io.nc", swapped_with("without_io.nc")),
     "an array is a pipe": ("transfer/with_io.nc", pipe),
     "an array is a folder": ("transfer/with_io.nc", folder),
-    "a table lacks its last row": ("probing/prompts.csv", row_dropped),
+    "a table lacks its last row": ("comparison/probing.csv", row_dropped),
     "a number in a table is another": ("comparison/onsets.csv", edited(r"with_io", "io_with")),
     "a table is empty": ("comparison/patching.csv", empty),
     "a table is no text": ("comparison/transfer.csv", garbage),

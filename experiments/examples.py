@@ -41,14 +41,14 @@ def write(name: str, lines: list[dict[str, Any]]) -> None:
 
 
 def pairs() -> list[dict[str, Any]]:
-    """Pairs of runs in which all hypotheses of the transfer map predict different answers."""
+    """Pairs of calls in which all hypotheses of the transfer map predict different answers."""
     model = pbb.load_model("nano")
     corpus = pbb.make_corpus(with_io=600, without_io=1)
     drawn = make_transfer_pairs(corpus, model, "with_io", n=20 * N_PAIRS)
     n_tokens = token_counter(model)
     lines = []
-    rows = (run.labels[run.labels["steps"] == 2].to_dict("records") for run in (drawn.clean, drawn.corrupted))
-    for clean, corrupted in zip(*rows, strict=True):
+    sides = (side.labels[side.labels["steps"] == 2] for side in (drawn.clean, drawn.corrupted))
+    for clean, corrupted in zip(*(calls.to_dict("records") for calls in sides), strict=True):
         first, second = prompt(clean), prompt(corrupted)
         if len({tuple(n_tokens(text[:end]) for _, end in roles.values()) for text, roles in (first, second)}) > 1:
             continue

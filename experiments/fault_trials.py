@@ -22,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -185,7 +186,7 @@ def readings(path: Path) -> Iterator[tuple[str, Any]]:
     if isinstance(run, Exception):
         yield "run", run
         return
-    yield tried("config", lambda: {name: value for name, value in run.config.items() if name != "out"})
+    yield tried("config", lambda: replace(run.config, out=""))
     yield tried("corpus", lambda: run.corpus.digest)
     for name in ("finetuned", "stage1 alone"):
         yield tried(name, partial(_said, run, name))
@@ -205,7 +206,7 @@ def _files(run: OpenedRun, step: str) -> list[str]:
 def _said(run: OpenedRun, name: str) -> bytes:
     """What a model of the run computes."""
     model = run.model(name)
-    return pbb.answer_logits(model, pbb.Prompts.from_texts(model, ["apply dolvik to 4 ."])).numpy().tobytes()
+    return pbb.prompts.answer_logits(model, pbb.Prompts.from_texts(model, ["apply dolvik to 4 ."])).numpy().tobytes()
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -18,49 +18,31 @@ TARGETS = ["input", "op_1", "state_1", "op_2", "output"]
 ROLES = ["name", "input", "answer"]
 
 
-def right_answers(model, prompts):
-    return pbb.gives_answers(model, prompts, pbb.answer_ids(model, prompts, prompts.labels["output"])).numpy()
-
-
 def read(model, corpus, n: int, seed: int):
     """Probes fitted on with_io programs; how often they are right on either group, by layer."""
     prompts = pbb.make_prompts(corpus, model, n=n, seed=seed, unseen=True)
     acts = pbb.capture(model, prompts, sites=("resid_post",), roles=ROLES)
-    groups, programs = prompts.labels["group"], prompts.labels["program"]
-    probes = pbb.fit_probes(
-        acts,
-        prompts.labels[TARGETS],
-        clusters=programs,
-        train=(groups == "with_io").to_numpy(),
-        C=0.1,
-        folds=3,
-        seed=seed,
-    )
-    values = probes["correct"].sel(site="resid_post").transpose("target", "role", "layer", "prompt")
-    return pbb.compare_groups(values, group=groups, clusters=programs, seed=seed)
+    taught = (acts["group"] == "with_io").values
+    probes = pbb.fit_probes(acts, TARGETS, train=taught, C=0.1, folds=3, seed=seed)
+    correct = probes["correct"].sel(site="resid_post").transpose("target", "role", "layer", "prompt")
+    return pbb.compare_groups(correct, seed=seed)
 
 
 def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
     """Recovery at each site, layer and role for pairs that the model answers correctly on both sides."""
-    parts, groups, programs = [], [], []
+    parts = []
     for group in ("with_io", "without_io"):
-        pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed, unseen=True)
-        metric = pbb.answer_difference(*pairs.answer_ids(model))
+        pairs = pbb.make_pairs(corpus, model, swap, group, n=n, seed=seed, unseen=True).with_answered(model)
         effects = pbb.patch_sweep(
             model,
             pairs,
-            metric=metric,
+            metric=pbb.metrics.answer_difference(*pairs.answer_ids(model)),
             sites=("resid_pre", "attn_out", "mlp_out"),
             positions=ROLES,
         )
-        both = right_answers(model, pairs.clean) & right_answers(model, pairs.corrupted)
-        parts.append(pbb.recovery(effects.isel(pair=both)).to_array("site"))
-        groups += [group] * int(both.sum())
-        programs += list(pairs.clean.labels["program"][both])
-    values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
-    return pbb.compare_groups(
-        values, group=groups, clusters=programs, weights=values["weight"].values.tolist(), seed=seed
-    )
+        parts.append(pbb.metrics.recovery(answered(effects)).to_array("site"))
+    recovered = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+    return pbb.compare_groups(recovered, weights="weight", seed=seed)
 
 
 def carry(model, corpus, n: int, seed: int):
@@ -69,9 +51,13 @@ def carry(model, corpus, n: int, seed: int):
     for group in ("with_io", "without_io"):
         pairs = pbb.make_transfer_pairs(corpus, model, group, n=n, seed=seed, unseen=True)
         carried = pbb.transfer_map(model, pairs, roles=ROLES, controls=("random",), seed=seed)
-        both = (carried["correct"] & carried["corrupted_correct"]).values
-        tables.append(pbb.carried_table(carried.isel(pair=both), by=("group", "steps"), seed=seed))
+        tables.append(pbb.tables.transfer(answered(carried), by=("group", "steps"), seed=seed))
     return pd.concat(tables, ignore_index=True)
+
+
+def answered(measured: xr.Dataset) -> xr.Dataset:
+    """The pairs that the model answers correctly on both sides."""
+    return measured.isel(pair=measured["answered"] & measured["corrupted_answered"])
 
 
 def main() -> None:
@@ -85,8 +71,8 @@ def main() -> None:
 
     corpus = pbb.make_corpus(with_io=options.with_io, without_io=options.without_io, seed=options.seed)
     path = pbb.finetune("nano", corpus, curriculum="proactive", out=options.out, seed=options.seed)
-    behaviour = pbb.accuracy_table({"finetuned": pbb.evaluate(path, corpus, n=options.n, seed=options.seed)})
-    print(behaviour.to_string(index=False))
+    behaviour = pbb.evaluate(path, corpus, n=options.n, seed=options.seed)
+    print(pbb.tables.accuracy(behaviour).to_string(index=False))
 
     model = pbb.load_model(path)
     tables = {"probing": read(model, corpus, options.n, options.seed)}
