@@ -15,7 +15,7 @@ NOTEBOOK = ROOT / "experiments" / "notebooks" / "explore_activations.ipynb"
 FACTS = """
 import json
 last = int(acts["layer"].values[-1])
-score = own.set_index(["target", "group", "layer"])["score"]
+score = read.set_index(["target", "group", "layer"])["score"]
 drawn = pbb.figures.activations(space, labels, "output", selected=late)
 print(json.dumps({
     "package": pbb.__file__,
@@ -65,10 +65,9 @@ def test_it_explores_the_packaged_model(tmp_path):
 
 def test_it_opens_a_run(tmp_path, monkeypatch, bridge):
     corpus = pbb.make_corpus(with_io=80, without_io=40, seed=5)  # of one and of two steps: states are missing
-    prompts = pbb.code_prompts(corpus, bridge("nano"), n=160)
+    prompts = pbb.prompts.code_prompts(corpus, bridge("nano"), n=160)
     (tmp_path / "run" / "probing").mkdir(parents=True)
     pbb.capture(bridge("nano"), prompts).to_netcdf(tmp_path / "run" / "probing" / "activations.nc")
-    prompts.labels.to_csv(tmp_path / "run" / "probing" / "prompts.csv", index=False)
     seal(tmp_path / "run")
     monkeypatch.setenv("PBB_RUN", str(tmp_path / "run"))
     facts, _ = execute(tmp_path)
