@@ -16,14 +16,14 @@ def test_the_ten_lines_run(capsys):
     shown = capsys.readouterr().out
     assert "resid_post" in shown
     # the code is in the context: carrying the constant into the other run carries the answer with it
-    recovered = scope["pbb"].recovery(scope["effects"])["resid_pre"].mean("pair")
+    recovered = scope["pbb"].metrics.recovery(scope["effects"])["resid_pre"].mean("pair")
     assert float(recovered.sel(layer=0, role="constant")) > 0.9
 
 
 def test_the_planted_example_finds_what_was_planted(capsys):
     scope: dict = {}
     exec(PLANTED, scope)
-    used = scope["pbb"].located_use(scope["carried"]).set_index("variable")["layer"]
+    used = scope["pbb"].tables.located_use(scope["carried"]).set_index("variable")["layer"]
     truth = scope["truth"].query("group == 'with_io'").set_index("variable")["layer"]
     assert used.to_dict() == truth.to_dict() == {"program": 1, "input": 0, "state_1": 3, "output": 4}
     assert "state_1" in capsys.readouterr().out
@@ -35,12 +35,12 @@ def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, mon
     scope: dict = {}
     exec(TRANSFER, scope)
     assert (tmp_path / "transfer.html").stat().st_size > 1e6
-    table = scope["table"].set_index(["run", "layer", "role", "hypothesis"])["proportion"]
+    table = scope["table"].set_index(["control", "layer", "role", "hypothesis"])["proportion"]
     # replacing the tokens of a line is replacing the line: this much is known without any model of the model
-    assert table["patched", 0, "step_1", "steps_to_1"] > 0.95
-    assert table["patched", 0, "step_2", "steps_after_1"] > 0.95
+    assert table["none", 0, "step_1", "steps_to_1"] > 0.95
+    assert table["none", 0, "step_2", "steps_after_1"] > 0.95
     # and the state stands between the two steps, far more often than random vectors make it appear
-    assert table["patched", 4, "answer", "state_1"] > 0.4
+    assert table["none", 4, "answer", "state_1"] > 0.4
     assert table["random", :, :, "state_1"].max() < 0.15
 
 
