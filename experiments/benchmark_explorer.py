@@ -21,6 +21,7 @@ from screenshots import BROWSERS
 from pbb_probe.errors import PbbError
 from pbb_probe.runs.opened import open_run
 from pbb_probe.store.disk import write_array
+from pbb_probe.store.writable import WritableRun
 from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
 
@@ -135,7 +136,7 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
         shutil.copytree(run / "probing", out, dirs_exist_ok=True)
         write_array(noisy, out / "activations.nc")
 
-    open_run(copy).step("probing", {"points": points}, probing)
+    WritableRun(copy).step("probing", {"points": points}, probing)
     return copy
 
 

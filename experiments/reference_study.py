@@ -27,6 +27,7 @@ from pbb_probe.evidence.verdict import ENOUGH, programs_of
 from pbb_probe.labels import join
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.store.disk import write_array
+from pbb_probe.store.writable import WritableRun
 from pbb_probe.study.run import Study
 from pbb_probe.views.markdown import markdown_table
 
@@ -57,22 +58,22 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     run = Study(config).run()
     if curriculum != "proactive":
         return
-    corpus = run.corpus
+    corpus, writable = run.corpus, WritableRun(run.path)
     inputs = {"version": VERSION, "after": {"stage2": run.content("stage2")}, "seed": seed}
     models = {"base": config.base, "stage1": str(run.path / "stage1" / "model")}
     brief = replace(config.transfer, controls=("random",))
     for name, model in models.items():
         asked = inputs | {"transfer": asdict(brief)}
-        run.step(f"transfer_{name}", asked, partial(steps.transfer, brief, corpus, model, seed))
+        writable.step(f"transfer_{name}", asked, partial(steps.transfer, brief, corpus, model, seed))
     final = str(run.path / "stage2" / "model")
-    run.step("back_patching", inputs | {"calls": WRONG}, lambda out: back_patching(corpus, final, seed, out))
+    writable.step("back_patching", inputs | {"calls": WRONG}, lambda out: back_patching(corpus, final, seed, out))
 
     def universes(out: Path) -> None:
         multiverse.sweeps(corpus, final, out)
         multiverse.probes(run.array("probing/activations"), out)
         multiverse.universes(out).to_csv(out / "universes.csv", index=False, float_format="%.4g")
 
-    run.step("multiverse", inputs, universes)
+    writable.step("multiverse", inputs, universes)
 
 
 def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:

@@ -36,6 +36,7 @@ from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
 from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.statistics.groups import compare_groups
 from pbb_probe.store.run import Run
+from pbb_probe.store.writable import WritableRun
 from pbb_probe.views.markdown import markdown_table
 
 STAGE_2 = CURRICULA["proactive"][1]
@@ -84,7 +85,7 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
         model = folder(reference, condition, seed) / ("stage2" if condition == "proactive" else "joint") / "model"
     config = TransferConfig(PAIRS, sites=("resid_pre",), roles=("name",), controls=())
     inputs = {"model": base_digest(model), "transfer": asdict(config), "seed": seed}
-    run.step("transfer", inputs, partial(steps.transfer, config, corpus, str(model), seed))
+    WritableRun(run.path).step("transfer", inputs, partial(steps.transfer, config, corpus, str(model), seed))
 
 
 # What it says
