@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.store.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CONTROL, MEASURED = "run", ("patched", "probe")
-"""The column that tells a measurement from its controls, and what it holds for the measurement itself."""
 
 
 def read_table(run: Run, name: str, step: str = "comparison") -> "pd.DataFrame":
@@ -25,8 +23,7 @@ def rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
 
 def measured_rows(table: "pd.DataFrame", **values: Any) -> "pd.DataFrame":
     """The rows of the measurement itself, and of none of its controls."""
-    cells = rows(table, **values)
-    return cells[cells[CONTROL].isin(MEASURED)] if CONTROL in cells else cells.iloc[:0]
+    return rows(table, **{CONTROL: NONE}, **values)
 
 
 def control_rows(table: "pd.DataFrame", control: str, **values: Any) -> "pd.DataFrame":

@@ -1,5 +1,6 @@
 """The report of a study's run: the verdict, then its figures and tables in the order a paper would give them."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from pbb_probe.evidence.located import TABLES
@@ -47,12 +48,12 @@ def study_report(run: OpenedRun) -> Report:
     config, manifest = run.config, run.manifest
     versions = {"python": manifest["python"], **manifest["versions"]}
     appendix = [
-        Table("Settings", study_tables.settings(config)),
+        Table("Settings", study_tables.settings(asdict(config))),
         Table("Versions", pd.DataFrame(list(versions.items()), columns=["package", "version"])),
         Table("Seconds a step took", study_tables.seconds(manifest)),
     ]
     return Report(
-        title=words.TITLE.format(**config),
+        title=words.TITLE.format(config),
         subtitle=words.SUBTITLE,
         words=study_verdict(run),
         summary=study_tables.summary(run),

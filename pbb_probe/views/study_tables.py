@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, best_subset, enough_programs, kind_of, programs_of, too_few
+from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
 from pbb_probe.views.figures.onsets import WAYS
-from pbb_probe.views.run_tables import CONTROL, MEASURED, read_table, rows
+from pbb_probe.views.run_tables import read_table, rows
 from pbb_probe.views.words.captions import direct_answers
 from pbb_probe.views.words.phrases import short
 
@@ -107,7 +108,7 @@ def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
     if top.empty:
         return top
     table = top.pivot(index=["group", "steps", "hypothesis"], columns=CONTROL, values="proportion").reset_index()
-    first = ["group", "steps", "hypothesis", *(name for name in MEASURED if name in table)]
+    first = ["group", "steps", "hypothesis", NONE]
     return table[[*first, *(name for name in table.columns if name not in first)]]
 
 

@@ -45,9 +45,9 @@ def _compared(table: pd.DataFrame, rng) -> pd.DataFrame:
 
 def _tables(rng) -> dict[str, pd.DataFrame]:
     place = {"site": ["resid_post"], "layer": LAYERS, "role": ROLES, "subset": SUBSETS}
-    carried = {"group": GROUPS, "steps": STEPS, **place, "run": ["patched", "random"], "hypothesis": HYPOTHESES}
+    carried = {"group": GROUPS, "steps": STEPS, **place, "control": ["none", "random"], "hypothesis": HYPOTHESES}
     read = {"group": GROUPS, "target": [HOSTILE, "output"], **place, "measure": ["accuracy"]}
-    controls = _share(_rows(run=["probe", "selectivity", "chance"], **read), rng, "score")
+    controls = _share(_rows(control=["none", "selectivity", "chance"], **read), rng, "score")
     onsets = _rows(group=GROUPS, steps=STEPS, variable=VARIABLES, subset=SUBSETS).assign(agreement="agree")
     for way in ("used", "read", "lens", "patched"):
         found = {"layer": 2.0, "lower": 1.0, "upper": 2.0, "peak": 0.7, "n": 40, "clusters": 20}
@@ -72,7 +72,7 @@ def _tables(rng) -> dict[str, pd.DataFrame]:
             _rows(decode=["logit", "stripped"], variable=[HOSTILE], role=["answer"], layer=LAYERS, subset=SUBSETS), rng
         ).assign(shuffled=0.1),
         "outcomes": _share(_rows(variable=[HOSTILE], group=GROUPS, steps=STEPS, measure=OUTCOMES), rng, "mean").assign(
-            n=40, control=0.1
+            n=40, shuffled=0.1
         ),
         "onsets": onsets,
         "evaluation": _rows(group=GROUPS, steps=STEPS, subset=SUBSETS).assign(evaluation="undetermined"),

@@ -114,15 +114,15 @@ def test_behaviour_bars_reach_the_interval():
 @pytest.fixture(scope="module")
 def carried():
     cells = [
-        (group, site, run, layer, role, hypothesis, share)
+        (group, site, control, layer, role, hypothesis, share)
         for group, most in (("with_io", 0.75), ("without_io", 0.5))
         for site in ("resid_pre", "mlp_out")
-        for run in ("patched", "self")
+        for control in ("none", "self")
         for layer in (0, 1)
         for role in ("name", "answer")
-        for hypothesis, share in (("nothing", 1 - most), ("state_1", most * (run == "patched")))
+        for hypothesis, share in (("nothing", 1 - most), ("state_1", most * (control == "none")))
     ]
-    columns = ["group", "site", "run", "layer", "role", "hypothesis", "proportion"]
+    columns = ["group", "site", "control", "layer", "role", "hypothesis", "proportion"]
     return pd.DataFrame(cells, columns=columns).assign(lower=0.1, upper=0.9, n=8, programs=4)
 
 
@@ -137,7 +137,7 @@ def test_the_transfer_map_stacks_the_shares_with_the_groups_side_by_side(carried
     assert shares["x2", "state 1"] == [0.5, 0.5]
     assert list(figure.data[0].y) == ["0", "1"]
     assert figure.layout.yaxis.autorange == "reversed"
-    control = pbb.figures.transfer_map(carried, run="self", groups=("without_io",))
+    control = pbb.figures.transfer_map(carried, control="self", groups=("without_io",))
     assert len(control.data) == 2 * 2 * 2
     assert list(control.data[1].x) == [0, 0]
 
@@ -154,7 +154,11 @@ def test_the_transfer_map_leaves_out_what_one_group_alone_was_measured_at(carrie
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({"drop": "run"}, "no column 'run'"), ({"run": "random"}, "no rows of the run 'random'")]
+    ("change", "said"),
+    [
+        ({"drop": "control"}, "no column 'control'"),
+        ({"control": "random"}, "no rows of the control 'random'"),
+    ],
 )
 def test_the_transfer_map_refuses_tables_it_cannot_draw(carried, change, said):
     table = carried.drop(columns=change.pop("drop")) if "drop" in change else carried

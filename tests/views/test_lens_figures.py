@@ -15,7 +15,7 @@ TABLE = pd.DataFrame(
         for steps in (1, 2)
         for measure, share in zip((*OUTCOMES, "brewing"), (*shares, 2.5), strict=True)
     ],
-    columns=["group", "steps", "measure", "mean", "lower", "upper", "n", "control"],
+    columns=["group", "steps", "measure", "mean", "lower", "upper", "n", "shuffled"],
 )
 ONE = TABLE[TABLE["steps"] == 1]
 
@@ -35,7 +35,7 @@ def test_bars_stack_the_shares_with_the_control_below():
     rows = ["with_io", "with_io<br>shuffled values", "without_io", "without_io<br>shuffled values"]
     assert list(figure.layout.yaxis.categoryarray) == rows
     assert figure.layout.yaxis.range == (3.5, -0.5)
-    assert len(outcomes(ONE.drop(columns="control")).data) == 5
+    assert len(outcomes(ONE.drop(columns="shuffled")).data) == 5
 
 
 def test_panels_are_named_with_their_numbers():

@@ -11,25 +11,25 @@ LAYERS = (0, 1, 2)
 ROWS = [
     {
         "group": group,
-        "run": run,
+        "control": control,
         "target": target,
         "site": "resid_post",
         "layer": layer,
         "role": role,
         "measure": "accuracy",
-        "score": 0.1 * layer + 0.05 * (group == "without_io") + 0.02 * (run != "probe"),
+        "score": 0.1 * layer + 0.05 * (group == "without_io") + 0.02 * (control != "none"),
         "lower": 0.0,
         "upper": 0.9,
         "n": 10,
         "clusters": 5,
-        "gain": np.nan if run == "probe" else 0.3 + 0.1 * layer,
-        "gain_lower": np.nan if run == "probe" else 0.1,
-        "gain_upper": np.nan if run == "probe" else 0.7,
+        "gain": np.nan if control == "none" else 0.3 + 0.1 * layer,
+        "gain_lower": np.nan if control == "none" else 0.1,
+        "gain_upper": np.nan if control == "none" else 0.7,
     }
     for group in ("with_io", "without_io")
-    for run in ("probe", "selectivity", "relabelled")
+    for control in ("none", "selectivity", "relabelled")
     for target in ("input", "state_1")
-    if (run, target) != ("relabelled", "input")
+    if (control, target) != ("relabelled", "input")
     for role in ("name", "answer")
     for layer in LAYERS
 ]
@@ -78,7 +78,7 @@ def test_gains_are_over_the_control_asked_for():
 
 
 def test_the_transfer_matrix_has_each_pair_of_groups_at_each_layer():
-    own = TABLE[TABLE["run"] == "probe"]
+    own = TABLE[TABLE["control"] == "none"]
     table = pd.concat([own.assign(fitted_on="with_io"), own.assign(fitted_on="without_io", score=own["score"] + 0.5)])
     figure = figures.across_heatmap(table)
     assert len(figure.data) == 4

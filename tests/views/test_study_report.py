@@ -148,7 +148,7 @@ def test_captions_do_not_compare_too_few_programs(finished_run):
 
 def test_captions_name_the_places_of_the_tables(finished_run):
     transfer = rows(read_table(open_run(finished_run), "transfer"), subset="correct", steps=2)
-    top = rows(transfer, run="patched", group="with_io", hypothesis="program")
+    top = rows(transfer, control="none", group="with_io", hypothesis="program")
     top = top.loc[top["proportion"].idxmax()]
     said = f"with_io: program {top['proportion']:.0%} (resid_post, {top['role']}, layer {top['layer']})"
     assert said in captions.see_transfer(transfer)
@@ -162,11 +162,11 @@ def test_captions_name_the_places_of_the_tables(finished_run):
 
 def test_captions_of_readings_hold_the_best_block_and_what_comes_by_luck(finished_run):
     controls = rows(read_table(open_run(finished_run), "probing_controls"), subset="all", role="answer")
-    output = rows(controls, target="output").groupby(["run", "group"])["score"].max()
-    best, luck = output["probe"], output["chance"].max()
+    output = rows(controls, target="output").groupby(["control", "group"])["score"].max()
+    best, luck = output["none"], output["chance"].max()
     said = f"output {best['with_io']:.2f} and {best['without_io']:.2f} (most common value at most {luck:.2f})."
     assert captions.see_probes(controls).endswith(said)
-    assert "most common" not in captions.see_probes(controls[controls["run"] != "chance"])
+    assert "most common" not in captions.see_probes(controls[controls["control"] != "chance"])
     lens = rows(read_table(open_run(finished_run), "lens"), subset="all", decode="logit")
     top = lens.loc[lens["mean_with_io"].idxmax()]
     assert f"logit: {top['mean_with_io']:.0%} in with_io (block {top['layer']})" in captions.see_lens(lens)

@@ -10,7 +10,7 @@ from pbb_probe.views.explorer.address import chosen, decode_selection, encode_se
 from pbb_probe.views.explorer.cards import Asked, answered, card, tool
 from pbb_probe.views.explorer.controls import choice, hidden, in_browser, typed, values_by_name
 from pbb_probe.views.explorer.explored import Busy, Explored
-from pbb_probe.views.explorer.recorded import Recorded, decoded, named, pbb, python_of, value_of
+from pbb_probe.views.explorer.recorded import Recorded, decoded, named, pbb, project, python_of, value_of
 from pbb_probe.views.explorer.theme import themed
 from pbb_probe.views.words import explorer as words
 
@@ -31,8 +31,8 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """Which activations, how they are laid out, and how they are coloured."""
     from dash import dcc, html
 
-    labels, settings = value_of(explored.labels()), explored.run.config["probing"]
-    stored = [site for site in settings["sites"] if site in SITES]
+    labels, settings = value_of(explored.labels()), explored.run.config.probing
+    stored = [site for site in settings.sites if site in SITES]
     colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
     n_layers = explored.run.array("probing/activations").sizes["layer"]
     slider = dcc.Slider(
@@ -47,9 +47,9 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     play = tool("Play", "play", "Step through the layers", last=str(n_layers - 1))
     return [
         choice(query, "site", "site", [*stored, *(site for site in SITES if site not in stored)], few=0),
-        choice(query, "role", "at the role", settings["roles"], "answer"),
+        choice(query, "role", "at the role", settings.roles, "answer"),
         choice(query, "method", "laid out by", METHODS),
-        choice(query, "variable", "LDA tells apart", settings["targets"], "output", few=0),
+        choice(query, "variable", "LDA tells apart", settings.targets, "output", few=0),
         choice(query, "axes", "axes", ("2", "3")),
         choice(query, "colour", "coloured by", colours, "group", few=0),
         html.Fieldset([html.Legend("layer"), html.Div([slider, play], className="slider")], className="control wide"),
@@ -117,12 +117,12 @@ def projected(explored: Explored, site: str, role: str, method: str, axes: str, 
     if method == "umap" and n > (most := int((MOST_OF_UMAP / n_layers) ** 0.5)):
         raise PbbError(
             f"UMAP of {n:,} prompts at {n_layers} layers takes minutes, and at most {most:,} are laid out here: choose "
-            "PCA or LDA, or call pbb.project."
+            "PCA or LDA, or call probing.projection.project."
         )
     acts = explored.computed(activations_at, site, role)
     target = {"target": labels[variable]} if method == "lda" else {}
     fit = labels["group"].eq("with_io").to_numpy()
-    points = named(pbb.project(acts, site, role, method, int(axes), **target, fit=fit), "points")
+    points = named(project(acts, site, role, method, int(axes), **target, fit=fit), "points")
     try:
         value_of(points)
     except LinAlgError as error:  # such as of a layer where all prompts of a value are alike

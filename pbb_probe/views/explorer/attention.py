@@ -9,7 +9,7 @@ from pbb_probe.views.explorer import live, program
 from pbb_probe.views.explorer.cards import Asked, card, guarded
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
+from pbb_probe.views.explorer.recorded import Recorded, attention_patterns, named, pbb, value_of
 from pbb_probe.views.words import explorer as words
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def content(asked: Asked) -> "list[Component]":
                 f"These patterns have {size:,} cells, and at most {MOST_CELLS:,} are drawn: choose a single layer or a "
                 "shorter input."
             )
-        tokens = pbb.token_texts(explored.model(), pair.clean)
+        tokens = pbb.prompts.token_texts(explored.model(), pair.clean)
         title = words.ATTENTION.format(text=prompts.texts[0])
         figure = pbb.figures.attention(pattern, tokens, live.roles_of(prompts), title, scores)
         return card(asked, "attention", figure, pattern.rename("attention").to_dataframe().reset_index(), words.LOOKING)
@@ -80,4 +80,4 @@ def patterns_of(explored: Explored, call: live.Call, swap: str, other: str) -> R
     """Attention (layer, head, query, key) in the call."""
     pair, model = explored.computed(live.pair_of, call, swap, other), explored.model()
     live.refuse_long(value_of(model), value_of(pair).clean.tokens.shape[1])
-    return named(pbb.attention_patterns(model, pair.clean).isel(prompt=0, drop=True), "pattern")
+    return named(attention_patterns(model, pair.clean).isel(prompt=0, drop=True), "pattern")

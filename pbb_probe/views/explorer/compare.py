@@ -1,6 +1,7 @@
 """Compare runs: this run beside another one, such as another seed or curriculum."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     transfer = explored.run.table("comparison/transfer")
     steps = values_of(transfer, "steps")
     configured = explored.run.config
-    variables = list(configured["probing"]["targets"])
+    variables = list(configured.probing.targets)
     hypotheses = values_of(transfer, "hypothesis")
     return [
         choice(query, "run", "beside", others, finished[0] if finished else None, few=0),
@@ -49,8 +50,8 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
         choice(query, "measure", "layer by layer", MEASURES, "probes", few=0),
         choice(query, "variable", "variable read", variables, "output", few=0),
         choice(query, "carried", "carried", hypotheses, "program", few=0),
-        choice(query, "role", "at the role", configured["probing"]["roles"], "answer"),
-        choice(query, "site", "site patched", configured["patching"]["sites"]),
+        choice(query, "role", "at the role", configured.probing.roles, "answer"),
+        choice(query, "site", "site patched", configured.patching.sites),
     ]
 
 
@@ -98,7 +99,7 @@ def content(asked: Asked) -> "list[Component]":
     def curves() -> "Component":
         measure, where = asked["measure"], {"role": asked["role"]}
         if measure == "probes":
-            where |= {"target": asked["variable"], "site": here.run.config["probing"]["sites"][0]}
+            where |= {"target": asked["variable"], "site": here.run.config.probing.sites[0]}
         elif measure == "lens":
             where |= {"variable": asked["variable"], "decode": "logit"}
         else:
@@ -116,14 +117,16 @@ def _compared(
     here: Explored, other: Explored, measure: str, names: tuple[str, str], group: str, correct: bool
 ) -> Recorded:
     runs = {names[0]: here.recorded()}, {names[1]: other.recorded("other")}
-    return named(pbb.compare_runs(*runs, measure, names=names, group=group, correct=correct, draws=DRAWS), "table")
+    return named(
+        pbb.tables.compare_runs(*runs, measure, names=names, group=group, correct=correct, draws=DRAWS), "table"
+    )
 
 
 def _differing(both: Mapping[str, Explored]) -> "Component":
     """The settings in which the runs differ."""
     import pandas as pd
 
-    given = [settings(explored.run.config).set_index("setting")["value"] for explored in both.values()]
+    given = [settings(asdict(explored.run.config)).set_index("setting")["value"] for explored in both.values()]
     beside = pd.concat(given, axis=1, keys=list(both)).drop(index="out")
     differing = beside[beside.nunique(axis=1, dropna=False) > 1]
     if differing.empty:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pbb_probe.errors import PbbError
 from pbb_probe.runs.opened import OpenedRun
-from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
+from pbb_probe.views.explorer.recorded import Recorded, labels_of, named, pbb, value_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class Explored:
 
     def __init__(self, path: str | Path):
         self.run = KeptRun.existing(Path(path).expanduser().resolve())
-        self.title = "{base}, {curriculum}, seed {seed}".format(**self.run.config)
+        self.title = f"{self.run.config.base}, {self.run.config.curriculum}, seed {self.run.config.seed}"
         self._tables: OrderedDict[str, pd.DataFrame] = OrderedDict()
         self._keeping = threading.Lock()  # of its own: a table does not wait for what a model computes
 
@@ -111,7 +111,7 @@ class Explored:
 
     def labels(self) -> Recorded:
         """What is known of each prompt of the step `probing`, a row a prompt."""
-        return named(self.recorded().table("probing/prompts"), "labels")
+        return named(labels_of(self.recorded().array("probing/probes"), "prompt"), "labels")
 
     @property
     def beside(self) -> dict[str, Path]:

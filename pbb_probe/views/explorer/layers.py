@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.views.explorer.address import decode_selection
 from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, select, values_of
 from pbb_probe.views.explorer.controls import choice, hidden
@@ -26,7 +27,7 @@ CALLS = {name: SHORT_SUBSETS[name] for name in ("all", "correct")}
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     """What is followed, and where."""
     settings = explored.run.config
-    variables = [*settings["probing"]["targets"]]
+    variables = [*settings.probing.targets]
     carried: list[str] = []
     if explored.run.key("comparison"):  # a selection of prompts can be compared without
         carried = [
@@ -34,10 +35,10 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
         ]
     return [
         choice(query, "variable", "variable read", variables, "output" if "output" in variables else None),
-        choice(query, "role", "at the role", settings["probing"]["roles"], "answer"),
+        choice(query, "role", "at the role", settings.probing.roles, "answer"),
         choice(query, "swap", "swapped (patching)", ("program", "input"), "program"),
         choice(query, "carried", "carried (transfer map)", carried, "program", few=0),
-        choice(query, "site", "site patched", settings["patching"]["sites"]),
+        choice(query, "site", "site patched", settings.patching.sites),
         choice(query, "subset", "calls", CALLS, "all"),
         choice(query, "by", "compare", {"group": "the groups", "selection": "selected prompts with the others"}),
         hidden(query, "selection"),
@@ -54,7 +55,7 @@ def content(asked: Asked) -> "list[Component]":
 def _of_groups(asked: Asked) -> "Component":
     run, variable, site = asked.explored.recorded(), asked["variable"], asked["site"]
     at = {"subset": asked["subset"], "role": asked["role"]}
-    probed = asked.explored.run.config["probing"]["sites"][0]
+    probed = asked.explored.run.config.probing.sites[0]
     wanted: dict[str, tuple[str, dict[str, Any]]] = {
         words.READ.format(variable=variable, site=probed): ("probing", {"target": variable, "site": probed}),
         words.SAID.format(variable=variable): ("lens", {"decode": "logit", "variable": variable}),
@@ -104,7 +105,7 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
     selected = named(decoded(selection, len(value_of(labels))), "selected")
     group, programs = named(np.where(selected, *SELECTED), "group"), labels["program"]
     if subset == "correct":
-        right = named(labels["correct"].to_numpy("bool"), "right")
+        right = named(labels["answered"].to_numpy("bool"), "right")
         group, programs = named(group[right], "group_of_right"), programs[right]
     if value_of(selected) is None or len(set(value_of(group))) < 2:
         raise PbbError("No prompt is left on one side: select others, or all calls.")
@@ -119,16 +120,14 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
 
 def _read_at(explored: Explored, variable: str, role: str) -> dict[str, tuple[str, dict[str, str]]]:
     """What reads a variable at a role: by title the array's name and where in it."""
-    probes, found = explored.run.array("probing/probes"), {}
-    if variable in probes["target"] and role in probes["role"]:
-        site = str(probes["site"].values[0])
-        where = {"target": variable, "site": site, "role": role}
-        found[words.READ.format(variable=variable, site=site)] = ("probing/probes", where)
-    if (explored.run.path / "probing" / "lens.nc").exists():
-        lens = explored.run.array("probing/lens")
-        if variable in lens["variable"] and role in lens["role"]:
-            where = {"decode": "logit", "variable": variable, "role": role}
-            found[words.SAID.format(variable=variable)] = ("probing/lens", where)
+    run, found = explored.run, {}
+    site = str(run.array("probing/probes")["site"].values[0])
+    probe = words.READ.format(variable=variable, site=site), "probing/probes", {"target": variable, "site": site}
+    lens = words.SAID.format(variable=variable), "probing/lens", {"variable": variable, "decode": "logit"}
+    for title, name, where in [probe, lens] if run.holds("probing/lens.nc") else [probe]:
+        array, at = run.array(name), where | {"role": role}
+        if all(value in array[dim] for dim, value in at.items()):
+            found[title] = (name, at | ({CONTROL: NONE} if CONTROL in array.dims else {}))
     if not found:
         raise PbbError(f"Nothing was measured of {variable} at the {role}: choose something else.")
     return found
@@ -136,7 +135,7 @@ def _read_at(explored: Explored, variable: str, role: str) -> dict[str, tuple[st
 
 def _beside_controls(asked: Asked) -> "Component":
     where = {"subset": asked["subset"], "target": asked["variable"], "role": asked["role"]}
-    where["site"] = asked.explored.run.config["probing"]["sites"][0]
+    where["site"] = asked.explored.run.config.probing.sites[0]
     table = select(asked.explored.recorded().table("comparison/probing_controls"), **where)
     title = words.PROBE_AND_CONTROLS.format(variable=asked["variable"], role=asked["role"])
     figure = pbb.figures.probe_curves(table, title).update_layout(height=480)

@@ -54,7 +54,7 @@ def prompt_of(explored: Explored, call: Call) -> Recorded:
         PbbError: the program cannot be run on these arguments.
     """
     run, model = explored.recorded(), explored.model()
-    prompts = named(pbb.prompts_of_calls(model, run.call(*call), answers=run.corpus.outputs), "prompts")
+    prompts = named(pbb.prompts.prompts_of_calls(model, run.call(*call), answers=run.corpus.outputs), "prompts")
     refuse_long(value_of(model), value_of(prompts).tokens.shape[1])
     return prompts
 
@@ -100,7 +100,7 @@ def pair_of(explored: Explored, call: Call, swap: str, other: str) -> Recorded:
         corrupted = named(run.call(*_swapped(call, swap, beside)), "corrupted")
         if value_of(corrupted)["output"].item() == answer:
             raise PbbError(f"Both calls give {answer}, so that nothing tells them apart: choose another one beside it.")
-        pair = named(pbb.aligned_pairs(explored.model(), clean, corrupted, answers=run.corpus.outputs), "pair")
+        pair = named(pbb.prompts.aligned_pairs(explored.model(), clean, corrupted, answers=run.corpus.outputs), "pair")
         value_of(pair)
         return pair
 
@@ -138,11 +138,11 @@ def swept(
     effects = pbb.patch_sweep(
         opened,
         pair,
-        metric=pbb.answer_difference(answer_ids[0], answer_ids[1]),
+        metric=pbb.metrics.answer_difference(answer_ids[0], answer_ids[1]),
         sites=[site],
         positions=positions,
     )
-    return named(pbb.recovery(named(effects, "effects")).isel(pair=0, drop=True), "recovered")
+    return named(pbb.metrics.recovery(named(effects, "effects")).isel(pair=0, drop=True), "recovered")
 
 
 def roles_of(prompts: "Prompts") -> dict[str, int]:
@@ -152,7 +152,7 @@ def roles_of(prompts: "Prompts") -> dict[str, int]:
 
 def answers_of(explored: Explored, prompts: Recorded, model: str = "finetuned") -> Recorded:
     """The likeliest answers of a single prompt."""
-    return named(pbb.likely_answers(explored.model(model), prompts), "answers")
+    return named(pbb.prompts.likely_answers(explored.model(model), prompts), "answers")
 
 
 def readings_of(explored: Explored, call: Call) -> Recorded:

@@ -1,6 +1,7 @@
 """Overview: the verdict, the behaviour behind it, and the picture it rests on."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
@@ -106,6 +107,6 @@ def _settings(explored: Explored) -> "list[Component]":
     versions = pd.DataFrame(list(run.manifest["versions"].items()), columns=["package", "version"])
     return [
         table_of(pd.DataFrame(steps), "Steps of the run", True),
-        table_of(settings(run.config), "Settings", True),
+        table_of(settings(asdict(run.config)), "Settings", True),
         table_of(versions, "Versions", True),
     ]

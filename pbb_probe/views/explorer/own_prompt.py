@@ -135,7 +135,7 @@ def pair_typed(explored: Explored, given: Typed) -> Recorded:
     model, answers = explored.model(given.model), given.both_answers()
     for prompt, answer in zip((given.clean, given.corrupted), answers or ("", ""), strict=True):
         _check_text(value_of(model), prompt, answer)
-    pair = pbb.pair_from_texts(model, given.clean, given.corrupted, answers=answers, roles=given.places())
+    pair = pbb.prompts.pair_from_texts(model, given.clean, given.corrupted, answers=answers, roles=given.places())
     return named(pair, "pair")
 
 

@@ -163,7 +163,7 @@ def tokens_card(
     asked: Asked, recovered: Recorded, pair: Recorded, title: str, said: str, model: str = "finetuned"
 ) -> "Component":
     """Recovery at each token of a pair."""
-    tokens = [pbb.token_texts(asked.explored.model(model), side) for side in (pair.clean, pair.corrupted)]
+    tokens = [pbb.prompts.token_texts(asked.explored.model(model), side) for side in (pair.clean, pair.corrupted)]
     roles = live.roles_of(value_of(pair).clean)
     figure = pbb.figures.token_heatmap(recovered, *tokens, roles=roles, title=title)
     table = recovered[asked["site"]].rename("recovery").to_dataframe().reset_index()

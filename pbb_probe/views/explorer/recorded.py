@@ -137,4 +137,7 @@ def _bracketed(before: str, parts: list[tuple[str, Any]], after: str, write: Wri
 pbb = imported("pbb_probe", "pbb")
 np = imported("numpy", "np")
 pd = imported("pandas", "pd")
+labels_of = imported("pbb_probe.labels", attribute="labels_of")
+attention_patterns = imported("pbb_probe.hooking.attention", attribute="attention_patterns")
+project = imported("pbb_probe.probing.projection", attribute="project")
 decoded = imported("pbb_probe.views.explorer.address", attribute="decode_selection")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LISTED = 300
 """Selected prompts that are listed."""
-HOVER = ("program", "call", "output", "group", "correct")
+HOVER = ("program", "call", "output", "group", "answered")
 """What is said of a prompt where there is little room."""
 
 
@@ -53,7 +53,7 @@ def content(asked: Asked) -> "list[Component]":
 def _shares(labels: "pd.DataFrame", selected: "np.ndarray") -> str:
     """How the selected prompts differ from all: groups and right answers."""
     shares = {name: labels["group"] == name for name in dict.fromkeys(labels["group"])}
-    shares["answered right"] = labels["correct"].astype(bool)
+    shares["answered right"] = labels["answered"].astype(bool)
     said = [f"{name}: {of[selected].mean():.0%} (of all {of.mean():.0%})" for name, of in shares.items()]
     return "; ".join(said) + "."
 

@@ -1,9 +1,8 @@
 """Figures of labelled tables. Each function returns a plotly Figure and shows nothing.
 
-The tables are those of `evidence`: `accuracy_table` for behaviour, `probe_table` for probes, `recovery_table` and
-`carried_table` for patching, `brewing_table` for the lens, `side_by_side` for onsets, and `compare_groups` for two
-groups by layer. `activations` draws the points of `project`; what a single prompt or pair does is drawn from its own
-numbers.
+The tables are those of `pbb_probe.tables`: `accuracy` for behaviour, `probes` for probes, `recovery` and `transfer` for
+patching, `outcomes` for the lens, `side_by_side` for onsets, and `compare_groups` for two groups by layer.
+`activations` draws the points of `project`; what a single prompt or pair does is drawn from its own numbers.
 """
 
 from pbb_probe.views.figures.activations import activations as activations

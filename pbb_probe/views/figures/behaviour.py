@@ -18,7 +18,7 @@ def behaviour(table: "pd.DataFrame", colours: Mapping[str, str] | None = None) -
     """Accuracy bars with intervals, a panel a mode and number of steps; the dotted line is chance.
 
     Args:
-        table: from `accuracy_table`. Where a group has seen and unseen inputs, both are shown.
+        table: from `tables.accuracy`. Where a group has seen and unseen inputs, both are shown.
         colours: of the models; the figure's own when None.
     """
     from plotly.subplots import make_subplots

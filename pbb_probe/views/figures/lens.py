@@ -24,7 +24,7 @@ def outcomes(
     """The shares of the brewing outcomes as stacked bars, each group's above its control's, which is paler.
 
     Args:
-        table: from `brewing_table` by group; with a control, that is drawn too.
+        table: from `tables.outcomes`; with a control, that is drawn too.
         columns: a column of the table, such as steps, whose values are the columns of panels.
         title: of the figure.
         groups: those that are shown; a group that is not in the table is left out.
@@ -35,14 +35,14 @@ def outcomes(
     from plotly.subplots import make_subplots
 
     by = [columns] if columns else []
-    require(table, {"group", "measure", "mean", "lower", "upper", "n", *by}, "that of brewing_table by group")
+    require(table, {"group", "measure", "mean", "lower", "upper", "n", *by}, "that of tables.outcomes")
     table = table[table["measure"].isin(OUTCOMES) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no outcomes of the groups {', '.join(groups)}.")
     if table.duplicated(["group", "measure", *by]).any():
         raise PbbError("The table has several rows for one outcome: select some, or name the column of the panels.")
     shown = [group for group in groups if group in set(table["group"])]
-    kinds = {"mean": "", "control": "<br>shuffled values"} if "control" in table else {"mean": ""}
+    kinds = {"mean": "", "shuffled": "<br>shuffled values"} if "shuffled" in table else {"mean": ""}
     panels = {f"{columns}: {value}": cells for value, cells in table.groupby(columns)} if columns else {"": table}
     numbers = [cells.groupby("group")["n"].max().reindex(shown, fill_value=0) for cells in panels.values()]
     figure = make_subplots(

@@ -64,7 +64,7 @@ def sweep_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     """Recovery at layer x place, a panel a site; heads have a row each.
 
     Args:
-        table: from `recovery_table`, of one metric.
+        table: from `tables.recovery`, of one metric.
         title: of the figure.
 
     Raises:
@@ -74,7 +74,7 @@ def sweep_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     from plotly.subplots import make_subplots
 
     place = "role" if "role" in table else "position"
-    require(table, {"site", "layer", place, "recovery"}, "the table of recovery_table")
+    require(table, {"site", "layer", place, "recovery"}, "that of tables.recovery")
     (sites,) = distinct(table, "site")
     figure = make_subplots(1, len(sites), column_titles=sites, horizontal_spacing=0.08 / len(sites) + 0.03)
     n_rows = 0

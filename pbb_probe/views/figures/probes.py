@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.views.figures.panels import (
     add_curve,
     differing,
@@ -14,7 +15,7 @@ from pbb_probe.views.figures.panels import (
     require,
 )
 from pbb_probe.views.figures.style import finish, group_colours
-from pbb_probe.views.run_tables import CONTROL, MEASURED, control_rows, measured_rows
+from pbb_probe.views.run_tables import control_rows, measured_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ def probe_curves(
     """What each place reads by layer, a panel a role (rows) and target (columns), with bands, beside the controls.
 
     Args:
-        table: from `probe_table`, of one site.
+        table: from `tables.probes`, of one site.
         title: of the figure.
         group: the column of groups, if the table has one; each has a colour. Controls are thin lines of their own, of
             the first group alone.
@@ -50,7 +51,7 @@ def probe_curves(
         PbbError: the table lacks a column, or has several sites.
     """
     columns = {CONTROL, "target", "site", "layer", "role", "score", "lower", "upper"}
-    require(table, columns, "the table of probe_table")
+    require(table, columns, "that of tables.probes")
     if table["site"].nunique() > 1:
         raise PbbError("The table has several sites: select one.")
     if group not in table:
@@ -59,7 +60,7 @@ def probe_curves(
     figure = grid(roles, targets, y_title=" / ".join(dict.fromkeys(table["measure"])))
     colours = group_colours(groups)
     for place, panel, _ in panels(table, "role", "target"):
-        for control in (name for name in kinds if name not in MEASURED):
+        for control in (name for name in kinds if name != NONE):
             cells = control_rows(panel, control, **{group: groups[0]})
             if cells.empty:
                 continue
@@ -105,8 +106,8 @@ def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str 
     """How much better than a control the probe reads, by layer with bands: zero is no better.
 
     Args:
-        table: from `probe_table`, of one site.
-        control: of its runs.
+        table: from `tables.probes`, of one site.
+        control: one of those of the table.
         title: of the figure.
         group: the column of groups, if the table has one.
 
@@ -117,7 +118,7 @@ def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str 
         raise PbbError(f"The table has no control {control!r}: give it to fit_probes.")
     gains = control_rows(table, control).drop(columns=["score", "lower", "upper"])
     renamed = {"gain": "score", "gain_lower": "lower", "gain_upper": "upper"}
-    figure = probe_curves(gains.rename(columns=renamed).assign(**{CONTROL: MEASURED[-1]}), title, group)
+    figure = probe_curves(gains.rename(columns=renamed).assign(**{CONTROL: NONE}), title, group)
     figure.add_hline(y=0, line_width=1, line_color="#666666")
     return figure.for_each_annotation(
         lambda note: note.update(text=f"{note.text} minus that of {control}") if note.text in _MEASURES else None
@@ -128,7 +129,7 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     """The transfer matrix by layer: what probes fitted on one group read in each, a panel a role and target.
 
     Args:
-        table: `probe_table` of what `probe_groups` gives, with a column `fitted_on`, of one site.
+        table: `tables.probes` of what `probe_groups` gives, with a column `fitted_on`, of one site.
         title: of the figure.
 
     Raises:
@@ -175,7 +176,7 @@ def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
     """
     renamed = table.rename(columns={"cosine": "score", "pair": "group"})
     renamed = renamed.assign(
-        measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters="", **{CONTROL: MEASURED[-1]}
+        measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters="", **{CONTROL: NONE}
     )
     figure = probe_curves(renamed, title)
     return figure.update_traces(hovertemplate="layer %{x}: %{y:.3f}", selector={"mode": "lines+markers"})

@@ -5,10 +5,10 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import CONTROL, NONE
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.panels import distinct, grid, interval, place_names, require
 from pbb_probe.views.figures.style import finish, plain
-from pbb_probe.views.run_tables import CONTROL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def transfer_map(
-    table: "pd.DataFrame", title: str = "", run: str = "patched", groups: Sequence[str] = GROUPS
+    table: "pd.DataFrame", title: str = "", control: str = NONE, groups: Sequence[str] = GROUPS
 ) -> "Figure":
     """What each place carries: stacked shares of pairs down the layers, the groups side by side at each role.
 
     Args:
-        table: from `carried_table` by group, of pairs with as many steps.
+        table: from `tables.transfer`, of pairs with as many steps.
         title: of the figure.
-        run: of the table: `patched`, or one of the controls.
+        control: `none` for the measurement itself, or one of its controls.
         groups: those that are shown; a group that is not in the table is left out.
 
     Raises:
-        PbbError: the table lacks a column, or has no rows for this run and these groups.
+        PbbError: the table lacks a column, or has no rows for this control and these groups.
     """
     columns = {"group", "site", CONTROL, "layer", "role", "hypothesis", "proportion"}
-    require(table, columns, "carried_table(carried, by=['group'])")
-    table = table[(table[CONTROL] == run) & table["group"].isin(groups)]
+    require(table, columns, "that of tables.transfer")
+    table = table[(table[CONTROL] == control) & table["group"].isin(groups)]
     if table.empty:
-        raise PbbError(f"The table has no rows of the run {run!r} and the groups {', '.join(groups)}.")
+        raise PbbError(f"The table has no rows of the control {control!r} and the groups {', '.join(groups)}.")
     sites, roles, hypotheses = distinct(table, "site", "role", "hypothesis")
     headings = [(role, group) for role in roles for group in groups if group in set(table["group"])]
     n_pairs = table.groupby("group")["n"].max()

@@ -204,7 +204,7 @@ def see_outcomes(outcomes: "pd.DataFrame") -> str:
     resolved = rows(outcomes, measure=OUTCOMES[0])
     said = [
         f"{row.group}, {steps_words(row.steps)}: {row.mean:.0%}"
-        + (f" (by luck {row.control:.0%})" if "control" in resolved else "")
+        + (f" (by luck {row.shuffled:.0%})" if "shuffled" in resolved else "")
         for row in resolved.itertuples()
     ]
     return f"Resolved: {'; '.join(said)}." if said else "There are no prompts."

@@ -1,63 +1,62 @@
 """How a study measures, in a few sentences each, with the numbers of the run."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from pbb_probe.evidence.verdict import ENOUGH
+from pbb_probe.runs.config import StudyConfig
 
 
-def methods(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is measured and how; `config` is that of the run, as `config.json` holds it."""
-    corpus, probing, patching, transfer = (config[name] for name in ("corpus", "probing", "patching", "transfer"))
+def methods(config: StudyConfig) -> list[tuple[str, str]]:
+    """What is measured and how; `config` is that of the run."""
+    corpus, probing, patching, transfer = config.corpus, config.probing, config.patching, config.transfer
     unseen = {True: "inputs whose answers were never shown", False: "any inputs"}
-    programs = f"programs of the file {corpus['programs']}" if corpus["programs"] else f"{corpus['family']} programs"
+    programs = f"programs of the file {corpus.programs}" if corpus.programs else f"{corpus.family} programs"
     return [
         (
             "Programs and training",
-            f"{corpus['with_io']} with_io and {corpus['without_io']} without_io {programs}, drawn with seed "
-            f"{config['seed']}; of each with_io program the answers of {corpus['shown_inputs']} inputs are shown. "
-            f"{config['base']} is taught them by the {config['curriculum']} curriculum.",
+            f"{corpus.with_io} with_io and {corpus.without_io} without_io {programs}, drawn with seed "
+            f"{config.seed}; of each with_io program the answers of {corpus.shown_inputs} inputs are shown. "
+            f"{config.base} is taught them by the {config.curriculum} curriculum.",
         ),
         (
             "Behaviour",
-            f"Greedy answers to {config['calls']} calls a group and mode. Chance is the share of the most common "
-            "answer.",
+            f"Greedy answers to {config.calls} calls a group and mode. Chance is the share of the most common answer.",
         ),
         (
             "Probes",
-            f"Linear probes (inverse regularisation {probing['C']:g}) of {_list(probing['targets'])} at "
-            f"{_list(probing['sites'])} and the places {_list(probing['roles'])}, on up to {probing['prompts']} "
-            f"prompts a group of {unseen[probing['unseen_inputs']]}. Fitted on with_io programs in {probing['folds']} "
+            f"Linear probes (inverse regularisation {probing.C:g}) of {_list(probing.targets)} at "
+            f"{_list(probing.sites)} and the places {_list(probing.roles)}, on up to {probing.prompts} "
+            f"prompts a group of {unseen[probing.unseen_inputs]}. Fitted on with_io programs in {probing.folds} "
             "folds of programs: no program is on both sides. A variable is read from the block on after which probe or "
-            f"lens get right {config['margin']:.0%} of what the strongest of their controls gets wrong.",
+            f"lens get right {config.margin:.0%} of what the strongest of their controls gets wrong.",
         ),
         (
             "Activation patching",
-            f"Up to {patching['pairs']} pairs a group and swap, of {unseen[patching['unseen_inputs']]}, at "
-            f"{_list(patching['sites'])} and the places {_list(patching['roles'])}. Recovery is (patched - corrupted) "
+            f"Up to {patching.pairs} pairs a group and swap, of {unseen[patching.unseen_inputs]}, at "
+            f"{_list(patching.sites)} and the places {_list(patching.roles)}. Recovery is (patched - corrupted) "
             "/ (clean - corrupted), of the difference of the two answers' log-probabilities.",
         ),
         (
             "Transfer map",
-            f"Up to {transfer['pairs']} pairs a group of runs of two programs on two inputs, of "
-            f"{unseen[transfer['unseen_inputs']]}, at {_list(transfer['sites'])} and the places "
-            f"{_list(transfer['roles'])}; controls: {_list(transfer['controls'])}. A place carries a variable from a "
-            f"share of {config['threshold']:.0%} of pairs above that with random vectors on.",
+            f"Up to {transfer.pairs} pairs a group of runs of two programs on two inputs, of "
+            f"{unseen[transfer.unseen_inputs]}, at {_list(transfer.sites)} and the places "
+            f"{_list(transfer.roles)}; controls: {_list(transfer.controls)}. A place carries a variable from a "
+            f"share of {config.threshold:.0%} of pairs above that with random vectors on.",
         ),
         (
             "Subspaces and lens",
-            f"The subspaces that probes of {_list(probing['interchange'])} read are put from one run into another as "
-            f"in the transfer map. The lens looks for {_list(probing['lens'])} at the answer position with the model's "
+            f"The subspaces that probes of {_list(probing.interchange)} read are put from one run into another as "
+            f"in the transfer map. The lens looks for {_list(probing.lens)} at the answer position with the model's "
             "own final norm and unembedding.",
         ),
         (
             "Statistics",
-            f"Intervals are 95 %, from {config['draws']} bootstrap resamples of whole programs; p values are from "
-            f"{config['draws']} permutations of programs and adjusted over all places of one measure and swap. "
+            f"Intervals are 95 %, from {config.draws} bootstrap resamples of whole programs; p values are from "
+            f"{config.draws} permutations of programs and adjusted over all places of one measure and swap. "
             f"Nothing is said of groups of fewer than {ENOUGH} programs.",
         ),
     ]
 
 
-def _list(words: list[str]) -> str:
+def _list(words: Sequence[str]) -> str:
     return ", ".join(words) or "none"

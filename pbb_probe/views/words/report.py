@@ -1,6 +1,6 @@
 """What stands around the figures and tables of a study's report: headings, what to know before looking, how to read."""
 
-TITLE = "Where are programs evaluated? {base}, {curriculum}, seed {seed}"
+TITLE = "Where are programs evaluated? {0.base}, {0.curriculum}, seed {0.seed}"
 SUBTITLE = (
     "with_io: programs learned from source and input/output examples. without_io: from source only. "
     "Intervals in brackets are 95 %, from resampling whole programs. Blocks are counted from 0."

@@ -4,11 +4,13 @@ import json
 import shutil
 import threading
 
-import pandas as pd
+import numpy as np
 import pytest
+import xarray as xr
 from pages import CHROMIUM, HOSTILE, PATIENCE
 from sealed import seal
 
+from pbb_probe.store.disk import write_array
 from pbb_probe.views.explorer.app import make_server
 from pbb_probe.views.explorer.explored import Explored
 
@@ -26,9 +28,11 @@ def runs(planted_run, tmp_path_factory):
     first["program"]["source"] += f"    # {HOSTILE}"
     whole = "\n".join([json.dumps(first), *lines[1:]])
     (folder / "hostile" / "corpus" / "corpus.jsonl").write_text(whole)
-    prompts = pd.read_csv(folder / "hostile" / "probing" / "prompts.csv")
-    prompts.loc[prompts["op_1"] == prompts["op_1"].iloc[0], "op_1"] = HOSTILE
-    prompts.to_csv(folder / "hostile" / "probing" / "prompts.csv", index=False)
+    path = folder / "hostile" / "probing" / "probes.nc"
+    probes = xr.load_dataset(path)
+    operators = probes["op_1"].values.astype(object)
+    named = np.where(operators == operators[0], HOSTILE, operators).astype(str)
+    write_array(probes.assign_coords(op_1=("prompt", named)), path)
     seal(folder / "hostile")
     shutil.rmtree(folder / "half" / "transfer")
     shutil.rmtree(folder / "half" / "comparison")

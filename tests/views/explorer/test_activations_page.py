@@ -7,6 +7,8 @@ import pytest
 from pages import data_of, needs_browser, open_view, picked, query_of, settled
 
 import pbb_probe as pbb
+from pbb_probe.labels import labels_of
+from pbb_probe.probing.projection import project
 from pbb_probe.views.explorer.address import decode_selection
 
 
@@ -36,8 +38,8 @@ def test_the_slider_moves_points_and_nothing_else(page, served, runs):
     assert page.evaluate("document.querySelector('#figure-activations').mark") == 1  # not drawn anew
     assert page.evaluate(ranges) == fixed
     acts = pbb.open_run(runs / "whole").array("probing/activations")
-    labels = pbb.open_run(runs / "whole").table("probing/prompts")
-    points = pbb.project(acts, fit=(labels["group"] == "with_io").to_numpy())
+    labels = labels_of(pbb.open_run(runs / "whole").array("probing/probes"), "prompt")
+    points = project(acts, fit=(labels["group"] == "with_io").to_numpy())
     for traces, layer in ((before, 3), (after, 2)):
         for trace in traces:
             rows = [row[0] for row in trace["customdata"]]
@@ -63,7 +65,7 @@ def test_a_lasso_selects_prompts_for_this_view_and_the_others(page, served, runs
     page.mouse.up()
     page.wait_for_selector("#selected table")
     settled(page)
-    labels = pbb.open_run(runs / "whole").table("probing/prompts")
+    labels = labels_of(pbb.open_run(runs / "whole").array("probing/probes"), "prompt")
     selected = decode_selection(query_of(page)["selection"], len(labels))
     inside = {row[0] for trace in data_of(page, "activations") for row in picked(trace)}
     assert set(np.flatnonzero(selected)) == inside
@@ -97,7 +99,7 @@ def test_a_lasso_selects_prompts_for_this_view_and_the_others(page, served, runs
 
 @needs_browser
 def test_prompts_are_selected_by_value_too_and_lead_to_their_programs(page, served, runs):
-    labels = pbb.open_run(runs / "whole").table("probing/prompts")
+    labels = labels_of(pbb.open_run(runs / "whole").array("probing/probes"), "prompt")
     expected = np.flatnonzero((labels["output"] == 3) & (labels["group"] == "without_io"))
     open_view(page, served("whole") + "/activations?colour=output")
     wanted = page.locator("#wanted")

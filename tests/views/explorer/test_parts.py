@@ -44,7 +44,7 @@ def test_what_is_outside_of_the_run_is_not_served(served):
 @pytest.mark.parametrize("path", list(PAGES))
 def test_the_python_of_every_figure_makes_that_figure(runs, path):
     explored = Explored(runs / "whole")
-    n_prompts = len(explored.run.table("probing/prompts"))
+    n_prompts = explored.run.array("probing/probes").sizes["prompt"]
     some = {"selection": encode_selection(np.arange(n_prompts) < 40), "by": "selection"}
     others = {
         "/layers": [some, some | {"subset": "correct", "variable": "state_1"}],
@@ -127,7 +127,6 @@ def test_damaged_settings_corpus_and_tables_are_named(runs, tmp_path):
         damaged("config.json", '{"base": "nano"}')
     for name, read in (
         ("corpus/corpus.jsonl", lambda explored: explored.run.corpus),
-        ("probing/prompts.csv", lambda explored: explored.run.table("probing/prompts")),
         ("probing/probes.nc", lambda explored: explored.run.array("probing/probes")),
         ("stage2/model/config.json", lambda explored: explored.run.model()),
     ):
