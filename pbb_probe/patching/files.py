@@ -1,4 +1,4 @@
-"""Pairs of prompts from texts: two texts, their two answers, and where the roles stand in them; a JSON line a pair."""
+"""Pairs of prompts from texts: two texts, their two answers, and where the roles are in them; one JSON line a pair."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +23,10 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
 
     `clean` and `corrupted` are the texts of the two prompts and `answers` is a list of their answers, the clean one
     first. What all answers of the file begin with, such as a space before digits, belongs to the prompts. `roles`,
-    which may be left out, names places: each is a text that stands exactly once in the prompt, or the characters
-    [start, end]; one for both prompts, or a list of the clean and the corrupted one's. All further fields are labels,
-    again one for both prompts or a list of two: `program` says which pairs belong together, and with `program`,
-    `source` and `call` the pairs will do for `transfer_map`.
+    which may be left out, names places: each is a text that occurs exactly once in the prompt, or its characters
+    [start, end]; one for both prompts, or a list of one for each. All further fields are labels,
+    again one for both prompts or a list of two: `program` says which pairs belong together, and pairs with `program`,
+    `source` and `call` can be given to `transfer_map`.
 
     Args:
         path: of the file.
@@ -39,12 +39,18 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
 
     Raises:
         PbbError: no such file, no pairs in it, or a line that is not as said above (the message names it).
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> pairs = read_pairs("experiments/pairs.jsonl", pbb.load_model("nano"))
+        >>> list(pairs.clean.roles)
+        ['step_1', 'step_2', 'name', 'input', 'answer']
     """
     rows: list[list[Side]] = []
     for number, line in numbered_lines(path):
         try:
-            found = _pair(read_object(line))
-            if rows and set(found[0].roles) != set(rows[0][0].roles):
+            row = _pair(read_object(line))
+            if rows and set(row[0].roles) != set(rows[0][0].roles):
                 raise ValueError(f"its roles are not those of the first line, {', '.join(rows[0][0].roles) or 'none'}")
         except (ValueError, KeyError, RecursionError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
@@ -52,7 +58,7 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
                 f"Line {number} of {path} is no pair of prompts ({reason}): give an object with `clean`, `corrupted`, "
                 "`answers`, a list of two, and `roles`."
             ) from error
-        rows.append(found)
+        rows.append(row)
     if not rows:
         raise PbbError(f"There are no pairs in {path}: give a JSON object a line.")
     answers = [side.labels["output"] for row in rows for side in row]
@@ -80,6 +86,13 @@ def pair_from_texts(
 
     Raises:
         PbbError: an empty text, another number of tokens, a role that is not in its text, or answers that are the same.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pair = pair_from_texts(model, "dolvik(3) =", "dolvik(5) =", answers=("7", "9"), roles={"name": "dolvik"})
+        >>> len(pair)
+        1
     """
     if not all(isinstance(text, str) and text.strip() for text in (clean, corrupted)):
         raise PbbError("A text is empty: give one on either side.")
@@ -176,7 +189,7 @@ def _pair(row: Mapping[str, Any]) -> list[Side]:
     ]
 
 
-def _of_each(place: Any) -> list:
+def _of_each(place: Any) -> list[Any]:
     """The place in the clean and in the corrupted prompt: the same one, unless there are two."""
     both = isinstance(place, list) and len(place) == 2 and not all(isinstance(end, int) for end in place)
     return place if both else [place, place]

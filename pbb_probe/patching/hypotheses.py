@@ -1,7 +1,7 @@
 """What a swap between two executions predicts: the answer under each hypothesis of what was carried over.
 
-Base run: program A on x. Source run: program B on x'. An activation of the source run is put into the base run. If it
-carries
+Base prompt: program A on x. Donor prompt: program B on x'. An activation of the donor is put into the forward of the
+base. If it carries
     nothing         the answer is A(x)
     everything      B(x')
     program         B(x)
@@ -9,7 +9,7 @@ carries
     state_k         the rest of A after step k, started from B's state k on x'
     steps_to_k      the rest of A after step k, started from B's state k on x
     steps_after_k   the rest of B after step k, started from A's state k on x
-Nothing is derived on paper: programs, and programs cut in two, are run.
+Nothing is derived on paper: the programs are run, whole and cut in two.
 """
 
 import ast
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, Trace, call_arguments, label, try_programs
+from pbb_probe.programs.program import Program, Trace, Value, call_arguments, label, try_programs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,20 +30,20 @@ WHOLE = ("nothing", "everything", "program", "input")
 STEPS = ("state", "steps_to", "steps_after")
 """Those that it has for each step after which both programs can be cut."""
 
-Text: TypeAlias = tuple[str, str]
+Definition: TypeAlias = tuple[str, str]
 """A program's name and its source."""
-Run: TypeAlias = tuple[Text, str]
+Call: TypeAlias = tuple[Definition, str]
 """A program and its arguments as they stand in a call."""
 
 
-def hypotheses(base: "pd.DataFrame", source: "pd.DataFrame", library: Sequence[Program] = ()) -> "pd.DataFrame":
+def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Program] = ()) -> "pd.DataFrame":
     """The answer that each hypothesis predicts for each pair.
 
     Args:
-        base: a row a run that is patched, with the columns program, source (the program's text) and call of
+        base: a row a prompt that is patched, with the columns program, source (the program's text) and call of
             `Corpus.calls`.
-        source: the same for the runs that activations are taken from, in the same order.
-        library: the programs that those in `base` and `source` call.
+        donor: the same for the prompts that activations are taken from, in the same order.
+        library: the programs that those in `base` and `donor` call.
 
     Returns:
         A row a pair and a column a hypothesis, in the order above, with answers as `programs.program.label` makes them.
@@ -52,32 +52,40 @@ def hypotheses(base: "pd.DataFrame", source: "pd.DataFrame", library: Sequence[P
 
     Raises:
         PbbError: rows that do not match, columns that are missing, or a call that cannot be run.
+
+    Example:
+        >>> import pandas as pd
+        >>> columns = ["program", "source", "call"]
+        >>> base = pd.DataFrame([("f", "def f(x): return x + 1", "1")], columns=columns)
+        >>> donor = pd.DataFrame([("g", "def g(x): return x * 3", "2")], columns=columns)
+        >>> hypotheses(base, donor).iloc[0].to_dict()
+        {'nothing': 2, 'everything': 6, 'program': 3, 'input': 3}
     """
     import pandas as pd
 
-    if len(base) != len(source):
-        raise PbbError(f"There are {len(base)} base and {len(source)} source runs: give each base run one source run.")
-    pairs = list(zip(_runs(base, "base"), _runs(source, "source"), strict=True))
+    if len(base) != len(donor):
+        raise PbbError(f"There are {len(base)} base and {len(donor)} donor prompts: give each base one donor.")
+    pairs = list(zip(_calls(base, "base"), _calls(donor, "donor"), strict=True))
     whole = {
-        "nothing": [own for own, _ in pairs],
-        "everything": [other for _, other in pairs],
+        "nothing": [of_base for of_base, _ in pairs],
+        "everything": [of_donor for _, of_donor in pairs],
         "program": [(b, x) for (_, x), (b, _) in pairs],
         "input": [(a, y) for (a, _), (_, y) in pairs],
     }
-    traces = _traced([run for runs in whole.values() for run in runs], library)
-    for run in (*whole["nothing"], *whole["everything"]):
-        if run not in traces:
-            (name, _), call = run
-            raise PbbError(f"{name}({call}) cannot be run: give the programs that it calls as `library`.")
-    parts: dict[str, list[Run | None]] = {}
+    traces = _traced([call for calls in whole.values() for call in calls], library)
+    for call in (*whole["nothing"], *whole["everything"]):
+        if call not in traces:
+            (name, _), arguments = call
+            raise PbbError(f"{name}({arguments}) cannot be run: give the programs that it calls as `library`.")
+    parts: dict[str, list[Call | None]] = {}
     last = max((k for (a, _), (b, _) in pairs for k in _shared_cuts(a, b)), default=0)
     for k in range(1, last + 1):
-        spliced = [_spliced(own, other, k, traces) for own, other in pairs]
-        parts |= {f"{name}_{k}": [runs[i] for runs in spliced] for i, name in enumerate(STEPS)}
-    traces |= _traced([run for runs in parts.values() for run in runs if run is not None], library)
-    answers = {run: label(trace.output) for run, trace in traces.items()}
-    columns: dict[str, Sequence[Run | None]] = {**whole, **parts}
-    predicted = {name: [run and answers.get(run) for run in runs] for name, runs in columns.items()}
+        spliced = [_spliced(of_base, of_donor, k, traces) for of_base, of_donor in pairs]
+        parts |= {f"{name}_{k}": [calls[i] for calls in spliced] for i, name in enumerate(STEPS)}
+    traces |= _traced([call for calls in parts.values() for call in calls if call is not None], library)
+    answers = {call: label(trace.output) for call, trace in traces.items()}
+    columns: dict[str, Sequence[Call | None]] = {**whole, **parts}
+    predicted = {name: [call and answers.get(call) for call in calls] for name, calls in columns.items()}
     return pd.DataFrame(predicted, dtype=object)
 
 
@@ -124,9 +132,9 @@ def _function(source: str) -> ast.FunctionDef:
     return function
 
 
-def _shared_cuts(one: Text, other: Text) -> tuple[int, ...]:
-    """The cuts that two programs of as many statements have both, else none."""
-    (_, a), (_, b) = one, other
+def _shared_cuts(first: Definition, second: Definition) -> tuple[int, ...]:
+    """The cuts that two programs of equally many statements share; none where they have different numbers."""
+    (_, a), (_, b) = first, second
     if len(_function(a).body) != len(_function(b).body):
         return ()
     return tuple(k for k in cuts(a) if k in cuts(b))
@@ -153,26 +161,26 @@ def _used(statements: Sequence[ast.stmt]) -> set[str]:
     return used
 
 
-def _spliced(own: Run, other: Run, k: int, traces: dict[Run, Trace]) -> list[Run | None]:
-    """The runs that stand for `STEPS` at step k: the rest of one program, started from a state of the other."""
-    (a, x), (b, _) = own, other
+def _spliced(base: Call, donor: Call, k: int, traces: dict[Call, Trace]) -> list[Call | None]:
+    """The calls that stand for `STEPS` at step k: the rest of one program, started from a state of the other."""
+    (a, x), (b, _) = base, donor
     if k not in _shared_cuts(a, b):
         return [None] * len(STEPS)
-    starts = ((a, _state(other, k, traces)), (a, _state((b, x), k, traces)), (b, _state(own, k, traces)))
+    starts = ((a, _state(donor, k, traces)), (a, _state((b, x), k, traces)), (b, _state(base, k, traces)))
     return [None if state is None else (_rest(program, k), state) for program, state in starts]
 
 
-def _state(run: Run, k: int, traces: dict[Run, Trace]) -> str | None:
-    """What step k assigned, as text; None where the run failed or documents have no words for the value."""
-    if run not in traces:
+def _state(call: Call, k: int, traces: dict[Call, Trace]) -> str | None:
+    """What step k assigned, as text; None where the call failed or documents have no words for the value."""
+    if call not in traces:
         return None
-    (_, source), _ = run
-    changes, name = traces[run].changes[k - 1], _assigned(_function(source).body[k - 1])
+    (_, source), _ = call
+    changes, name = traces[call].changes[k - 1], _assigned(_function(source).body[k - 1])
     return repr(changes[name]) if name in changes else None
 
 
 @functools.cache
-def _rest(program: Text, k: int) -> Text:
+def _rest(program: Definition, k: int) -> Definition:
     """The program that takes what step k assigned and does the rest."""
     name, source = program
     body = _function(source).body
@@ -180,35 +188,35 @@ def _rest(program: Text, k: int) -> Text:
     return f"{name}_after_{k}", "\n".join(lines)
 
 
-def _runs(labels: "pd.DataFrame", kind: str) -> list[Run]:
+def _calls(labels: "pd.DataFrame", side: str) -> list[Call]:
     if missing := {"program", "source", "call"} - set(labels):
-        raise PbbError(f"The labels of the {kind} runs lack {min(missing)!r}: give them the columns of Corpus.calls.")
+        raise PbbError(f"The labels of the {side} lack {min(missing)!r}: give them the columns of Corpus.calls.")
     return [
         ((name, source), str(call))
         for name, source, call in zip(labels["program"], labels["source"], labels["call"], strict=True)
     ]
 
 
-def _traced(runs: Iterable[Run], library: Sequence[Program]) -> dict[Run, Trace]:
-    """Each run once; those that fail are left out."""
-    calls: dict[Text, dict[str, tuple]] = defaultdict(dict)
-    for program, call in runs:
-        if call not in calls[program]:
-            calls[program][call] = call_arguments(program[0], call)
+def _traced(calls: Iterable[Call], library: Sequence[Program]) -> dict[Call, Trace]:
+    """Each call run once; those that fail are left out."""
+    inputs: dict[Definition, dict[str, tuple[Value, ...]]] = defaultdict(dict)
+    for definition, arguments in calls:
+        if arguments not in inputs[definition]:
+            inputs[definition][arguments] = call_arguments(definition[0], arguments)
     callable_names = {program.name for program in library}
-    programs = {text: _program(*text, callable_names) for text in calls}
-    done = try_programs(list(programs.values()), [list(inputs.values()) for inputs in calls.values()], library)
-    traces: dict[Run, Trace] = {}
-    failed: list[Run] = []
-    for (text, inputs), found in zip(calls.items(), done, strict=True):
-        if found is None:
-            failed += [(text, call) for call in inputs]
+    programs = {definition: _program(*definition, callable_names) for definition in inputs}
+    by_program = try_programs(list(programs.values()), [list(given.values()) for given in inputs.values()], library)
+    traces: dict[Call, Trace] = {}
+    failed: list[Call] = []
+    for (definition, given), traced in zip(inputs.items(), by_program, strict=True):
+        if traced is None:
+            failed += [(definition, arguments) for arguments in given]
         else:
-            traces |= {(text, call): trace for call, trace in zip(inputs, found, strict=True)}
+            traces |= {(definition, arguments): trace for arguments, trace in zip(given, traced, strict=True)}
     # a program that failed on one of its inputs is run on each alone
-    inputs_alone = [[calls[text][call]] for text, call in failed]
-    again = try_programs([programs[text] for text, _ in failed], inputs_alone, library)
-    return traces | {run: found[0] for run, found in zip(failed, again, strict=True) if found is not None}
+    inputs_alone = [[inputs[definition][arguments]] for definition, arguments in failed]
+    again = try_programs([programs[definition] for definition, _ in failed], inputs_alone, library)
+    return traces | {call: traced[0] for call, traced in zip(failed, again, strict=True) if traced is not None}
 
 
 def _program(name: str, source: str, callable_names: set[str]) -> Program:

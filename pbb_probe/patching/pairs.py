@@ -148,6 +148,13 @@ def make_pairs(
 
     Raises:
         PbbError: unknown swap, an empty group, or no pair at all.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=60, without_io=20), pbb.load_model("nano")
+        >>> pairs = pbb.make_pairs(corpus, model, swap="input", group="with_io", n=10)
+        >>> (pairs.labels["program"] == pairs.labels["corrupted_program"]).all().item()
+        True
     """
     import pandas as pd
 
@@ -183,12 +190,14 @@ def has_pair(corpus: Corpus, swap: Swap, group: Group, n: int, seed: int = 0, un
     calls, every = _drawn(corpus, group, n, seed, unseen)
     same, other = _roles(swap)
 
-    def found(table: "pd.DataFrame") -> bool:
+    def any_partner(table: "pd.DataFrame") -> bool:
         candidates = dict(iter(table.groupby([same, "steps"])))
         records = calls.to_dict(orient="records")
         return any(len(_partners(call, candidates[call[same], call["steps"]], other)) for call in records)
 
-    return found(every) or (swap == "program" and found(_with_inputs_of_others(corpus, calls, every, seed)))
+    if any_partner(every):
+        return True
+    return swap == "program" and any_partner(_with_inputs_of_others(corpus, calls, every, seed))
 
 
 def _drawn(corpus: Corpus, group: Group, n: int, seed: int, unseen: bool) -> "tuple[pd.DataFrame, pd.DataFrame]":
@@ -246,12 +255,12 @@ def aligned_pairs(
 
 
 def _on_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", seed: int) -> "pd.DataFrame":
-    """For each call, up to `TRIES` programs of the same group and kind that have not its input, run on it."""
+    """For each call, up to `TRIES` programs of the same group and kind that lack its input, run on it."""
     import pandas as pd
 
     rng = random.Random(f"inputs of others {seed}")
 
-    def kind(entry: Entry) -> tuple:
+    def kind(entry: Entry) -> tuple[object, ...]:
         facts = entry.program.facts
         return entry.group, entry.program.family, facts.get("problem"), facts["steps"]
 
@@ -260,20 +269,20 @@ def _on_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", seed: int) -> "p
         kinds[kind(entry)].append(entry)
     drawn = []
     for call in calls.to_dict(orient="records"):
-        own = corpus.by_name[call["program"]]
-        arguments = own.traces[call["place"]].arguments
-        others = [e for e in kinds[kind(own)] if all(trace.arguments != arguments for trace in e.traces)]
+        called = corpus.by_name[call["program"]]
+        arguments = called.traces[call["place"]].arguments
+        others = [e for e in kinds[kind(called)] if all(trace.arguments != arguments for trace in e.traces)]
         for entry in rng.sample(others, min(TRIES, len(others))):
             drawn.append((entry, arguments, call["template"]))
-    runs = try_programs(
+    traces = try_programs(
         [entry.program for entry, _, _ in drawn],
         [[arguments] for _, arguments, _ in drawn],
         library=[entry.program for entry in corpus.entries],
     )
     return pd.DataFrame(
         [
-            entry.call(run[0], "direct", template, -1)
-            for (entry, _, template), run in zip(drawn, runs, strict=True)
-            if run is not None
+            entry.call(traced[0], "direct", template, -1)
+            for (entry, _, template), traced in zip(drawn, traces, strict=True)
+            if traced is not None
         ]
     )

@@ -1,14 +1,14 @@
-"""Pairs of runs for the transfer map: another program on another input, and another answer under every hypothesis."""
+"""Pairs for the transfer map: another program on another input, and a different answer under every hypothesis."""
 
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.patching.hypotheses import STEPS, WHOLE, call_arguments, cuts, hypotheses, told_apart
+from pbb_probe.patching.hypotheses import STEPS, WHOLE, cuts, hypotheses, told_apart
 from pbb_probe.patching.pairs import Pairs, aligned_pairs, token_counter
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
-from pbb_probe.programs.program import Program
+from pbb_probe.programs.program import Program, call_arguments
 from pbb_probe.schema import PairCount, Seed, checks_arguments, refuse_unknown
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def make_transfer_pairs(
     unseen: bool = False,
     donor_group: Group | None = None,
 ) -> Pairs:
-    """Source runs (`clean`) and base runs (`corrupted`) for `transfer_map`.
+    """Donor prompts (`clean`) and base prompts (`corrupted`) for `transfer_map`.
 
-    The two runs of a pair are calls of different programs with as many steps on different inputs, in the same surface
-    template and aligned token by token. All hypotheses of `patching.hypotheses` that such programs allow are there and
-    predict different answers.
+    The two prompts of a pair call different programs with equally many steps on different inputs, in the same surface
+    template and aligned token by token. Every hypothesis of `patching.hypotheses` that such programs allow applies, and
+    no two predict the same answer.
 
     Args:
         corpus: whose programs are called.
@@ -44,43 +44,50 @@ def make_transfer_pairs(
         n: pairs wanted, as many of each number of steps. Fewer come back where too few of those drawn qualify.
         seed: of the draw.
         unseen: only inputs whose answers were never shown, on both sides.
-        donor_group: of the source programs; the same when None.
+        donor_group: of the donor programs; the same when None.
 
     Returns:
         The pairs by number of steps, in each of which the base programs take turns.
 
     Raises:
         PbbError: an unknown or empty group, or no pair that qualifies.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=60, without_io=20), pbb.load_model("nano")
+        >>> pairs = pbb.make_transfer_pairs(corpus, model, group="with_io", n=10)
+        >>> (pairs.labels["program"] != pairs.labels["corrupted_program"]).all().item()
+        True
     """
     import numpy as np
     import pandas as pd
 
     refuse_unknown("group", [group, donor_group or group], GROUPS)
     rng = np.random.default_rng(seed)
-    base, source = (
+    base, donor = (
         _with_kinds(corpus.calls("direct", name, seed=seed, unseen=unseen), model)
         for name in (group, donor_group or group)
     )
     library = [entry.program for entry in corpus.entries]
     steps = sorted(base["steps"].unique())
     wanted = {step: n // len(steps) + (place < n % len(steps)) for place, step in enumerate(steps)}
-    bases, sources = [], []
+    base_rows, donor_rows = [], []
     for step, n_wanted in wanted.items():
         calls = base[base["steps"] == step]
-        own, other = _qualifying(calls, source, n_wanted, library, rng)
-        bases.append(calls.iloc[own])
-        sources.append(source.iloc[other])
-    if not any(map(len, bases)):
+        of_base, of_donor = _qualifying(calls, donor, n_wanted, library, rng)
+        base_rows.append(calls.iloc[of_base])
+        donor_rows.append(donor.iloc[of_donor])
+    if not any(map(len, base_rows)):
         raise PbbError(
             f"No pair of {group} calls predicts different answers under all hypotheses: add programs, or use programs "
             "with fewer steps or more values."
         )
-    clean, corrupted = (pd.concat(rows).drop(columns="kind") for rows in (sources, bases))
+    clean, corrupted = (pd.concat(rows).drop(columns="kind") for rows in (donor_rows, base_rows))
     pairs = aligned_pairs(model, clean, corrupted, corpus.outputs)
     labels = pairs.corrupted.labels
     turns = labels.assign(turn=labels.groupby("program").cumcount()).sort_values(["steps", "turn"], kind="stable")
     chosen = [row for step, rows in turns.groupby("steps") for row in rows.index[: wanted[step]]]
-    return Pairs(pairs.clean.select(chosen), pairs.corrupted.select(chosen))
+    return pairs.select(chosen)
 
 
 def _with_kinds(calls: "pd.DataFrame", model: "TransformerBridge") -> "pd.DataFrame":
@@ -95,26 +102,26 @@ def _with_kinds(calls: "pd.DataFrame", model: "TransformerBridge") -> "pd.DataFr
 
 
 def _qualifying(
-    base: "pd.DataFrame", source: "pd.DataFrame", n: int, library: Sequence[Program], rng: "np.random.Generator"
-) -> "tuple[list[int], list[int]]":
-    """Places of base calls, each with that of a source call of its kind that tells all hypotheses apart."""
+    base: "pd.DataFrame", donor: "pd.DataFrame", n: int, library: Sequence[Program], rng: "np.random.Generator"
+) -> tuple[list[int], list[int]]:
+    """Rows of base calls, each with the row of a donor call of its kind that tells all hypotheses apart."""
     import numpy as np
 
-    pools = source.groupby("kind").indices
+    pools = donor.groupby("kind").indices
     turns = itertools.cycle(range(len(base)))
     kinds, n_cuts = base["kind"].to_numpy(), base["source"].map(lambda text: len(cuts(text))).to_numpy()
-    found: dict[tuple[int, int], None] = {}
+    qualifying: dict[tuple[int, int], None] = {}  # as an ordered set
     for k in range(ROUNDS):
-        own = np.fromiter(itertools.islice(turns, n * CANDIDATES * 2**k), int)
-        own = own[np.isin(kinds[own], list(pools))]
-        other = np.zeros_like(own)
-        for kind in set(kinds[own]):
-            here = kinds[own] == kind
-            other[here] = rng.choice(pools[kind], here.sum())
-        predicted = hypotheses(base.iloc[own], source.iloc[other], library)
-        whole = predicted.notna().sum(axis=1).to_numpy() == len(WHOLE) + len(STEPS) * n_cuts[own]
+        of_base = np.fromiter(itertools.islice(turns, n * CANDIDATES * 2**k), int)
+        of_base = of_base[np.isin(kinds[of_base], list(pools))]
+        of_donor = np.zeros_like(of_base)
+        for kind in set(kinds[of_base]):
+            here = kinds[of_base] == kind
+            of_donor[here] = rng.choice(pools[kind], here.sum())
+        predicted = hypotheses(base.iloc[of_base], donor.iloc[of_donor], library)
+        whole = predicted.notna().sum(axis=1).to_numpy() == len(WHOLE) + len(STEPS) * n_cuts[of_base]
         good = whole & told_apart(predicted)
-        found |= dict.fromkeys(zip(own[good].tolist(), other[good].tolist(), strict=True))
-        if len(found) >= SPARE * n:
+        qualifying |= dict.fromkeys(zip(of_base[good].tolist(), of_donor[good].tolist(), strict=True))
+        if len(qualifying) >= SPARE * n:
             break
-    return [own for own, _ in found], [other for _, other in found]
+    return [row for row, _ in qualifying], [row for _, row in qualifying]

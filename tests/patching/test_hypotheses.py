@@ -249,7 +249,7 @@ def test_told_apart():
 def test_rows_that_do_not_fit_are_refused():
     with pytest.raises(PbbError, match="2 base and 1 source"):
         hypotheses(runs((ONE, 5), (ONE, 6)), runs((TIMES, 6)))
-    with pytest.raises(PbbError, match="source runs lack 'call'"):
+    with pytest.raises(PbbError, match="donor lack 'call'"):
         hypotheses(runs((ONE, 5)), runs((TIMES, 6)).drop(columns="call"))
     with pytest.raises(PbbError, match=r"one\(x \+ 1\) cannot be read"):
         hypotheses(runs((ONE, "x + 1")), runs((TIMES, 6)))
