@@ -17,8 +17,10 @@ from pbb_probe.store.writable import WritableRun
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+    from transformer_lens import TransformerBridge
 
     from pbb_probe.patching.pairs import Pairs
+    from pbb_probe.patching.sweep import SweepSettings
 
 Metric = Literal["answer_difference", "logit_difference", "log_prob", "probability", "negative_kl"]
 
@@ -81,8 +83,10 @@ def patch(config: PatchConfig) -> None:
     from pbb_probe.hooking.load import load_model
     from pbb_probe.hooking.sites import check_layers, check_roles
     from pbb_probe.models.bases import available_device
+    from pbb_probe.patching.alignment import align
+    from pbb_probe.patching.checks import check_sweep
     from pbb_probe.patching.files import read_pairs
-    from pbb_probe.patching.sweep import check_sweep, patch_sweep
+    from pbb_probe.patching.sweep import SweepSettings, patch_sweep
     from pbb_probe.patching.transfer import check_transfer
     from pbb_probe.views import figures
     from pbb_probe.views.images import save_pngs
@@ -94,20 +98,14 @@ def patch(config: PatchConfig) -> None:
     layers = check_layers(model, config.layers)  # before anything is written
     check_roles(pairs.clean, config.roles)
     positions = None if config.every_position else config.roles or list(pairs.clean.roles)
-    given: dict[str, Any] = {"sites": config.sites, "layers": layers, "whole_spans": config.whole_spans}
-    check_sweep(
-        model,
-        pairs,
-        positions=positions,
-        replace_with=config.replace_with,
-        donor_model=donor_model,
-        **given,
-    )
+    aligned = align(pairs, positions, whole_spans=config.whole_spans)
+    check_sweep(model, aligned, config.sites, layers, replace_with=config.replace_with, donor_model=donor_model)
     metrics = _metrics(config.metrics, model, pairs)
     if config.transfer:
-        check_transfer(model, pairs, roles=config.roles, controls=config.controls, **given)
+        check_transfer(model, pairs, config.sites, layers, config.roles, config.controls, config.whole_spans)
     run = WritableRun(config.out)
     out = run.path
+    settings = SweepSettings(config.whole_spans, memory_gib=config.memory_gib, resume=out / ".layers")
     with run.writing():
         effects = patch_sweep(
             model,
@@ -119,10 +117,8 @@ def patch(config: PatchConfig) -> None:
             noising=config.noising,
             replace_with=config.replace_with,
             donor_model=donor_model,
-            whole_spans=config.whole_spans,
             seed=config.seed,
-            memory_gib=config.memory_gib,
-            resume=out / ".layers",
+            settings=settings,
         )
         write_array(effects, out / "effects.nc")
         clusters = "program" if "program" in pairs.labels else None
@@ -137,7 +133,7 @@ def patch(config: PatchConfig) -> None:
             top.to_string(index=False, float_format="%.3f"),
         ]
         if config.transfer:
-            drawn["transfer"], more = _transfer(config, model, pairs, out)
+            drawn["transfer"], more = _transfer(config, model, pairs, settings, out)
             words += more
         shutil.rmtree(out / ".layers")  # all of it is in effects.nc and carried.nc
         for name, figure in drawn.items():
@@ -147,7 +143,7 @@ def patch(config: PatchConfig) -> None:
         print(f"figures: {', '.join(str(out / f'{name}.html') for name in drawn)}")
 
 
-def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]:
+def _metrics(names: tuple[Metric, ...], model: "TransformerBridge", pairs: "Pairs") -> dict[str, Any]:
     from pbb_probe.hooking.answering import answer_logits
     from pbb_probe.patching import metrics
 
@@ -162,7 +158,9 @@ def _metrics(names: tuple[Metric, ...], model, pairs: "Pairs") -> dict[str, Any]
     return {name: made[name]() for name in names}
 
 
-def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[Figure, list[str]]":
+def _transfer(
+    config: PatchConfig, model: "TransformerBridge", pairs: "Pairs", settings: "SweepSettings", out: Path
+) -> "tuple[Figure, list[str]]":
     """The transfer map of the pairs drawn, and what most of them carry at each place in words."""
     from pbb_probe.evidence import tables
     from pbb_probe.patching.transfer import transfer_map
@@ -176,9 +174,7 @@ def _transfer(config: PatchConfig, model, pairs: "Pairs", out: Path) -> "tuple[F
         layers=config.layers,
         controls=config.controls,
         seed=config.seed,
-        memory_gib=config.memory_gib,
-        whole_spans=config.whole_spans,
-        resume=out / ".layers",
+        settings=settings,
     )
     write_array(carried, out / "carried.nc")
     table = tables.transfer(carried, (), draws=config.draws, seed=config.seed).assign(group="all pairs")

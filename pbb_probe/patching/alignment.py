@@ -37,6 +37,17 @@ class AlignedTokens:
     def __len__(self) -> int:
         return len(self.clean)
 
+    def select(self, rows: "torch.Tensor") -> "AlignedTokens":
+        """Some of the pairs, by their indices [row]."""
+        return replace(
+            self,
+            clean=self.clean[rows],
+            corrupted=self.corrupted[rows],
+            answer=self.answer[rows],
+            spans=self.spans[:, rows],
+            lengths=self.lengths[rows],
+        )
+
     def with_answers(self, ids: "torch.Tensor") -> "AlignedTokens":
         """Both sides followed by all but the last token of an answer [pair, k]."""
         import torch
@@ -89,6 +100,7 @@ def _of_pairs(
     whole_spans: bool,
 ) -> AlignedTokens:
     import torch
+    from einops import repeat
 
     clean, corrupted = pairs.clean, pairs.corrupted
     if not len(pairs):
@@ -103,7 +115,8 @@ def _of_pairs(
         places, spans = _token_places(positions, clean.tokens.shape)
         return _padding_moved(clean.tokens, corrupted.tokens, mask, answer, spans, "position", places)
     spans = torch.stack([clean.spans[role] for role in roles])
-    spans = spans if whole_spans else spans[..., 1:].expand(-1, -1, 2)
+    if not whole_spans:
+        spans = repeat(spans[..., 1], "role pair -> role pair end", end=2)
     return _padding_moved(clean.tokens, corrupted.tokens, mask, answer, spans, "role", roles)
 
 
@@ -145,12 +158,13 @@ def _token_places(
 ) -> "tuple[list[int], torch.Tensor]":
     """The positions to be patched, and the span of each, one token wide [place, pair, 2]."""
     import torch
+    from einops import repeat
 
     n_pairs, width = shape
     places = list(range(width)) if positions is None else [int(position) for position in positions]
     if not places or min(places) < 0 or max(places) >= width:
         raise PbbError(f"positions must be between 0 and {width - 1}, not {places}.")
-    return places, torch.tensor(places)[:, None, None].expand(-1, n_pairs, 2)
+    return places, repeat(torch.tensor(places), "place -> place pair end", pair=n_pairs, end=2)
 
 
 def _padding_moved(

@@ -1,17 +1,17 @@
 """Attribution patching: the effect of every cell of a sweep estimated from one gradient, and a sweep of the best only.
 
-estimate = (clean activation - corrupted activation) . gradient of the metric in the corrupted run
+estimate = (clean activation - corrupted activation) . gradient of the metric at the corrupted prompt
 
-It is the first-order term of what `patch_sweep` measures, the change of the metric when one activation of the clean run
-is put into the corrupted run (Nanda 2023, neelnanda.io/attribution-patching; Syed et al. 2310.10348). TransformerLens
-takes the gradients (`transformer_lens.tools.analysis.attribution_patching`).
+It is the first-order term of what `patch_sweep` measures, the change of the metric when one activation of the clean
+prompt is put into the forward of the corrupted one (Nanda 2023, neelnanda.io/attribution-patching; Syed et al.
+2310.10348). TransformerLens takes the gradients (`transformer_lens.tools.analysis.attribution_patching`).
 
 It is good at small changes and at single heads, and bad where the network bends in between: at whole residual streams,
 in early layers, and where attention is saturated (Kramar et al. 2403.00745). A small estimate does not say that a place
-is unused, and what a screening leaves out was not measured.
+is unused, and what screening leaves out was not measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ from pbb_probe.labels import with_labels
 from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.metrics import AnswerMetric, LogProbDifference, check_values
 from pbb_probe.patching.pairs import Pairs
-from pbb_probe.patching.sweep import patch_sweep
+from pbb_probe.patching.sweep import SweepSettings, patch_sweep
 from pbb_probe.schema import Gibibytes, LayerList, NameList, PositionList, checks_arguments, whole
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def attribution_scores(
     )
     for tokens in (aligned.clean, aligned.corrupted):
         check_readable(model, tokens, aligned.lengths)
-    chunks = torch.arange(len(aligned)).split(_pairs_at_once(model, aligned, len(sites) * len(layers), memory_gib))
+    at_once = _pairs_at_once(model, aligned, len(sites) * len(layers), memory_gib)
+    chunks = torch.split(torch.arange(len(aligned)), at_once)
     with torch.enable_grad():
         slopes = _logit_gradient(model, aligned, metric, chunks)
         by_chunk = [
@@ -170,10 +171,8 @@ def screen_patches(
         "positions": positions,
         "attention_mask": attention_mask,
         "answer": answer,
-        "whole_spans": whole_spans,
-        "memory_gib": memory_gib,
     }
-    scores = attribution_scores(model, **arguments)
+    scores = attribution_scores(model, **arguments, whole_spans=whole_spans, memory_gib=memory_gib)
     expected = abs(scores.mean("pair"))
     sizes = np.concatenate([expected[site].values.ravel() for site in sites])
     chosen = np.zeros(len(sizes), dtype=bool)
@@ -182,7 +181,7 @@ def screen_patches(
     only = expected.copy()
     for site, cells in zip(sites, np.split(chosen, ends), strict=True):
         only[site] = expected[site].copy(data=cells.reshape(expected[site].shape))
-    effects = patch_sweep(model, **arguments, only=only)
+    effects = patch_sweep(model, **arguments, settings=SweepSettings(whole_spans, only, memory_gib))
     changes = abs((effects[list(sites)] - effects["corrupted"]).mean("pair"))
     measured = np.concatenate([changes[site].values.ravel() for site in sites])
     agreement = spearmanr(sizes[chosen], measured[chosen]).statistic
@@ -192,7 +191,7 @@ def screen_patches(
     )
 
 
-def _pairs_at_once(model, aligned: AlignedTokens, n_hooks: int, memory_gib: float) -> int:
+def _pairs_at_once(model: "TransformerBridge", aligned: AlignedTokens, n_hooks: int, memory_gib: float) -> int:
     """Pairs whose activations, in all layers and at all hooks, fit into the memory."""
     cfg, hf_model, width = model.cfg, model.original_model, aligned.clean.shape[1]
     hooked = 3 * n_hooks * width * cfg.d_model * hf_model.dtype.itemsize  # clean, corrupted and gradient
@@ -201,7 +200,9 @@ def _pairs_at_once(model, aligned: AlignedTokens, n_hooks: int, memory_gib: floa
     return max(1, int(memory_gib * 2**30 / a_pair))
 
 
-def _logit_gradient(model, aligned: AlignedTokens, metric: "Metric", chunks) -> "torch.Tensor":
+def _logit_gradient(
+    model: "TransformerBridge", aligned: AlignedTokens, metric: "Metric", chunks: "Sequence[torch.Tensor]"
+) -> "torch.Tensor":
     """The gradient [pair, d_vocab] of each pair's metric with respect to the logits of its corrupted prompt.
 
     By the chain rule the gradient further down is that of (this gradient . logits), which can be taken for some pairs
@@ -226,10 +227,24 @@ def _at_answer(logits: "torch.Tensor", aligned: AlignedTokens, rows: "torch.Tens
 
 
 def _chunk_scores(
-    model, aligned: AlignedTokens, rows, slopes, names: dict[str, list[str]], layers
+    model: "TransformerBridge",
+    aligned: AlignedTokens,
+    rows: "torch.Tensor",
+    slopes: "torch.Tensor",
+    names: dict[str, list[str]],
+    layers: Sequence[int],
 ) -> "dict[str, torch.Tensor]":
-    """The scores [layer, (head,) place, row] of some pairs at each site, on the CPU."""
+    """The scores [layer, (head,) place, row] of some pairs at each site, on the CPU.
+
+    Args:
+        model, aligned: as in `attribution_scores`.
+        rows: the indices of these pairs [row].
+        slopes: the gradient [row, d_vocab] with respect to their logits.
+        names: the hooks of each site, one a layer.
+        layers: those of the hooks.
+    """
     import torch
+    from einops import einsum
     from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
     def linearised(logits: "torch.Tensor") -> "torch.Tensor":
@@ -244,9 +259,9 @@ def _chunk_scores(
         of_clean = cache_activation_and_gradient(model, clean, linearised, wanted.__contains__, compute_gradient=False)
     with _differentiable(model):
         of_corrupted = cache_activation_and_gradient(model, corrupted, linearised, wanted.__contains__)
-    at = torch.arange(aligned.clean.shape[1])
+    position = torch.arange(aligned.clean.shape[1])
     first, last = aligned.spans[:, rows, None].unbind(-1)  # [place, row, 1]
-    inside = ((at >= first) & (at <= last)).float()  # [place, row, position]
+    inside = ((position >= first) & (position <= last)).float()  # [place, row, position]
     scores = {}
     for site, at_layers in names.items():
         products = []
@@ -260,13 +275,14 @@ def _chunk_scores(
             products.append((change.float() * gradient.float()).sum(-1).cpu())  # [row, position, (head)]
         by_token = torch.stack(products)  # [layer, row, position, (head)]
         if by_token.ndim == 4:
-            scores[site] = torch.einsum("lrph,krp->lhkr", by_token, inside)
+            axes = "layer row position head, place row position -> layer head place row"
         else:
-            scores[site] = torch.einsum("lrp,krp->lkr", by_token, inside)
+            axes = "layer row position, place row position -> layer place row"
+        scores[site] = einsum(by_token, inside, axes)
     return scores
 
 
-def _refuse_unless_a_sum(model, cache: "GradientCache", layer: int) -> None:
+def _refuse_unless_a_sum(model: "TransformerBridge", cache: "GradientCache", layer: int) -> None:
     """Refuse blocks that put out something else than their resid_mid and what the MLP adds to it."""
     middle, added, out = (
         cache.activations[hook_name(model, site, layer)].float() for site in ("resid_mid", "mlp_out", "resid_post")
@@ -279,15 +295,15 @@ def _refuse_unless_a_sum(model, cache: "GradientCache", layer: int) -> None:
 
 
 def _gradient(cache: "GradientCache", name: str) -> "torch.Tensor":
-    gradient = cache.gradients.get(name)
+    gradient: torch.Tensor | None = cache.gradients.get(name)
     if gradient is None:
         raise PbbError(f"No gradient reached the hook {name}: this site cannot be estimated on this model.")
     return gradient
 
 
 @contextmanager
-def _differentiable(model):
-    """Within it gradients reach every activation, though the weights may be frozen."""
+def _differentiable(model: "TransformerBridge") -> Iterator[None]:
+    """A context in which gradients reach every activation, though the weights may be frozen."""
     weights = list(model.original_model.get_input_embeddings().parameters())
     frozen = [weight for weight in weights if not weight.requires_grad]
     for weight in frozen:

@@ -1,11 +1,11 @@
-"""Back-patching: a later layer's residual stream put into an earlier layer of the same run, at the same position.
+"""Back-patching: a later layer's residual stream put into an earlier layer of the same prompt, at the same position.
 
-effect = metric of the run with resid_pre of `target_layer` replaced by its own resid_pre of `source_layer`
+effect = metric of the prompt with resid_pre of `target_layer` replaced by its own resid_pre of `source_layer`
 
-It gives the layers between the two a second look at what was found above them (Biran et al. 2024, "Hopping Too Late",
+It gives the layers between the two a second look at what is computed above them (Biran et al. 2024, "Hopping Too Late",
 arXiv 2406.12775, where it repairs up to 66 % of failed two-hop questions). A better answer says that the information
 came too late for layers that could have used it. The best of all pairs of layers is chosen among many: compare it with
-the best of prompts that lack the information, not with the unpatched run.
+the best of prompts that lack the information, not with the unpatched prompt.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.engines.choice import first_exact, from_caller
 from pbb_probe.hooking.engines.full import FullForward
-from pbb_probe.hooking.engines.protocol import Engine, UnsupportedError, Window
+from pbb_probe.hooking.engines.protocol import Engine, States, UnsupportedError, Window
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.sites import check_eval, check_layers
@@ -66,13 +66,21 @@ def back_patch(
         memory_gib: what recorded and running activations may take, besides the model and the logits.
 
     Returns:
-        `effects["resid_pre"]` (source_layer, target_layer, role, prompt), the metric of the patched run, and
+        `effects["resid_pre"]` (source_layer, target_layer, role, prompt), the metric of the patched prompt, and
         `unpatched` (prompt). Equal layers and roles behind the answer change nothing; where the source is below the
-        target, it is NaN. The attributes are the `method` and `passed_over` of `patch_sweep`.
+        target, it is NaN. The labels of the prompts are coordinates. The attributes are the `method` and `passed_over`
+        of `patch_sweep`.
 
     Raises:
         PbbError: unknown role or layer, a mask or answer of another shape, a model in train mode, or a metric of whole
             answers, of another shape or with NaN.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> prompts = pbb.Prompts.from_texts(model, ["dolvik(3) ="], answers=range(10))
+        >>> ids = pbb.prompts.answer_ids(model, prompts, [7])
+        >>> effects = pbb.back_patch(model, prompts, metric=pbb.metrics.probability(ids[:, 0]))
     """
     import numpy as np
     import xarray as xr
@@ -101,7 +109,7 @@ def back_patch(
             effects[i, j] = unpatched
         elif source > target:
             effects[i, j] = patched[cells.index((target, source))]
-    patched_effects = xr.Dataset(
+    back_patched = xr.Dataset(
         {
             "resid_pre": (("source_layer", "target_layer", "role", "prompt"), effects),
             "unpatched": ("prompt", unpatched),
@@ -109,30 +117,38 @@ def back_patch(
         coords={"source_layer": sources, "target_layer": targets, "role": aligned.places},
         attrs=chosen.attributes,
     )
-    return with_labels(patched_effects, prompts) if isinstance(prompts, Prompts) else patched_effects
+    return with_labels(back_patched, prompts) if isinstance(prompts, Prompts) else back_patched
 
 
-def _aligned(prompts, roles: Sequence[str], attention_mask, answer) -> AlignedTokens:
+def _aligned(
+    prompts: "Prompts | torch.Tensor",
+    roles: Sequence[str],
+    attention_mask: "torch.Tensor | None",
+    answer: "torch.Tensor | None",
+) -> AlignedTokens:
     """The prompts as both sides of pairs: padding behind the tokens, a place a role."""
+    from einops import repeat
+
     if isinstance(prompts, Prompts):
         return align(Pairs(prompts, prompts), roles, attention_mask=attention_mask, answer=answer)
     if list(roles) != ["answer"]:
         raise PbbError("Token ids have no role but `answer`: give Prompts for others.")
     aligned = align(clean=prompts, corrupted=prompts, attention_mask=attention_mask, answer=answer)
-    return replace(aligned, spans=aligned.answer[None, :, None].expand(-1, -1, 2), place_dim="role", places=["answer"])
+    spans = repeat(aligned.answer, "pair -> role pair end", role=1, end=2)
+    return replace(aligned, spans=spans, place_dim="role", places=["answer"])
 
 
 def _measured(
-    engine: "Engine", aligned: AlignedTokens, cells: list[Cell], metric: "Metric", memory: int
+    engine: Engine, aligned: AlignedTokens, cells: list[Cell], metric: "Metric", memory: int
 ) -> "tuple[np.ndarray, np.ndarray]":
-    """The metric of the unpatched runs [prompt] and of the patched ones [cell, role, prompt]."""
+    """The metric of the unpatched prompts [prompt] and of the patched ones [cell, role, prompt]."""
     import torch
     from tqdm import tqdm
 
     cfg, width = engine.bridge.cfg, aligned.clean.shape[1]
     recorded = 5 * (engine.n_layers + 1) * width * cfg.d_model * engine.bridge.original_model.dtype.itemsize
     at_once = max(1, int(memory / 2 / (recorded + engine.bytes_a_row(width, width))))
-    chunks = torch.arange(len(aligned)).split(at_once)
+    chunks = torch.split(torch.arange(len(aligned)), at_once)
 
     def measure(logits: "torch.Tensor") -> "torch.Tensor":
         return check_values(metric(logits), len(aligned)).float().cpu()
@@ -142,47 +158,48 @@ def _measured(
     total = len(chunks) * patched[..., 0].numel()
     with torch.inference_mode(), tqdm(total=total, desc="back-patching", unit="cell", delay=2) as progress:
         # a metric sees all prompts at once: those that are not of the chunk are left unpatched
-        logits = torch.cat([engine.logits(_recorded(engine, _some(aligned, rows)).final)[:, 0] for rows in chunks])
+        logits = torch.cat([engine.logits(_final(_recorded(engine, aligned.select(rows))))[:, 0] for rows in chunks])
         unpatched = measure(logits)
         for rows in chunks:
-            for cell, role, found in _patched(engine, _some(aligned, rows), cells, memory):
-                whole = logits.clone()
-                whole[rows.to(whole.device)] = found
-                patched[cell, role, rows] = measure(whole)[rows]
+            for cell, role, of_chunk in _patched(engine, aligned.select(rows), cells, memory):
+                of_all = logits.clone()
+                of_all[rows.to(of_all.device)] = of_chunk
+                patched[cell, role, rows] = measure(of_all)[rows]
                 progress.update()
     return unpatched.numpy(), patched.numpy()
 
 
 def _patched(
-    engine: "Engine", aligned: AlignedTokens, cells: list[Cell], memory: int
+    engine: Engine, aligned: AlignedTokens, cells: list[Cell], memory: int
 ) -> "Iterator[tuple[int, int, torch.Tensor]]":
     """Index of the cell, index of the role, and logits [row, d_vocab] at the answer, for every cell and role."""
     import torch
+    from einops import repeat
 
     states = _recorded(engine, aligned)
     top = engine.n_layers
     resid = [states.at("resid_pre", layer) for layer in range(top)] + [states.at("resid_post", top - 1)]
     out = aligned.answer[:, None].to(engine.bridge.cfg.device)
-    for role, places in enumerate(aligned.spans[:, :, 1]):
-        reached = places <= aligned.answer
-        tail = max(1, int((aligned.answer - places).max()) + 1)
+    for role, positions in enumerate(aligned.spans[:, :, 1]):
+        reached = positions <= aligned.answer
+        tail = max(1, int((aligned.answer - positions).max()) + 1)
         a_cell = len(aligned) * engine.bytes_a_row(tail, int(aligned.answer.max()) + 1)
         size = max(1, int(memory / 2 / a_cell))
         for first in range(0, len(cells), size):
             batch = cells[first : first + size]
-            finals = states.final[None].repeat(len(batch), 1, 1, 1)  # [cell, row, 1, d_model]
-            for start in places[reached].unique().tolist():
-                rows = (reached & (places == start)).nonzero()[:, 0].to(out.device)
+            finals = repeat(_final(states), "row k d_model -> cell row k d_model", cell=len(batch)).clone()
+            for start in torch.unique(positions[reached]).tolist():
+                rows = (reached & (positions == start)).nonzero()[:, 0].to(out.device)
                 window, entries = Window(states, rows, start, 1, out[rows]), []
-                for target, same in itertools.groupby(batch, key=lambda cell: cell[0]):
-                    values = torch.stack([resid[source][rows, start : start + 1] for _, source in same])
+                for target, of_target in itertools.groupby(batch, key=lambda cell: cell[0]):
+                    values = torch.stack([resid[source][rows, start : start + 1] for _, source in of_target])
                     entries.append(engine.enter(window, "resid_pre", target, values))
                 finals[:, rows] = engine.finish(window, entries)
             for i, final in enumerate(finals):
                 yield first + i, role, engine.logits(final)[:, 0]
 
 
-def _recorded(engine: "Engine", aligned: AlignedTokens):
+def _recorded(engine: Engine, aligned: AlignedTokens) -> States:
     device = engine.bridge.cfg.device
     layers = range(engine.n_layers)
     return engine.record(
@@ -190,17 +207,13 @@ def _recorded(engine: "Engine", aligned: AlignedTokens):
     )
 
 
-def _some(aligned: AlignedTokens, rows: "torch.Tensor") -> AlignedTokens:
-    return replace(
-        aligned,
-        clean=aligned.clean[rows],
-        corrupted=aligned.corrupted[rows],
-        answer=aligned.answer[rows],
-        spans=aligned.spans[:, rows],
-    )
+def _final(states: States) -> "torch.Tensor":
+    """The final activation at the answer position [row, 1, d_model]."""
+    assert states.final is not None  # it was asked for
+    return states.final
 
 
-def _check_against_full_forward(engine: "Engine", aligned: AlignedTokens, cells: list[Cell]) -> None:
+def _check_against_full_forward(engine: Engine, aligned: AlignedTokens, cells: list[Cell]) -> None:
     """The longest way back in one prompt, by this engine and by a full forward pass.
 
     Raises:
@@ -209,12 +222,12 @@ def _check_against_full_forward(engine: "Engine", aligned: AlignedTokens, cells:
     import torch
 
     model = engine.bridge
-    one = _some(aligned, torch.arange(1))
+    one_prompt = aligned.select(torch.arange(1))
     longest = [max(cells, key=lambda cell: cell[1] - cell[0])]
     dtype = next(model.original_model.parameters()).dtype
     with torch.inference_mode():
-        pairs = zip(*(_patched(e, one, longest, 2**30) for e in (engine, FullForward(model))), strict=True)
-        for (_, _, found), (_, _, expected) in pairs:
-            difference = spread_between(found, expected, dtype)
+        by_engine = (_patched(each, one_prompt, longest, 2**30) for each in (engine, FullForward(model)))
+        for (_, _, logits), (_, _, expected) in zip(*by_engine, strict=True):
+            difference = spread_between(logits, expected, dtype)
             if not difference <= tolerance(dtype):
                 raise UnsupportedError(f"resid_pre differs by {difference:.2g}")

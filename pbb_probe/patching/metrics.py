@@ -6,7 +6,7 @@ the answer's tokens behind the prompt in both runs (teacher forcing) and reads t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pbb_probe.errors import PbbError
 from pbb_probe.models.scoring import token_log_probs
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     Metric = Callable[[torch.Tensor], torch.Tensor]
+    AnyMetric: TypeAlias = "Metric | AnswerMetric | LogProbDifference"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,16 @@ from pbb_probe.hooking.load import untrained_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.sites import check_roles
 from pbb_probe.labels import CORRUPTED, NONE, with_controls, with_labels
+from pbb_probe.patching.alignment import align
+from pbb_probe.patching.checks import check_sweep
 from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.hypotheses import hypotheses, told_apart
 from pbb_probe.patching.metrics import greedy_match
 from pbb_probe.patching.pairs import Pairs
-from pbb_probe.patching.sweep import check_sweep, patch_sweep
+from pbb_probe.patching.sweep import DEFAULTS, SweepSettings, patch_sweep
 from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.program import Program
-from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, refuse_unknown, shown
+from pbb_probe.schema import LayerList, NameList, Seed, checks_arguments, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 CONTROLS: tuple[Control, ...] = ("self", "random", "mean_difference", "untrained")
 _REPLACEMENTS: dict[str, Replacement] = {"self": "own", "random": "random", "mean_difference": "mean_difference"}
 """What a control puts in, where it is not the donor's activation."""
-SETTINGS = ("whole_spans", "only", "memory_gib", "resume")
-"""Of `patch_sweep`, those that leave the meaning of the map as it is."""
 
 
 @checks_arguments
@@ -55,7 +55,7 @@ def transfer_map(
     subspaces: "Mapping[str, torch.Tensor] | None" = None,
     controls: Annotated[Sequence[Control], controls_out_of(CONTROLS)] = (),
     seed: Seed = 0,
-    **settings: Any,
+    settings: SweepSettings = DEFAULTS,
 ) -> "xr.Dataset":
     """Which hypothesis the answer follows once one activation of the donor stands in the base.
 
@@ -73,7 +73,7 @@ def transfer_map(
             the norm of donor minus base; `mean_difference` adds the mean over pairs of donor minus base to all;
             `untrained` is the map of the model as initialised before any training.
         seed: of the controls.
-        settings: those of `patch_sweep` in `SETTINGS`.
+        settings: how the sweeps are carried out: spans, cells, memory and resuming.
 
     Returns:
         `carried[site]` ([control,] layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the
@@ -87,19 +87,18 @@ def transfer_map(
         at, but where one predicted answer begins another, the longer one counts.
 
     Raises:
-        PbbError: no pair whose hypotheses predict different answers, an unknown control or setting, and whatever
+        PbbError: no pair whose hypotheses predict different answers, an unknown control, and whatever
             `hypotheses` and `patch_sweep` refuse.
 
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model)
         >>> carried = pbb.transfer_map(model, pairs, sites=["resid_pre"], roles=["name", "answer"])
-        >>> carried["resid_pre"].mean("pair").sel(hypothesis="program").to_pandas()  # layer by role
+        >>> carried["resid_pre"].dims
+        ('layer', 'role', 'hypothesis', 'pair')
     """
-    refuse_unknown("setting", settings, SETTINGS)
     prepared = _prepared(model, pairs, roles, library)
-    folder = settings.get("resume")
     maps = {}
     for control in (NONE, *controls):
         effects = patch_sweep(
@@ -112,7 +111,7 @@ def transfer_map(
             replace_with=_REPLACEMENTS.get(control, "other"),
             subspaces=subspaces,
             seed=seed,
-            **{**settings, "resume": folder and Path(folder) / control},
+            settings=_kept_apart(settings, control),
         )
         effects = effects.reset_coords(drop=True).rename(metric="hypothesis")  # labels come once, at the end
         maps[control] = effects.map(_followed, lengths=prepared.lengths)
@@ -144,17 +143,16 @@ def check_transfer(
         PbbError: what `transfer_map` refuses.
     """
     prepared = _prepared(model, pairs, roles, ())
+    aligned = align(prepared.pairs, prepared.roles, whole_spans=whole_spans)
     for control in (NONE, *controls):
-        replace_with = _REPLACEMENTS.get(control, "other")
-        check_sweep(
-            model,
-            prepared.pairs,
-            sites,
-            layers,
-            prepared.roles,
-            replace_with=replace_with,
-            whole_spans=whole_spans,
-        )
+        check_sweep(model, aligned, sites, layers, replace_with=_REPLACEMENTS.get(control, "other"))
+
+
+def _kept_apart(settings: SweepSettings, control: str) -> SweepSettings:
+    """The settings with a folder of its own for each control to be resumed from."""
+    if not isinstance(settings, SweepSettings):
+        raise PbbError(f"settings must be SweepSettings, not {shown(settings)}.")
+    return settings if settings.resume is None else replace(settings, resume=Path(settings.resume) / control)
 
 
 class _Prepared(NamedTuple):
@@ -189,7 +187,7 @@ def _prepared(
 
 
 def _metrics(
-    model: "TransformerBridge", base: Prompts, predicted: "pd.DataFrame", answers: Sequence[list]
+    model: "TransformerBridge", base: Prompts, predicted: "pd.DataFrame", answers: Sequence[Sequence[Any]]
 ) -> "tuple[dict[str, Metric | AnswerMetric], xr.DataArray]":
     """Is the answer the one a hypothesis predicts? And the answers' tokens (hypothesis, pair), NaN where there is none.
 

@@ -167,6 +167,7 @@ def interchange(
     """
 
     from pbb_probe.hooking.load import load_model
+    from pbb_probe.patching.sweep import SweepSettings
     from pbb_probe.patching.transfer import transfer_map
     from pbb_probe.probing.linear import fit_probes
 
@@ -198,7 +199,7 @@ def interchange(
                 roles=roles,
                 library=[entry.program for entry in corpus.entries],
                 subspaces=bases,
-                whole_spans=False,  # the probes read last tokens
+                settings=SweepSettings(whole_spans=False),  # the probes read last tokens
                 controls=("random",),
                 seed=seed,
             )

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import pbb_probe as pbb
+from pbb_probe.patching.sweep import SweepSettings
 
 NAN, INF = math.nan, math.inf
 SEEDS = [-1, 2**32, 1.5, None, True, "0"]
@@ -57,6 +58,7 @@ def given(bridge, corpus) -> dict[str, dict[str, Any]]:
         "likely_answers": {"model": model, "prompts": prompts.select([0])},
         "answer_logits": {"model": model, "prompts": prompts.select([0])},
         "load_model": {"model": "nano"},
+        "SweepSettings": {},
         "from_texts": {"model": model, "texts": ["dolvik(3) ="]},
     }  # fmt: skip
 
@@ -82,18 +84,19 @@ ODD: dict[str, dict[str, list[Any]]] = {
         "kinds": [{"op_1": "square"}, {"op_1": ["ridge"]}, {"x": "ridge"}], "acts": [None, 3, xr.Dataset()],
     },
     "direction_cosines": {"C": STRENGTHS, "seed": SEEDS, "memory_gib": MEMORY, "clusters": [["a"]], "group": [["a"]]},
+    "SweepSettings": {"whole_spans": [1, "x"], "memory_gib": MEMORY, "resume": ["", "a\0b", 3]},
     "project": {"axes": [0, 1, 4, 2.0, True], "seed": SEEDS, "method": ["x", []], "role": ["x"], "site": ["x"]},
     "patch_sweep": {
-        "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2, ["resid"]], "seed": SEEDS, "memory_gib": MEMORY,
+        "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2, ["resid"]], "seed": SEEDS,
         "positions": [*(odd for odd in NAMES if odd != [3]), ["name"] * 2, ["subject"], [999], [0, 0], [True], [0.5]],
         "replace_with": ["x", [], None],
-        "metric": [{}, 3, None], "resume": ["", "a\0b", 3], "noising": [1, "x"], "pairs": [None, 3, "x"],
+        "metric": [{}, 3, None], "settings": [None, {"memory_gib": 2}], "noising": [1, "x"], "pairs": [None, 3, "x"],
         "clean": [3, "x"],
     },
     "transfer_map": {
         "layers": LAYERS, "sites": [*NAMES, ["resid_pre"] * 2], "roles": [*NAMES, ["name"] * 2, ["subject"]],
         "pairs": [None, 3, "x"],
-        "controls": ["self", ["self"] * 2, ["x"], [[1]]], "seed": SEEDS, "memory_gib": [0, NAN, "2"], "colour": [3],
+        "controls": ["self", ["self"] * 2, ["x"], [[1]]], "seed": SEEDS, "settings": [None, {"memory_gib": 2}],
     },
     "compare_groups": {
         "draws": DRAWS, "seed": SEEDS, "margin": [0, -1, NAN, INF, "x", True], "adjust": ["x", None],
@@ -126,7 +129,8 @@ ODD: dict[str, dict[str, list[Any]]] = {
 
 @pytest.mark.parametrize(("function", "argument"), [(name, argument) for name, odd in ODD.items() for argument in odd])
 def test_an_odd_argument_is_refused_in_one_sentence(function, argument, given):
-    called = pbb.Prompts.from_texts if function == "from_texts" else getattr(pbb, function)
+    elsewhere = {"from_texts": pbb.Prompts.from_texts, "SweepSettings": SweepSettings}
+    called = elsewhere[function] if function in elsewhere else getattr(pbb, function)
     for value in ODD[function][argument]:
         with pytest.raises(pbb.PbbError) as caught:
             called(**{**given[function], argument: value})
@@ -138,7 +142,7 @@ def test_an_odd_argument_is_refused_in_one_sentence(function, argument, given):
 def test_numbers_of_numpy_are_taken(function, given):
     changes: dict[str, Any] = {
         "capture": {"layers": np.array([1]), "batch_size": np.int64(7)},
-        "patch_sweep": {"layers": range(1, 2), "memory_gib": np.float32(0.5)},
+        "patch_sweep": {"layers": range(1, 2), "settings": SweepSettings(memory_gib=np.float32(0.5))},
         "fit_probes": {"C": np.array([0.1, 1.0]), "folds": np.int32(2), "seed": np.uint32(2**32 - 1)},
         "compare_groups": {"draws": np.int64(20), "margin": np.float64(0.1), "weights": np.ones(40)},
     }[function]

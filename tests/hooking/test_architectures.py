@@ -13,6 +13,7 @@ import pbb_probe as pbb
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.load import load_model
 from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.patching.sweep import SweepSettings
 
 LENGTHS = (9, 4, 6)  # 4 is also the number of heads
 GENERATOR = torch.Generator().manual_seed(1)
@@ -106,7 +107,7 @@ def test_blocks_that_are_given_something_of_each_row_get_that_of_their_own(famil
             pbb.Pairs(prompts(rows), prompts(others)),
             metric=metric,
             sites=("resid_pre", "resid_post"),
-            memory_gib=memory,
+            settings=SweepSettings(memory_gib=memory),
         )
         for pair, (row, other) in enumerate(zip(rows, others, strict=True)):
             inputs, logits = recorded(plain(family), row)

@@ -111,7 +111,7 @@ def test_whole_spans(site, bridge, bare):
     last = torch.tensor(LENGTHS) - 1
     roles = {"word": spans, "answer": torch.stack([last, last], 1)}
     pairs = Pairs(*(Prompts(side, mask, roles, base.labels, base.texts) for side in (clean, corrupted)))
-    effects = patch_sweep(model, pairs, metric=METRIC, sites=(site,), positions=["word"], whole_spans=True)
+    effects = patch_sweep(model, pairs, metric=METRIC, sites=(site,), positions=["word"])
     for pair, length in enumerate(LENGTHS):
         for layer in range(3):
             put = brute.activation(bare("qwen3"), CLEAN[pair, :length], site, layer)

@@ -9,6 +9,7 @@ MEASURE = """
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 import pbb_probe as pbb
+from pbb_probe.patching.sweep import SweepSettings
 
 torch.set_num_threads(1)
 config = LlamaConfig(vocab_size=500, hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=8)
@@ -27,7 +28,8 @@ for budget in (0.2, 1.0):
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak starts again from what is in use
     before = peak()
-    effects.append(pbb.patch_sweep(model, clean=clean, corrupted=corrupted, memory_gib=budget, **given)["resid_pre"])
+    settings = SweepSettings(memory_gib=budget)
+    effects.append(pbb.patch_sweep(model, clean=clean, corrupted=corrupted, settings=settings, **given)["resid_pre"])
     print(peak() - before)
 assert all(abs(found - effects[0]).max() < 1e-4 for found in effects)
 """

@@ -25,7 +25,7 @@ from pbb_probe.patching.metrics import (
     negative_kl,
     probability,
 )
-from pbb_probe.patching.sweep import patch_sweep
+from pbb_probe.patching.sweep import SweepSettings, patch_sweep
 
 GENERATOR = torch.Generator().manual_seed(3)
 CLEAN, CORRUPTED = (torch.randint(2, 340, (4, 7), generator=GENERATOR) for _ in range(2))
@@ -98,7 +98,7 @@ def test_a_random_vector_has_the_norm_of_the_change_and_stays_the_same_in_chunks
     for layer, position, norms, _ in whole:
         expected = [(clean[i][layer] - corrupted[i][layer])[position].norm().item() for i in range(4)]
         assert torch.allclose(norms, torch.tensor(expected), rtol=1e-4)
-    again = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=4, memory_gib=1e-5)
+    again = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=4, settings=SweepSettings(memory_gib=1e-5))
     assert np.allclose(effects["resid_pre"], again["resid_pre"], rtol=0, atol=1e-4)
     other = patch_sweep(bridge("llama"), **RUNS, replace_with="random", seed=5)
     assert np.abs(other["resid_pre"] - effects["resid_pre"]).max() > 0.1
@@ -269,10 +269,11 @@ def test_less_memory_gives_the_same_numbers(memory_gib, bridge, monkeypatch):
     monkeypatch.setattr(
         Tail, "record", lambda self, tokens, *a: batches.append(len(tokens)) or record(self, tokens, *a)
     )
-    little = patch_sweep(bridge("llama"), **runs, memory_gib=memory_gib)
+    little = patch_sweep(bridge("llama"), **runs, settings=SweepSettings(memory_gib=memory_gib))
     assert (max(batches) < 4) == (memory_gib < 1e-3)  # the pairs really were recorded in chunks
     xr.testing.assert_allclose(little, plenty, atol=2e-5)
-    means = [patch_sweep(bridge("llama"), **RUNS, replace_with="mean", memory_gib=m) for m in (memory_gib, 2.0)]
+    budgets = [SweepSettings(memory_gib=memory) for memory in (memory_gib, 2.0)]
+    means = [patch_sweep(bridge("llama"), **RUNS, replace_with="mean", settings=budget) for budget in budgets]
     xr.testing.assert_allclose(*means, atol=2e-5)
 
 
@@ -280,13 +281,13 @@ def test_only_some_cells(bridge):
     everything = patch_sweep(bridge("llama"), **RUNS, sites=("resid_pre", "z"))
     rng = np.random.default_rng(0)
     only = everything.isel(pair=0, drop=True)[["resid_pre", "z"]].map(lambda v: v.copy(data=rng.random(v.shape) < 0.3))
-    some = patch_sweep(bridge("llama"), **RUNS, sites=("resid_pre", "z"), only=only)
+    some = patch_sweep(bridge("llama"), **RUNS, sites=("resid_pre", "z"), settings=SweepSettings(only=only))
     for site in ("resid_pre", "z"):
         chosen = only[site].values
         assert np.isnan(some[site].values[~chosen]).all()
         assert np.allclose(some[site].values[chosen], everything[site].values[chosen], rtol=0, atol=1e-5)
     with pytest.raises(PbbError, match="dimensions"):
-        patch_sweep(bridge("llama"), **RUNS, only=only.rename(layer="depth"))
+        patch_sweep(bridge("llama"), **RUNS, settings=SweepSettings(only=only.rename(layer="depth")))
 
 
 # A stopped sweep
@@ -304,28 +305,29 @@ def test_a_stopped_sweep_goes_on_and_ends_with_the_same(bridge, tmp_path, monkey
         return enter(self, window, site, layer, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "_check_against_full_forward", lambda *_: None)
+        patch.setattr(sweep_module, "check_against_full_forward", lambda *_: None)
         patch.setattr(Tail, "enter", stops)
         with pytest.raises(KeyboardInterrupt):
-            patch_sweep(bridge("llama"), **runs, resume=tmp_path)
+            patch_sweep(bridge("llama"), **runs, settings=SweepSettings(resume=tmp_path))
     assert len(list(tmp_path.glob("[!.]*.safetensors"))) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "_check_against_full_forward", lambda *_: None)
+        patch.setattr(sweep_module, "check_against_full_forward", lambda *_: None)
         patch.setattr(Tail, "enter", lambda *a: entered.append(a[3]) or enter(*a))
-        again = patch_sweep(bridge("llama"), **runs, resume=tmp_path)
+        again = patch_sweep(bridge("llama"), **runs, settings=SweepSettings(resume=tmp_path))
     assert set(entered) == {1, 2}
     xr.testing.assert_allclose(again, whole, atol=1e-5)
 
 
 def test_layers_of_another_model_or_metric_are_not_taken(bridge, other_llama, tmp_path):
-    patch_sweep(bridge("llama"), **RUNS, resume=tmp_path)
+    settings = SweepSettings(resume=tmp_path)
+    patch_sweep(bridge("llama"), **RUNS, settings=settings)
     with pytest.raises(PbbError, match="another model or metric"):
-        patch_sweep(other_llama[0], **RUNS, resume=tmp_path)
+        patch_sweep(other_llama[0], **RUNS, settings=settings)
     with pytest.raises(PbbError, match="another model or metric"):
-        patch_sweep(bridge("llama"), **RUNS | {"metric": lambda logits: logits[:, 5]}, resume=tmp_path)
+        patch_sweep(bridge("llama"), **RUNS | {"metric": lambda logits: logits[:, 5]}, settings=settings)
     moved = RUNS | {"clean": CLEAN.flip(0), "corrupted": CORRUPTED.flip(0)}  # other pairs have files of their own
     xr.testing.assert_allclose(
-        patch_sweep(bridge("llama"), **moved, resume=tmp_path), patch_sweep(bridge("llama"), **moved), atol=1e-5
+        patch_sweep(bridge("llama"), **moved, settings=settings), patch_sweep(bridge("llama"), **moved), atol=1e-5
     )
 
 

@@ -19,6 +19,7 @@ from pbb_probe.hooking.load import load_model, untrained_model
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.labels import measurement
 from pbb_probe.patching.pairs import Pairs
+from pbb_probe.patching.sweep import SweepSettings
 from pbb_probe.patching.transfer import _followed, transfer_map
 from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 from pbb_probe.programs.corpus import make_corpus
@@ -315,7 +316,7 @@ def test_a_map_goes_on_where_it_was_stopped(bridge, corpus, tmp_path):
     runs = {"roles": ["answer"], "layers": [0, 1], "controls": ["self", "untrained"]}
     once = transfer_map(model, pairs, **runs)
     for _ in range(2):
-        xr.testing.assert_equal(once, transfer_map(model, pairs, resume=tmp_path, **runs))
+        xr.testing.assert_equal(once, transfer_map(model, pairs, settings=SweepSettings(resume=tmp_path), **runs))
 
 
 def test_it_saves_as_netcdf(bridge, corpus, tmp_path):
@@ -361,7 +362,7 @@ def test_what_makes_no_map_is_refused(bridge, corpus):
         transfer_map(model, Pairs(base, base))
     with pytest.raises(PbbError, match="controls out of self, random"):
         transfer_map(model, Pairs(source, base), controls=["shuffled"])
-    with pytest.raises(PbbError, match="Unknown setting 'noising'"):
-        transfer_map(model, Pairs(source, base), noising=True)
+    with pytest.raises(PbbError, match="settings must be SweepSettings"):
+        transfer_map(model, Pairs(source, base), settings={"noising": True})
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
         transfer_map(model, Pairs(source, base), roles=["subject"])

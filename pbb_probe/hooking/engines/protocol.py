@@ -92,6 +92,8 @@ class Engine(Protocol):
     """The opened model; it is not altered."""
     n_layers: int
 
+    def __init__(self, model: "TransformerBridge") -> None: ...
+
     def record(
         self, tokens: "torch.Tensor", out: "torch.Tensor", sites: Sequence[str] = (), layers: Sequence[int] = ()
     ) -> States:
