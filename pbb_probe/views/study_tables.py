@@ -109,7 +109,8 @@ def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
         return top
     table = top.pivot(index=["group", "steps", "hypothesis"], columns=CONTROL, values="proportion").reset_index()
     first = ["group", "steps", "hypothesis", NONE]
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    table = table[[*first, *(name for name in table.columns if name not in first)]]
+    return table.rename(columns={NONE: "patched"})
 
 
 def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":

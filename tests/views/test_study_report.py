@@ -36,7 +36,7 @@ def test_the_verdict_comes_first_then_the_order_of_a_paper(written):
         "2. Where",
         "3. What is used",
         "4. What can be read",
-        "5. Is it read because it is used? Probes&#39; subspaces put from one run into another",
+        "5. Is it read because it is used? Patching the probes&#39; subspaces",
         "6. What the model itself could say",
         "7. Differences between the groups",
         "8. Methods",
@@ -170,7 +170,7 @@ def test_captions_of_readings_hold_the_best_block_and_what_comes_by_luck(finishe
     lens = rows(read_table(open_run(finished_run), "lens"), subset="all", decode="logit")
     top = lens.loc[lens["mean_with_io"].idxmax()]
     assert f"logit: {top['mean_with_io']:.0%} in with_io (block {top['layer']})" in captions.see_lens(lens)
-    assert captions.see_lens(lens).endswith("by luck at most 10%.")
+    assert captions.see_lens(lens).endswith("by chance at most 10%.")
 
 
 def test_places_that_differ_are_listed_the_largest_difference_first(finished_run):

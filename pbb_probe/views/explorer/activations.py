@@ -33,7 +33,9 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
 
     labels, settings = value_of(explored.labels()), explored.run.config.probing
     stored = [site for site in settings.sites if site in SITES]
-    colours = [str(name) for name in labels.columns if name not in ("template", "place", "call")]
+    colours = [
+        str(name) for name in labels.columns if name not in ("template", "place", "call", "completion", "source")
+    ]
     n_layers = explored.run.array("probing/activations").sizes["layer"]
     slider = dcc.Slider(
         0,

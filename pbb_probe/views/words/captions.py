@@ -96,7 +96,7 @@ def see_transfer(transfer: "pd.DataFrame") -> str:
     words = f"Share of pairs that follow each hypothesis, at the place where most do. {'; '.join(said)}."
     random = control_rows(chosen, "random")
     if len(random):
-        words += f" With random vectors no place reaches more than {random['proportion'].max():.0%} of any of these."
+        words += f" With random vectors, no place reaches more than {random['proportion'].max():.0%} of any of these."
     return words
 
 
@@ -195,7 +195,7 @@ def see_lens(lens: "pd.DataFrame") -> str:
                 top = cells.loc[cells[f"mean_{group}"].idxmax()]
                 of.append(f"{top[f'mean_{group}']:.0%} in {group} (block {top['layer']})")
         luck = cells["shuffled"].max()
-        said.append(f"{variable}, {decode}: {', '.join(of)}, by luck at most {luck:.0%}")
+        said.append(f"{variable}, {decode}: {', '.join(of)}, by chance at most {luck:.0%}")
     return f"Most often right: {'; '.join(said)}."
 
 
@@ -204,7 +204,7 @@ def see_outcomes(outcomes: "pd.DataFrame") -> str:
     resolved = rows(outcomes, measure=OUTCOMES[0])
     said = [
         f"{row.group}, {steps_words(row.steps)}: {row.mean:.0%}"
-        + (f" (by luck {row.shuffled:.0%})" if "shuffled" in resolved else "")
+        + (f" (by chance {row.shuffled:.0%})" if "shuffled" in resolved else "")
         for row in resolved.itertuples()
     ]
     return f"Resolved: {'; '.join(said)}." if said else "There are no prompts."

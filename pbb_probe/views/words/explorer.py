@@ -6,8 +6,9 @@ UNFINISHED = (
     "stopped."
 )
 TRANSFER = (
-    "One activation of a run of another program on another input is put into a run; the colours say what came "
-    "with it: the program, the input, everything, a state, some steps. Layers from top to bottom."
+    "One activation is copied from a donor prompt, with another program and another input, into the base prompt; the "
+    "colours show what came with it: the program, the input, everything, a state or some steps. Layers from top to "
+    "bottom."
 )
 BEHAVIOUR = "Dotted: the share of the most common answer."
 
@@ -24,48 +25,48 @@ TWO_GROUPS = (
 ABSENT = " Not measured here: {curves}."
 SELECTED = "{n} selected prompts and the others, at the {role}, {calls}"
 OF_SELECTION = (
-    "Compared over programs with {draws:,} draws; one with prompts on both sides counts on either. Of a selection "
-    "made by looking at these prompts p is a guide and no test."
+    "Resampled over programs, {draws:,} draws; a program with prompts on both sides counts on each. For a selection "
+    "made by looking at these prompts, p is a guide and not a test."
 )
 SELECT_ELSEWHERE = "No prompts are selected: draw a lasso around some of them under Activations, and come back."
 PROBE_AND_CONTROLS = "The probe of {variable} at the {role} beside its controls"
-CONTROLS = "Thin lines are controls on with_io prompts; what the probe reads counts by how far it is above them."
+CONTROLS = "Thin lines are controls on with_io prompts: what matters is how far the probe is above them."
 
 # Program and Your own prompt
 CALL = "{program}({call}) = {output}"
 RECOVERY = "Recovery of {program}({call}) = {answer} in {beside}"
 PATCHED = (
-    "One activation ({site}) of the first call is put into the second: 1 brings the first call's answer back, 0 "
-    "changes nothing. Tokens that both calls share carry nothing before the first that differs."
+    "One activation ({site}) of the first call is patched into the second: 1 restores the first call's answer, 0 "
+    "changes nothing. Tokens before the first one that differs carry nothing."
 )
 READINGS = "What is read of {program}({call}) after each layer"
 HELD_OUT = (
-    "Probes fitted on other programs than this one, and the model's own unembedding. The value that is read "
-    "stands in the cell, its probability is the colour, and right values are outlined."
+    "Probes fitted on programs other than this one, and the model's own unembedding. Each cell holds the value that "
+    "is read; its colour is the probability, and correct values are outlined."
 )
 ANSWERS = "What comes next in: {text}"
 ANSWER_HAS = "The answer {answer} has {probability:.1%}."
-ANSWER_ABSENT = "The answer {answer} is not here, or is several tokens."
+ANSWER_ABSENT = "The answer {answer} is not among these, or is several tokens."
 SHOWN, NEVER_SHOWN = "its answer was shown in training", "its answer was never shown"
 NOT_AN_INPUT = "not an input of the corpus"
 TYPED_RECOVERY = "Recovery of {answer} where the text beside it has {beside}"
-TYPED_PATCHED = "One activation ({site}) of the text is put into the text beside it, token by token."
+TYPED_PATCHED = "One activation ({site}) of the text is patched into the text beside it, token by token."
 
 # Attention
-HEADS = "Heads at the {role} that bring {answer} back where {program}({call}) = {output}"
-EACH_HEAD = "Each head's output (z) of {program}({call}) is put into the other call, one at a time."
+HEADS = "Heads at the {role} that restore {answer} where {program}({call}) = {output}"
+EACH_HEAD = "Each head's output (z) in {program}({call}) is patched into the other call, one at a time."
 ATTENTION = "Where heads look in: {text}"
-LOOKING = "Rows are the tokens that look, columns those that are looked at. The number is the head's recovery."
+LOOKING = "Rows are queries, columns are keys. The number is the head's recovery."
 
 # Activations
 ACTIVATIONS = "{site} at the {role}, {by}"
 LAID_OUT = (
-    "Each layer is laid out on its own, fitted on with_io prompts and turned to agree with the layer below; the "
-    "axes stay as they are from layer to layer. "
+    "Each layer is projected on its own, fitted on with_io prompts and rotated to agree with the layer below; the "
+    "scale of the axes is the same at all layers. "
 )
 DRAW_A_LASSO = "Draw a lasso to select prompts."
 SELECT_BY_VALUE = "Select prompts by value, or with a lasso in two dimensions."
-EXPLAINED = " These axes hold {share:.0%} of the variance at layer {layer}."
+EXPLAINED = " These axes explain {share:.0%} of the variance at layer {layer}."
 SELECT_HERE = "No prompts are selected: draw a lasso around some points."
 
 # Compare runs
@@ -75,4 +76,4 @@ IN_SHORT = "{run} in short, of calls answered right"
 ONSETS = "Where, {group}, {calls}"
 TRANSFER_OF = "What each place carries, {group}, {steps}, {calls}"
 COMPARED = "{measure} ({at}), {group}, {calls}"
-ONE_RUN_EACH = "With one run on each side programs are resampled, and nothing is said of other finetunings."
+ONE_RUN_EACH = "With one run on each side, programs are resampled: this says nothing about other finetunings."

@@ -38,14 +38,14 @@ def methods(config: StudyConfig) -> list[tuple[str, str]]:
         ),
         (
             "Transfer map",
-            f"Up to {transfer.pairs} pairs a group of runs of two programs on two inputs, of "
+            f"Up to {transfer.pairs} pairs a group, of two programs on two inputs, of "
             f"{unseen[transfer.unseen_inputs]}, at {_list(transfer.sites)} and the places "
             f"{_list(transfer.roles)}; controls: {_list(transfer.controls)}. A place carries a variable from a "
             f"share of {config.threshold:.0%} of pairs above that with random vectors on.",
         ),
         (
             "Subspaces and lens",
-            f"The subspaces that probes of {_list(probing.interchange)} read are put from one run into another as "
+            f"The subspaces that probes of {_list(probing.interchange)} read are copied from donor to base as "
             f"in the transfer map. The lens looks for {_list(probing.lens)} at the answer position with the model's "
             "own final norm and unembedding.",
         ),
