@@ -108,8 +108,9 @@ def run_to(
 
     tokens = prompts.tokens[rows].to(model.cfg.device)
     with torch.inference_mode():
-        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1)
-    if missing := set(names) - set(cache.keys()):
+        ran = model.run_with_cache(tokens, names_filter=lambda name: name in names, stop_at_layer=layer + 1)
+    cache: ActivationCache = ran[1]
+    if missing := set(names) - set(cache.cache_dict):
         raise PbbError(f"The hook {min(missing)} never fired: this site cannot be captured on this model.")
     return cache
 

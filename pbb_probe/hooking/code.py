@@ -147,7 +147,7 @@ def _runs(labels: "pd.DataFrame", corpus: Corpus | None) -> list[dict[int, dict[
     """
     library = [entry.program for entry in corpus.entries] if corpus else []
     calls = {program.name: program.calls for program in library}
-    inputs: dict[str, dict[str, tuple]] = {}
+    inputs: dict[str, dict[str, tuple[Any, ...]]] = {}
     for source, call in zip(labels["source"], labels["call"], strict=True):
         inputs.setdefault(source, {})[call] = call_arguments("code", call)
     programs = []

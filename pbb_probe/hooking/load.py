@@ -65,12 +65,12 @@ def load_model(
     elif not hasattr(model, "eval") or not hasattr(model, "config"):
         raise PbbError(f"model must be a name, a directory or a Hugging Face model, not {shown(model)}.")
     else:
-        hf_model = model.eval()
+        hf_model = model.eval()  # type: ignore[no-untyped-call]
         if tokenizer is None and hf_model.config.name_or_path:
             tokenizer = load_tokenizer(hf_model.config.name_or_path)
     hf_model.config.return_dict = True
     if adapter is not None:
-        hf_model = merged(load_adapter(hf_model.float(), adapter))
+        hf_model = merged(load_adapter(hf_model.float(), adapter))  # type: ignore[no-untyped-call]
     hf_model.requires_grad_(False)
     if to_device is not None:
         hf_model.to(to_device)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def untrained_model(model: "TransformerBridge", seed: Seed = 0) -> "TransformerB
 def _own_logits(hf_model: "PreTrainedModel", prompts: "list[torch.Tensor]") -> "torch.Tensor":
     """The model's own logits of each prompt alone, from a model that is causal."""
     try:
-        reference = logits_alone(forward_of(hf_model), prompts)
+        reference: torch.Tensor = logits_alone(forward_of(hf_model), prompts)
         refuse_noncausal(hf_model, prompts, reference)
     except PbbError:
         raise
@@ -133,10 +133,11 @@ def _wrapped(hf_model: "PreTrainedModel") -> "TransformerBridge":
 def _hooked_logits(bridge: "TransformerBridge", prompts: "list[torch.Tensor]") -> "torch.Tensor":
     """The logits of prompts side by side, as `capture` runs them."""
     try:
-        return logits_together(bridge, prompts)
+        logits: torch.Tensor = logits_together(bridge, prompts)
     except Exception as error:
         name = type(bridge.original_model).__name__
         raise PbbError(f"TransformerLens opens {name} and cannot run it ({first_line(error)}).") from error
+    return logits
 
 
 def _keep_tokenizer(bridge: "TransformerBridge", tokenizer: "PreTrainedTokenizerBase | None") -> None:

@@ -166,10 +166,10 @@ def _array(folder: Path, site: str, starts: list[int], n_prompts: int) -> Any:
         shape = (*of_first[:2], n_prompts, *of_first[3:])
         dtype = np.dtype("float32")
 
-        def __getitem__(self, key):
+        def __getitem__(self, key: Any) -> Any:
             return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
-        def _read(self, key: tuple) -> "np.ndarray":
+        def _read(self, key: tuple[Any, ...]) -> "np.ndarray":
             """Numbers and slices, one a dimension; only the layers, roles and prompts among them leave the disk."""
             layers, roles, prompts = (
                 range(n)[one if isinstance(one, slice) else slice(one, one + 1)]

@@ -29,11 +29,11 @@ def hook_name(model: "TransformerBridge", site: str, layer: int) -> str:
     Raises:
         PbbError: unknown site, or one this architecture does not have (parallel blocks have no resid_mid).
     """
-    from transformer_lens.utilities import get_act_name
+    from transformer_lens.utilities.components_utils import get_act_name
 
     if site not in SITES:
         raise PbbError(f"Unknown site {site!r}: choose from {', '.join(SITES)}.")
-    name = get_act_name(site, layer)
+    name: str = get_act_name(site, layer)
     if name not in model.hook_dict:
         raise PbbError(f"This model has no site {site!r} at layer {layer} (no hook {name}).")
     return name
@@ -90,7 +90,8 @@ def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequen
 
 def n_heads(model: "TransformerBridge", dim: str) -> int:
     """How many heads there are on a dimension of `SITES`, `head` or `kv_head`."""
-    return (model.cfg.n_key_value_heads if dim == "kv_head" else None) or model.cfg.n_heads
+    heads: int = (model.cfg.n_key_value_heads if dim == "kv_head" else None) or model.cfg.n_heads
+    return heads
 
 
 def check_layers(model: "TransformerBridge", layers: Sequence[int] | None) -> list[int]:

@@ -6,11 +6,11 @@ transformers calls attention through a registry of functions (its `AttentionInte
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from einops import rearrange
+from einops import pack, rearrange, unpack
 
 from pbb_probe.hooking.engines.protocol import UnsupportedError
 
@@ -62,7 +62,8 @@ class Bare:
         """What the last block puts out [..., d_model] -> logits [..., d_vocab], by the model's own norm and head."""
         import torch
 
-        single = rearrange(hidden, "... d_model -> (...) 1 d_model")  # rows of one position
+        flat, leading = pack([hidden], "* d_model")
+        single = rearrange(flat, "row d_model -> row 1 d_model")
         parent, name = next(
             (module, name)
             for module in self.model.modules()
@@ -70,7 +71,7 @@ class Bare:
             if isinstance(child, torch.nn.ModuleList) and list(child) == self.layers
         )
         blocks, stand_in = parent._modules[name], copy.copy(self.layers[0])
-        stand_in.forward = lambda *_, **__: (single,) if self.in_tuples else single  # type: ignore[method-assign]
+        stand_in.forward = lambda *_, **__: (single,) if self.in_tuples else single
         parent._modules[name] = torch.nn.ModuleList([stand_in])
         try:
             with torch.inference_mode():
@@ -78,32 +79,33 @@ class Bare:
                 logits: torch.Tensor = self.model(input_ids=tokens, use_cache=False).logits
         finally:
             parent._modules[name] = blocks
-        return logits.reshape(*hidden.shape[:-1], -1)
+        (unflattened,) = unpack(rearrange(logits, "row 1 d_vocab -> row d_vocab"), leading, "* d_vocab")
+        return unflattened
 
     @contextmanager
-    def caught(self, hook_name: str, keep: "Callable[[torch.Tensor], None]"):
+    def caught(self, hook_name: str, keep: "Callable[[torch.Tensor], None]") -> Iterator[None]:
         """Within it, what passes a hook of the bridge is given to `keep`."""
         module, edge = self.module_of(hook_name)
 
-        def before(_, args, kwargs) -> None:
+        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             keep(args[0] if args else kwargs["hidden_states"])
 
-        def after(_, __, output) -> None:
+        def after(_: Any, __: Any, output: Any) -> None:
             keep(output[0] if isinstance(output, tuple) else output)
 
         with _hooked(module, edge, before, after):
             yield
 
     @contextmanager
-    def replaced(self, hook_name: str, change: "Callable[[torch.Tensor], torch.Tensor]"):
+    def replaced(self, hook_name: str, change: "Callable[[torch.Tensor], torch.Tensor]") -> Iterator[None]:
         """Within it, what passes a hook of the bridge is what `change` makes of it."""
         module, edge = self.module_of(hook_name)
 
-        def before(_, args, kwargs) -> None:
+        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             activation = args[0] if args else kwargs["hidden_states"]
             activation.copy_(change(activation))  # in place: the residual stream goes past this module too
 
-        def after(_, __, output):
+        def after(_: Any, __: Any, output: Any) -> Any:
             if isinstance(output, tuple):
                 return (change(output[0]).to(output[0].dtype), *output[1:])
             return change(output).to(output.dtype)
@@ -140,7 +142,9 @@ class Bare:
 
 
 @contextmanager
-def _hooked(module: "torch.nn.Module", edge: str, before: Callable, after: Callable):
+def _hooked(
+    module: "torch.nn.Module", edge: str, before: Callable[..., None], after: Callable[..., Any]
+) -> Iterator[None]:
     if edge == "hook_in":
         handle = module.register_forward_pre_hook(before, with_kwargs=True)
     else:

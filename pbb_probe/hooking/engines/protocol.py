@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from einops import rearrange
+
 if TYPE_CHECKING:
     import torch
     from transformer_lens import TransformerBridge
@@ -49,7 +51,8 @@ class States:
         if (site, layer) in self.sites:
             return self.sites[site, layer]
         if site in ("k", "v"):
-            return (self.keys if site == "k" else self.values)[layer].transpose(1, 2)
+            by_head = (self.keys if site == "k" else self.values)[layer]
+            return rearrange(by_head, "row kv_head position d_head -> row position kv_head d_head")
         return self.resid[layer + (site == "resid_post")]
 
 

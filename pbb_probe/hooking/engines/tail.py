@@ -191,7 +191,7 @@ class Tail:
         batch = rearrange(hidden, "copy row position d -> (copy row) position d")
         with torch.inference_mode():
             output = self.bare.layers[call.layer](batch, *args, **kwargs)
-        changed = output[0] if isinstance(output, tuple) else output
+        changed: torch.Tensor = output[0] if isinstance(output, tuple) else output
         return rearrange(changed, "(copy row) position d -> copy row position d", copy=call.copies)
 
     def _attention(self, _: Any, *args: Any, **settings: Any) -> "tuple[torch.Tensor, None]":
