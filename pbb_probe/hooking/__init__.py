@@ -1,1 +1,1 @@
-"""Opening a model: TransformerLens hooks on it, prompts with named places, activations at those places."""
+"""Open a model with TransformerLens hooks, mark roles in its prompts, and capture activations there."""

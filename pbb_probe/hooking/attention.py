@@ -26,7 +26,7 @@ def attention_patterns(
 
     Args:
         model: an opened model.
-        prompts: what it reads; patterns grow with the square of their length, so keep to the prompts to be looked at.
+        prompts: what the model reads; patterns grow with the square of the length, so give only those of interest.
         layers: all when None.
         batch_size: prompts run together.
 
@@ -61,13 +61,15 @@ def attention_patterns(
             pattern = cache[name].float().cpu()  # [prompt, head, query, key]
             if pattern.ndim != 4 or pattern.shape[2:] != (width, width):
                 raise PbbError(f"The pattern of {name} has the shape {tuple(pattern.shape)}: it is no query x key.")
-            # padding looks somewhere too, and to nothing in particular where all that it may look at is padding
+            # padding attends somewhere too, and to nothing meaningful where it sees only padding
             pattern = pattern.where(seen, 0.0)
             if not bool(torch.isfinite(pattern).all()):
                 raise PbbError(f"The pattern of {name} is NaN or infinite: look for NaN in the weights.")
             if patterns is None:
                 patterns = np.zeros((len(layers), pattern.shape[1], n, length, length), np.float32)
-            for prompt, begin in zip(range(n)[rows], first[rows].tolist(), strict=True):  # back to their own positions
+            for prompt, begin in zip(
+                range(n)[rows], first[rows].tolist(), strict=True
+            ):  # back to the original positions
                 own = slice(begin, min(begin + width, length))
                 of_prompt = pattern[prompt - start, :, : own.stop - begin, : own.stop - begin]
                 patterns[i, :, prompt, own, own] = of_prompt.numpy()

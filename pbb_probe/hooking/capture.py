@@ -31,22 +31,22 @@ def capture(
 
     Args:
         model: an opened model.
-        prompts: what it reads.
+        prompts: what the model reads.
         sites: keys of `SITES`; each becomes a variable.
         layers: all when None.
         roles: all when None.
         batch_size: prompts run together.
-        out: a folder for activations larger than memory. They are written as they come, a safetensors file a batch;
-            what is there already is not computed again, so that a capture goes on where it was stopped. The Dataset
-            leaves them on disk until they are looked at, and `open_capture` gives it again.
+        out: a folder for activations larger than memory. Each batch is written to a safetensors file as it is done;
+            files that are there already are not computed again, so that a stopped capture is resumed. The Dataset
+            leaves values on disk until they are used, and `open_capture` returns it again.
 
     Returns:
         `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, with the labels of the
         prompts as coordinates on `prompt`.
 
     Raises:
-        PbbError: unknown site, layer or role, an activation of other axes than said or that is NaN or infinite (the
-            message says where), prompts that the model cannot read together, or a folder that holds another capture.
+        PbbError: an unknown site, layer or role; an activation with other axes than stated, or with NaN or infinity
+            (the message says where); prompts that the model cannot read together; or a folder of another capture.
     """
     import numpy as np
     import xarray as xr
@@ -97,7 +97,7 @@ def _read(
 def run_to(
     model: "TransformerBridge", prompts: Prompts, rows: slice, names: Collection[str], layer: int
 ) -> "ActivationCache":
-    """The activations [prompt, position, ...] of the hooks named, from a run of some prompts that ends after a layer.
+    """The activations [prompt, position, ...] at the named hooks, from a forward of some prompts up to a layer.
 
     The prompts are those of `as_read`.
 
@@ -116,7 +116,7 @@ def run_to(
 
 
 def refuse_nan(site: str, values: "np.ndarray", layers: list[int], prompts: Sequence[int]) -> None:
-    """Refuse values [layer, role, row, ...] that are no numbers; `prompts` says which prompt each row is of."""
+    """Refuse values [layer, role, row, ...] with NaN or infinity; `prompts` says which prompt each row is of."""
     import numpy as np
 
     if not (finite := np.isfinite(values)).all():

@@ -1,4 +1,4 @@
-"""Activations at any tokens of prompts, such as those of code: a row a token, ready for `fit_probes`."""
+"""Activations at any tokens of prompts, such as those of code: one row per token, ready for `fit_probes`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,23 +27,23 @@ def capture_tokens(
     layers: LayerList | None = None,
     batch_size: BatchSize = 256,
 ) -> "xr.Dataset":
-    """The activations of each site at the tokens asked for; prompts without any are not run.
+    """The activations of each site at the given tokens; prompts that have none of them are not run.
 
     Args:
         model: an opened model.
         prompts: what it reads.
-        tokens: a row a token, with the columns `prompt` and `position`, in any order: from `code_tokens`, say.
+        tokens: one row per token, in any order, with the columns `prompt` and `position`; from `code_tokens`, say.
         sites: keys of `SITES`; each becomes a variable.
         layers: all when None.
         batch_size: prompts run together.
 
     Returns:
-        `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, as `capture` has them: the
-        one role is `token`, and the dimension `prompt` runs over the rows of `tokens`. The coordinates on it are the
-        columns of `tokens`, the labels of each token's prompt, and `prompt_index`, which prompt that is.
+        `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, as from `capture`. The only
+        role is `token`, and the dimension `prompt` runs over the rows of `tokens`. Its coordinates are the columns of
+        `tokens`, the labels of the prompt each token stands in, and the number of that prompt, `prompt_index`.
 
     Raises:
-        PbbError: no tokens, or one that no prompt has; unknown site or layer, or an activation that is NaN or infinite.
+        PbbError: no tokens, or one that is in no prompt; unknown site or layer, or an activation with NaN or infinity.
     """
     import numpy as np
     import torch
@@ -52,7 +52,7 @@ def capture_tokens(
     layers = check_layers(model, layers)
     names = check_sites(model, sites, layers)
     of_prompt, position = _checked(prompts, tokens)
-    position = position - prompts.attention_mask.argmax(1).numpy()[of_prompt]  # from the first token of the prompt on
+    position = position - prompts.attention_mask.argmax(1).numpy()[of_prompt]  # counted from the prompt's first token
     used = np.unique(of_prompt)
     read, row = as_read(model, prompts.select(used.tolist())), np.searchsorted(used, of_prompt)
     stored: dict[str, np.ndarray] = {}
@@ -78,12 +78,12 @@ class Tokens:
     """Tokens that stand on the dimension `prompt`, as prompts do."""
 
     labels: "pd.DataFrame"
-    """What is known of each token and of its prompt, a row a token."""
+    """What is known of each token and of its prompt, one row per token."""
     unit: str = "prompt"
 
 
 def _labels(prompts: Prompts, tokens: "pd.DataFrame", of_prompt: "np.ndarray") -> "pd.DataFrame":
-    """The labels of each token's prompt, and over them what is said of the token itself."""
+    """The labels of each token's prompt; columns of `tokens` replace those of the same name."""
     labels = prompts.labels.iloc[of_prompt].reset_index(drop=True).assign(prompt_index=of_prompt)
     return labels.assign(**{str(name): column.to_numpy() for name, column in tokens.items()})
 

@@ -1,10 +1,10 @@
-"""Prompts: token ids, the positions of named places in them, and a row of labels for each.
+"""Prompts: token ids, the positions of named spans in them, and one row of labels for each.
 
-A role is a named place such as `name`, `input` or `answer`. It is found by the characters it covers, through the
-tokenizer's offset mapping, so that it may be part of a token or span several. An answer is the tokens with which it
-follows a prompt, one or several; rows of several are padded with -1. What all possible answers begin with, such as the
-space before a digit, tells nothing apart and belongs to the prompt: the role `answer` is the token from which the first
-token that distinguishes them is predicted.
+A role is a named span such as `name`, `input` or `answer`. It is given by the characters it covers, which the
+tokenizer's offset mapping turns into tokens: it may be part of one token or span several. An answer is one or more
+token ids that follow a prompt; rows of unequal lengths are padded with -1. Tokens with which all possible answers
+begin, such as the space before a digit, do not distinguish them and belong to the prompt: the role `answer` is the
+position from which the first distinguishing token is predicted.
 """
 
 import re
@@ -37,19 +37,19 @@ class Prompts:
     spans: dict[str, "torch.Tensor"]
     """First and last position of each role [prompt, 2]."""
     labels: "pd.DataFrame"
-    """What is known of each prompt, a row a prompt."""
+    """What is known of the prompts, one row each."""
     texts: tuple[str, ...]
-    """What was tokenized; the start that all answers share, and answers of `with_answers`, are not in it."""
+    """What was tokenized, without the start that all answers share and without the answers of `with_answers`."""
     gap: str = " "
-    """What stands between a text and its answer; nothing where the answer begins a turn of a chat."""
+    """What stands between a text and its answer; empty where the answer begins a turn of a chat."""
     special_tokens: bool = True
-    """Did the tokenizer add those it begins texts with?"""
+    """Did the tokenizer add its special tokens at the start?"""
     answer_start: "torch.Tensor | None" = None
-    """Token ids [prompt, k] at the end of each prompt with which all possible answers begin, padded with -1."""
+    """The token ids [prompt, k] that end each prompt and begin all possible answers, padded with -1."""
 
     @property
     def unit(self) -> str:
-        """The dimension of arrays that prompts stand on."""
+        """The dimension of arrays that holds prompts."""
         return "prompt"
 
     @property
@@ -61,7 +61,7 @@ class Prompts:
         return len(self.texts)
 
     def select(self, rows: Sequence[int]) -> "Prompts":
-        """Some of the prompts, in the order given; the padding stays.
+        """Some of the prompts, in the given order; the padding stays.
 
         Raises:
             PbbError: a row that is not there.
@@ -80,9 +80,9 @@ class Prompts:
         )
 
     def right_padded(self) -> "Prompts":
-        """The same prompts in as many positions as the longest needs, their padding behind the tokens.
+        """The same prompts, no wider than the longest needs, with their padding behind the tokens.
 
-        There a causal model does not see it: neither a mask nor positions of their own are needed.
+        A causal model does not see padding there, so that neither a mask nor position ids are needed.
         """
         order, first = padding_behind(self.attention_mask)
         width = order.shape[1]
@@ -110,13 +110,13 @@ class Prompts:
             texts: the prompts.
             roles: for each role, the characters (start, end) it covers in each text. The role `answer`, the last
                 token, from which the next one is predicted, is added unless given.
-            labels: a row a text, of values that can be compared: texts, numbers, booleans.
+            labels: one row per text, of texts, numbers or booleans.
             padding_side: where short prompts are padded.
             gap: what stands between a text and its answer.
-            special_tokens: let the tokenizer add those it begins texts with; not where the texts bring them. Those
-                that it ends texts with are left out: the answer follows.
-            answers: the possible answers to all texts. The tokens with which all of them begin are put behind each
-                text, so that `answer` is where the answers part; without, it is the last token of the text.
+            special_tokens: let the tokenizer add its special tokens at the start; False where the texts contain them.
+                Those it would add at the end are left out, since the answer follows.
+            answers: the possible answers to all texts. Tokens with which all of them begin are appended to each text,
+                so that `answer` is where the answers diverge; without them it is the last token of the text.
 
         Raises:
             PbbError: no texts or an empty one, no tokenizer or one that roles cannot be found with, a token that the

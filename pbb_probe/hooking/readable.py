@@ -1,8 +1,8 @@
-"""What a model can read: tokens it has, no more of them than it has positions, and lengths it can be given together.
+"""What a model can read: tokens in its vocabulary, no more than it has positions, and lengths that can share a batch.
 
-Some rotary embeddings depend on the longest prompt of a batch. longrope turns all of it by other frequencies once one
-prompt is longer than those of pretraining; dynamic scaling does so by an amount that depends on the longest prompt the
-model has read so far. Read beside a longer one, a short prompt would not be what the model computes of it alone.
+Some rotary embeddings depend on the longest prompt of a batch. longrope changes the frequencies for the whole batch
+once one prompt is longer than those of pretraining; dynamic scaling changes them by an amount that depends on the
+longest prompt the model has read so far. Beside a longer one, a short prompt would not give what it gives alone.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
-    """The prompts as every run reads them: padding behind the tokens, where a causal model does not see it.
+    """The prompts as every forward reads them: padding behind the tokens, where a causal model does not see it.
 
     Raises:
-        PbbError: no prompts, or such that `check_readable` refuses.
+        PbbError: no prompts, or prompts that `check_readable` refuses.
     """
     if not len(prompts):
         raise PbbError("There are no prompts to run: give at least one.")
@@ -30,16 +30,16 @@ def as_read(model: "TransformerBridge", prompts: Prompts) -> Prompts:
 
 
 def check_readable(model: "TransformerBridge", tokens: "torch.Tensor", lengths: "torch.Tensor") -> None:
-    """Refuse prompts that the model cannot read, or that it would read otherwise together than alone.
+    """Refuse prompts that the model cannot read, or would read differently together than alone.
 
     Args:
         model: an opened model.
         tokens: token ids [row, position].
-        lengths: tokens of each row [row]; what stands behind them is padding.
+        lengths: how many tokens each row has [row]; the rest is padding.
 
     Raises:
-        PbbError: a token that the model lacks, more tokens than it has positions for, or lengths on both sides of the
-            one at which its rotary embedding changes.
+        PbbError: a token outside the vocabulary, more tokens than positions, or lengths on both sides of the one at
+            which the rotary embedding changes.
     """
     if int(tokens.min()) < 0 or int(tokens.max()) >= model.cfg.d_vocab:
         raise PbbError(
@@ -79,12 +79,12 @@ def _changing_ropes(config: Any) -> Iterator[tuple[str, int]]:
 
 
 def _reads(model: "TransformerBridge", length: int) -> bool:
-    """Does the model read so many tokens? Positions that are computed, not learned, have no end."""
+    """Does the model accept this many tokens? Positions that are computed rather than learned have no limit."""
     import torch
 
     computed = any(name.endswith("inv_freq") for name, _ in model.original_model.named_buffers())
     if not computed and model.original_model.device.type != "cpu":
-        return False  # an accelerator does not survive an index that is out of a table's range
+        return False  # on an accelerator, an index out of range ends the process
     try:
         with torch.inference_mode():
             model(torch.zeros(1, length, dtype=torch.long, device=model.cfg.device))

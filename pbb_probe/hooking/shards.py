@@ -1,8 +1,8 @@
-"""Activations on disk: safetensors shards that are written batch by batch, and read again slice by slice.
+"""Activations on disk: safetensors shards, written batch by batch and read slice by slice.
 
-A shard holds the activations of a run of prompts, and appears under its name only when it is whole, so that a capture
-can be stopped at any moment and goes on where it was. What is read back is an xarray Dataset like any other, whose
-values stay on disk until they are looked at.
+A shard holds the activations of consecutive prompts. It appears under its name only once it is complete, so that a
+capture may be stopped at any moment and resumed. Reading gives an ordinary xarray Dataset whose values stay on disk
+until they are used.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ def write_shards(
     make: "Callable[[int], dict[str, np.ndarray]]",
     again: "Callable[[int], dict[str, np.ndarray]]",
 ) -> None:
-    """Write a shard for each start, those that are there already excepted.
+    """Write a shard for each start, except where it is there already.
 
     Args:
-        folder: made if need be.
+        folder: created if necessary.
         asked: what was asked for, as JSON values: dims, layers, roles and the number of prompts among them.
-        content: further arrays that the activations depend on.
+        content: further arrays on which the activations depend.
         starts: the first prompt of each shard.
-        make: the arrays [layer, role, prompt, ...] by site of the prompts from a start on.
-        again: the same of that first prompt alone, to see whether shards that are there are of this model.
+        make: from a start to the arrays [layer, role, prompt, ...] of its shard by site.
+        again: the same for that first prompt alone, to see whether existing shards are of this model.
 
     Raises:
         PbbError: the folder holds another capture, or one of another model.
@@ -63,7 +63,7 @@ def write_shards(
     if (there := read_sealed(folder / _INDEX)) not in (None, index):
         raise PbbError(f"{folder} holds another capture, of other prompts or places: give an empty folder.")
     paths = {start: folder / _shard(start) for start in starts}
-    if there is None:  # shards that lie here are of no known capture
+    if there is None:  # shards found here belong to no known capture
         for path in paths.values():
             forget(path)
         write_sealed(folder / _INDEX, index)
@@ -83,21 +83,21 @@ def write_shards(
 
 
 def write_labels(folder: str | Path, prompts: Labelled) -> None:
-    """Put the labels of the prompts beside their shards, in place of others that lie there."""
+    """Store the labels of the prompts beside their shards, replacing any that are there."""
     columns = {str(name): storable(column) for name, column in prompts.labels.items()}
     write_sealed(Path(folder) / _LABELS, {"labels": [[name, v.dtype.str, v.tolist()] for name, v in columns.items()]})
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """The labels of prompts as they lie beside their shards."""
+    """The labels of prompts as stored beside their shards."""
 
     labels: "pd.DataFrame"
     unit: str = "prompt"
 
     @classmethod
     def read(cls, folder: Path, n: int) -> "_Stored | None":
-        """Those of `n` prompts; None where they are missing or were changed."""
+        """The labels of `n` prompts; None if they are missing or were changed."""
         import numpy as np
         import pandas as pd
 

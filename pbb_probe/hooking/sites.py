@@ -40,12 +40,12 @@ def hook_name(model: "TransformerBridge", site: str, layer: int) -> str:
 
 
 def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequence[int]) -> dict[tuple[str, int], str]:
-    """The hook of each site at each layer, its activation of the shape that `SITES` says.
+    """The hook of each site at each layer, once its activation is known to have the axes in `SITES`.
 
-    One short run finds out: of fewer tokens than could be mistaken for heads.
+    One short forward finds out, of a number of tokens that cannot be mistaken for heads.
 
     Raises:
-        PbbError: no site, or one that this architecture does not have, or whose activation has other axes.
+        PbbError: no site, one that this architecture lacks, or one whose activation has other axes.
     """
     import torch
 
@@ -62,7 +62,7 @@ def check_sites(model: "TransformerBridge", sites: Sequence[str], layers: Sequen
             _, cache = model.run_with_cache(
                 tokens, names_filter=lambda name: name in names.values(), stop_at_layer=max(layers) + 1
             )
-    except Exception as error:  # hooks rest on what TransformerLens takes for granted of a module
+    except Exception as error:  # hooks rely on what TransformerLens assumes about a module
         raise PbbError(
             f"{', '.join(sites)} cannot be reached on this model ({first_line(error)}): choose other sites."
         ) from error

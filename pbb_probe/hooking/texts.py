@@ -1,4 +1,4 @@
-"""Tokens as text: those of a prompt, and those that a model would say next."""
+"""Tokens as text: those of a prompt, and the likeliest next ones."""
 
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,8 @@ def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: Count = 
     """The likeliest next tokens behind the role `answer` of each prompt.
 
     Returns:
-        A row for each prompt and token, the likeliest first: prompt, answer (its text without the spaces around it, or
-        where it is nothing else these in quotes), token, probability over the whole vocabulary.
+        One row per prompt and token, the likeliest first: prompt; answer, the token's text without surrounding spaces
+        (in quotes where it is only spaces); token; probability over the whole vocabulary.
     """
     import pandas as pd
 
