@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from pbb_probe.hooking.prompts import Prompts
+
 HEADS = {"z": 4, "q": 4, "k": 2, "v": 2}
 UNGROUPED = ("gpt2", "gpt_neox")
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v")
@@ -81,7 +83,7 @@ def activation(model, row, site, layer):
 
 
 def patched_logits(model, row, put, site, layer, spans):
-    """Logits [span, head, d_vocab] at the last position of one row, `put` [position, head, d_head] in its place."""
+    """Logits [span, head, position, d_vocab] of one row, `put` [position, head, d_head] in its place."""
     heads = n_heads(model, site)
 
     def change(found):  # [span * head, position, head, d_head]
@@ -90,7 +92,7 @@ def patched_logits(model, row, put, site, layer, spans):
                 found[i * heads + head, first : last + 1, head] = put[first : last + 1, head]
 
     logits = run(model, row.repeat(len(spans) * heads, 1), site, layer, change)
-    return logits[:, -1].unflatten(0, (len(spans), heads))
+    return logits.unflatten(0, (len(spans), heads))
 
 
 def sweep(model, clean, corrupted, metric, site, lengths, giver=None):
@@ -105,5 +107,26 @@ def sweep(model, clean, corrupted, metric, site, lengths, giver=None):
             put = activation(giver or model, clean[pair, :length], site, layer)
             spans = [(position, position) for position in range(length)]
             logits = patched_logits(model, corrupted[pair, :length], put, site, layer, spans)
-            effects[layer, :, :length, pair] = metric(logits, pair).T
+            effects[layer, :, :length, pair] = metric(logits[:, :, -1], pair).T
     return effects
+
+
+# Prompts as the tested functions are given them
+
+
+def padded(rows, lengths, side):
+    """Rows [row, position] cut to their lengths and padded on a side, with their mask."""
+    tokens, mask = torch.zeros_like(rows), torch.zeros_like(rows)
+    for i, length in enumerate(lengths):
+        at = slice(0, length) if side == "right" else slice(rows.shape[1] - length, None)
+        tokens[i, at], mask[i, at] = rows[i, :length], 1
+    return tokens, mask
+
+
+def prompts(model, tokens, mask, words=None, width=1) -> Prompts:
+    """Prompts of given tokens, with the roles `answer` and `word`, which is so wide and ends at `words` [row]."""
+    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+    words = last if words is None else words
+    base = Prompts.from_texts(model, ["x"] * len(tokens))
+    word = torch.stack([(words + 1 - width).clamp(min=0), words], 1)
+    return Prompts(tokens, mask, {"word": word, "answer": torch.stack([last, last], 1)}, base.labels, base.texts)

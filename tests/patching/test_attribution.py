@@ -12,7 +12,6 @@ from transformer_lens.tools.analysis.attribution_patching import attribution_pat
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.load import load_model
-from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.patching.attribution import attribution_scores, screen_patches
 from pbb_probe.patching.metrics import log_prob, log_prob_difference, logit_difference, negative_kl
@@ -58,21 +57,7 @@ def derivatives(bare, family, site, lengths=(5, 5, 5)):
 
 
 def padded(rows, side):
-    """Rows cut to their lengths and padded, with their mask."""
-    tokens, mask = torch.zeros_like(rows), torch.zeros_like(rows)
-    for i, length in enumerate(LENGTHS):
-        at = slice(0, length) if side == "right" else slice(rows.shape[1] - length, None)
-        tokens[i, at], mask[i, at] = rows[i, :length], 1
-    return tokens, mask
-
-
-def prompts(model, tokens, mask, words=None) -> Prompts:
-    """Prompts of given tokens, with the roles `answer` and `word` [pair]."""
-    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-    words = last if words is None else words
-    base = Prompts.from_texts(model, ["x"] * len(tokens))
-    spans = {"answer": torch.stack([last, last], 1), "word": torch.stack([words - 1, words], 1)}
-    return Prompts(tokens, mask, spans, base.labels, base.texts)
+    return brute.padded(rows, LENGTHS, side)
 
 
 def off(values, expected) -> float:
@@ -125,7 +110,7 @@ def test_padding_on_either_side_is_harmless(family, site, side, given, bridge, b
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
+        runs = {"pairs": Pairs(brute.prompts(model, clean, mask), brute.prompts(model, corrupted, mask))}
     scores = attribution_scores(model, **runs, metric=METRIC, sites=(site,))
     expected = np.zeros((3, brute.n_heads(bare(family), site), 5, 3))  # nothing at the padding
     alone = derivatives(bare, family, site, LENGTHS)
@@ -147,14 +132,14 @@ def test_roles_are_estimated_over_their_tokens_or_where_they_end(side, bridge):
     model = bridge("llama")
     (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
     words = mask.argmax(1) + torch.tensor([1, 3, 2])
-    runs = {"pairs": Pairs(prompts(model, clean, mask, words), prompts(model, corrupted, mask, words))}
-    given = {**runs, "metric": METRIC, "sites": ("v",)}
+    pairs = Pairs(*(brute.prompts(model, tokens, mask, words, width=2) for tokens in (clean, corrupted)))
+    given = {"pairs": pairs, "metric": METRIC, "sites": ("v",)}
     by_role = attribution_scores(model, **given, positions=["word", "answer"])
     by_end = attribution_scores(model, **given, positions=["word", "answer"], whole_spans=False)
     by_position = attribution_scores(model, **given)
     assert by_role["v"].dims == ("layer", "kv_head", "role", "pair")
     widths = set()
-    for role, spans in runs["pairs"].clean.spans.items():
+    for role, spans in pairs.clean.spans.items():
         for pair, (first, last) in enumerate(spans.tolist()):
             tokens = by_position["v"].sel(position=slice(first, last), pair=pair)
             widths.add(tokens.sizes["position"])

@@ -49,7 +49,7 @@ def brute_force(bare, family, early=0):
             for source, target in itertools.product(range(N_LAYERS + 1), range(N_LAYERS)):
                 if source >= target and place < len(ids):
                     span = [(place, place)]
-                    logits = brute.patched_logits(model, ids, resid[source], "resid_pre", target, span)[0, 0]
+                    logits = brute.patched_logits(model, ids, resid[source], "resid_pre", target, span)[0, 0, -1]
                     effects[source, target, role, prompt] = logits[first] - logits[second]
                 elif source >= target:
                     effects[source, target, role, prompt] = unpatched[prompt]
@@ -57,20 +57,13 @@ def brute_force(bare, family, early=0):
 
 
 def padded(side):
-    """The prompts cut to their lengths and padded on a side, their mask, and where `word` stands in each row."""
-    tokens, mask = torch.zeros_like(TOKENS), torch.zeros_like(TOKENS)
-    for i, length in enumerate(LENGTHS):
-        at = slice(0, length) if side == "right" else slice(WIDTH - length, None)
-        tokens[i, at], mask[i, at] = TOKENS[i, :length], 1
+    """The prompts cut to their lengths and padded on a side, their mask, and where `word` ends in each row."""
+    tokens, mask = brute.padded(TOKENS, LENGTHS, side)
     return tokens, mask, WORDS + mask.argmax(1)
 
 
 def prompts(model, side="right") -> Prompts:
-    tokens, mask, words = padded(side)
-    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-    base = Prompts.from_texts(model, ["x"] * len(tokens))
-    spans = {"word": torch.stack([(words - 1).clamp(min=0), words], 1), "answer": torch.stack([last, last], 1)}
-    return Prompts(tokens, mask, spans, base.labels, base.texts)
+    return brute.prompts(model, *padded(side), width=2)
 
 
 def off(values, expected) -> float:

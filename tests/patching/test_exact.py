@@ -33,11 +33,7 @@ def of_pair(logits, pair):
 
 
 def padded(rows, side):
-    tokens, mask = torch.zeros_like(rows), torch.zeros_like(rows)
-    for i, length in enumerate(LENGTHS):
-        at = slice(0, length) if side == "right" else slice(WIDTH - length, None)
-        tokens[i, at], mask[i, at] = rows[i, :length], 1
-    return tokens, mask
+    return brute.padded(rows, LENGTHS, side)
 
 
 def unpadded(values, side):
@@ -118,4 +114,4 @@ def test_whole_spans(site, bridge, bare):
             span = tuple(spans[pair].tolist())
             logits = brute.patched_logits(bare("qwen3"), CORRUPTED[pair, :length], put, site, layer, [span])
             found = effects[site].sel(layer=layer, role="word", pair=pair).values
-            assert np.allclose(found, of_pair(logits[0], pair).squeeze(), rtol=0, atol=2e-5)
+            assert np.allclose(found, of_pair(logits[0, :, -1], pair).squeeze(), rtol=0, atol=2e-5)

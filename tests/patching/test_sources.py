@@ -46,7 +46,7 @@ def by_hand(model, put_of, site, base=CORRUPTED):
     for pair, layer in np.ndindex(len(base), 3):
         spans = [(position, position) for position in range(7)]
         logits = brute.patched_logits(model, base[pair], put_of(pair, layer), site, layer, spans)
-        effects[layer, :, :, pair] = of_pair(logits, pair).T
+        effects[layer, :, :, pair] = of_pair(logits[:, :, -1], pair).T
     return effects
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import brute
 import numpy as np
 import pytest
 import torch
@@ -21,101 +22,31 @@ ANSWERS = (torch.tensor([7, 300, 45]), torch.tensor([11, 20, 46]))
 METRIC = logit_difference(*ANSWERS)
 LONG = ([[7, 12, 99], [300], [45, 46]], [[11], [20, 21, 22, 23], [46, 45]])  # of several tokens and unequal lengths
 SITES = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z")
-HEADS = {"z": 4, "q": 4, "k": 2, "v": 2}
 
 
-def place(model, layer, site):
-    """The bare module of a site at a layer, and whether the activation is its input."""
-    if model.config.model_type == "gpt2":
-        block = model.transformer.h[layer]
-        modules = {"attn_out": block.attn, "mlp_out": block.mlp, "z": block.attn.c_proj}
-    else:
-        block = model.model.layers[layer]
-        attention = block.self_attn
-        modules = {
-            "attn_out": attention,
-            "mlp_out": block.mlp,
-            "z": attention.o_proj,
-            "q": attention.q_proj,
-            "k": attention.k_proj,
-            "v": attention.v_proj,
-        }
-    return modules.get(site, block), site in ("resid_pre", "z")
-
-
-def run(model, ids, site, layer, change):
-    """Logits [position, d_vocab] while `change` is called on the activation [position, width], in place."""
-    module, is_input = place(model, layer, site)
-
-    def before(_, args):
-        activation = args[0].clone()
-        change(activation[0])
-        return (activation, *args[1:])
-
-    def after(_, args, output):
-        activation = (output[0] if isinstance(output, tuple) else output).clone()
-        change(activation[0])
-        return (activation, *output[1:]) if isinstance(output, tuple) else activation
-
-    handle = module.register_forward_pre_hook(before) if is_input else module.register_forward_hook(after)
-    with torch.inference_mode():
-        logits = model(ids[None]).logits[0]
-    handle.remove()
-    return logits
-
-
-def metric_of(logits, pair) -> float:
-    return float(logits[ANSWERS[0][pair]] - logits[ANSWERS[1][pair]])
+def of_pair(logits, pair):
+    """The metric [...] of a pair's logits [..., d_vocab]."""
+    return logits[..., ANSWERS[0][pair]] - logits[..., ANSWERS[1][pair]]
 
 
 def brute_force(model, site, lengths=(5, 5, 5)):
     """[layer, head, position, pair]; NaN at the positions a short pair does not have."""
-    heads = HEADS.get(site, 1)
-    effects = np.full((3, heads, max(lengths), len(lengths)), np.nan)
-    for pair, length in enumerate(lengths):
-        for layer in range(3):
-            kept = []
-            run(model, CLEAN[pair, :length], site, layer, lambda activation: kept.append(activation.clone()))
-            for position in range(length):
-                for head in range(heads):
-
-                    def change(activation):
-                        width = activation.shape[1] // heads
-                        where = (position, slice(head * width, (head + 1) * width))
-                        activation[where] = kept[0][where]
-
-                    logits = run(model, CORRUPTED[pair, :length], site, layer, change)[-1]
-                    effects[layer, head, position, pair] = metric_of(logits, pair)
-    return effects
+    return brute.sweep(model, CLEAN, CORRUPTED, of_pair, site, lengths)
 
 
 def alone(model, rows, lengths=(5, 5, 5)):
     """The metric [pair] of the bare model on each row alone."""
     with torch.inference_mode():
-        return np.array([metric_of(model(rows[i, :length][None]).logits[0, -1], i) for i, length in enumerate(lengths)])
+        return np.array([of_pair(model(rows[i, :length][None]).logits[0, -1], i) for i, length in enumerate(lengths)])
 
 
 def padded(rows, side):
-    """Rows cut to their lengths and padded, with their mask."""
-    tokens, mask = torch.zeros_like(rows), torch.zeros_like(rows)
-    for i, length in enumerate(LENGTHS):
-        at = slice(0, length) if side == "right" else slice(rows.shape[1] - length, None)
-        tokens[i, at], mask[i, at] = rows[i, :length], 1
-    return tokens, mask
+    return brute.padded(rows, LENGTHS, side)
 
 
 def close(values, expected) -> bool:
     expected = np.asarray(expected).reshape(values.shape)
     return bool(np.nanmax(np.abs(values - expected)) < 1e-5 * np.nanstd(expected))
-
-
-def prompts(model, tokens, mask, words=None) -> Prompts:
-    """Prompts of given tokens, with the roles `answer` and `word` [pair]."""
-    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-    words = last if words is None else words
-    base = Prompts.from_texts(model, ["x"] * len(tokens))
-    spans = {"answer": torch.stack([last, last], 1), "word": torch.stack([words, words], 1)}
-    return Prompts(tokens, mask, spans, base.labels, base.texts)
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -135,7 +66,7 @@ def test_heads_of_the_projections_are_the_brute_force(site, bridge, bare):
     effects = patch_sweep(bridge("llama"), clean=CLEAN, corrupted=CORRUPTED, metric=METRIC, sites=(site,))
     head = "head" if site == "q" else "kv_head"
     assert effects[site].dims == ("layer", head, "position", "pair")
-    assert effects.sizes[head] == HEADS[site]
+    assert effects.sizes[head] == brute.HEADS[site]
     assert close(effects[site].values, brute_force(bare("llama"), site))
 
 
@@ -149,7 +80,7 @@ def test_padding_on_either_side_is_harmless(family, site, side, given, bridge, b
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
+        runs = {"pairs": Pairs(brute.prompts(model, clean, mask), brute.prompts(model, corrupted, mask))}
     effects = patch_sweep(model, **runs, metric=METRIC, sites=(site,))
     expected = brute_force(bare(family), site, LENGTHS)  # [layer, head, position, pair]
     values = effects[site].values.reshape(expected.shape)
@@ -176,7 +107,7 @@ def test_roles_are_patched_where_they_stand_in_each_pair(side, bridge):
     model = bridge("llama")
     (clean, mask), (corrupted, _) = padded(CLEAN, side), padded(CORRUPTED, side)
     words = mask.argmax(1) + torch.tensor([1, 3, 2])
-    runs = {"pairs": Pairs(prompts(model, clean, mask, words), prompts(model, corrupted, mask, words))}
+    runs = {"pairs": Pairs(brute.prompts(model, clean, mask, words), brute.prompts(model, corrupted, mask, words))}
     sweep = {"metric": METRIC, "sites": ("resid_pre", "z")}
     by_role = patch_sweep(model, **runs, **sweep, positions=["word", "answer"])
     by_position = patch_sweep(model, **runs, **sweep)
@@ -235,38 +166,31 @@ def ids_of(answers):
     return torch.tensor([row + [-1] * (max(map(len, answers)) - len(row)) for row in answers])
 
 
-def log_prob(logits, length, answer) -> float:
-    """Of the answer's tokens behind a prompt of this length, from logits [position, d_vocab] of both together."""
-    return float(sum(logits[length - 1 + i].log_softmax(-1)[token] for i, token in enumerate(answer)))
+def log_prob(logits, length, answer):
+    """[...] of the answer's tokens behind a prompt of this length, from logits [..., position, d_vocab] of both."""
+    return sum(logits[..., length - 1 + i, :].log_softmax(-1)[..., token] for i, token in enumerate(answer))
 
 
 @functools.cache
 def forced_brute_force(bare, family, site, lengths):
-    """[layer, head, position, pair] and the unpatched runs, clean [pair] and corrupted [pair]."""
-    model, heads = bare(family), HEADS.get(site, 1)
-    effects = np.full((3, heads, max(lengths), len(lengths)), np.nan)
-    ends = np.zeros((2, len(lengths)))
+    """[layer, head, position, pair] and the unpatched prompts, clean [pair] and corrupted [pair]."""
+    model = bare(family)
+    effects = np.full((3, brute.n_heads(model, site), max(lengths), len(lengths)), np.nan)
+    unpatched = np.zeros((2, len(lengths)))
     for pair, length in enumerate(lengths):
         effects[:, :, :length, pair] = 0
         for sign, answers in zip((1, -1), LONG, strict=True):
             answer = answers[pair]
             clean, corrupted = (torch.cat([rows[pair, :length], torch.tensor(answer)]) for rows in (CLEAN, CORRUPTED))
-            for end, ids in enumerate((clean, corrupted)):
+            for side, ids in enumerate((clean, corrupted)):
                 with torch.inference_mode():
-                    ends[end, pair] += sign * log_prob(model(ids[None]).logits[0], length, answer)
+                    unpatched[side, pair] += sign * log_prob(model(ids[None]).logits[0], length, answer)
             for layer in range(3):
-                kept = []
-                run(model, clean, site, layer, lambda activation: kept.append(activation.clone()))
-                for position, head in np.ndindex(length, heads):
-
-                    def change(activation):
-                        width = activation.shape[1] // heads
-                        where = (position, slice(head * width, (head + 1) * width))
-                        activation[where] = kept[0][where]
-
-                    logits = run(model, corrupted, site, layer, change)
-                    effects[layer, head, position, pair] += sign * log_prob(logits, length, answer)
-    return effects, *ends
+                put = brute.activation(model, clean, site, layer)
+                spans = [(position, position) for position in range(length)]
+                logits = brute.patched_logits(model, corrupted, put, site, layer, spans)
+                effects[layer, :, :length, pair] += sign * log_prob(logits, length, answer).T.numpy()
+    return effects, *unpatched
 
 
 @pytest.mark.parametrize("given", ["tensors", "prompts"])
@@ -289,7 +213,7 @@ def test_whole_answers_are_the_teacher_forced_brute_force(family, site, side, gi
     if given == "tensors":
         runs = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
     else:
-        runs = {"pairs": Pairs(prompts(model, clean, mask), prompts(model, corrupted, mask))}
+        runs = {"pairs": Pairs(brute.prompts(model, clean, mask), brute.prompts(model, corrupted, mask))}
     effects = patch_sweep(model, **runs, metric=log_prob_difference(*map(ids_of, LONG)), sites=(site,))
     expected, clean_alone, corrupted_alone = forced_brute_force(bare, family, site, tuple(LENGTHS))
     values = effects[site].values.reshape(expected.shape)
@@ -400,7 +324,7 @@ def test_arguments_that_do_not_fit_are_refused(change, message, bridge):
 def test_prompts_that_do_not_fit_are_refused(bridge):
     model = bridge("llama")
     (right, right_mask), (left, left_mask) = padded(CLEAN, "right"), padded(CORRUPTED, "left")
-    clean, corrupted = prompts(model, right, right_mask), prompts(model, left, left_mask)
+    clean, corrupted = brute.prompts(model, right, right_mask), brute.prompts(model, left, left_mask)
     with pytest.raises(PbbError, match="padded differently"):
         patch_sweep(model, Pairs(clean, corrupted), metric=METRIC)
     with pytest.raises(PbbError, match="Unknown role 'subject'"):
@@ -422,7 +346,7 @@ def test_prompts_that_do_not_fit_are_refused(bridge):
 def test_either_pairs_or_bare_tokens_are_given(given, message, bridge):
     model = bridge("llama")
     if "prompts" in given.values():
-        given = given | {"clean": prompts(model, *padded(CLEAN, "right"))}
+        given = given | {"clean": brute.prompts(model, *padded(CLEAN, "right"))}
     for function in (patch_sweep, attribution_scores):
         with pytest.raises(PbbError, match=message):
             function(model, **given, metric=METRIC)
@@ -431,7 +355,7 @@ def test_either_pairs_or_bare_tokens_are_given(given, message, bridge):
 def test_the_labels_of_the_pairs_stand_in_the_effects(bridge):
     model = bridge("llama")
     right, mask = padded(CLEAN, "right")
-    clean, corrupted = prompts(model, right, mask), prompts(model, padded(CORRUPTED, "right")[0], mask)
+    clean, corrupted = brute.prompts(model, right, mask), brute.prompts(model, padded(CORRUPTED, "right")[0], mask)
     clean.labels["program"], corrupted.labels["program"] = ["a", "b", "c"], ["d", "e", "f"]
     pairs = Pairs(clean, corrupted).select([2, 0])
     metric = lambda logits: logits[:, 7]  # noqa: E731
