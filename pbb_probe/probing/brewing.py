@@ -1,7 +1,8 @@
 """Brewing: from the layer at which a value can be read to the layer at which the model itself could say it.
 
-The measures and outcomes of "From Brewing to Resolution" (arXiv 2606.17648), there for code in the prompt, here for any
-variable and for code held in the weights. A probe says whether a value is available, the lens whether it is ready.
+The measures and outcomes are those of "From Brewing to Resolution" (arXiv 2606.17648), where the code is in the prompt.
+Here they serve any variable, and programs held in the weights. A probe says whether a value is available, the lens
+whether it is ready.
 """
 
 from typing import TYPE_CHECKING
@@ -59,15 +60,16 @@ def brewing(
         the model answers right and `overprocessed` if not; where there is none, `misresolved` if the tail is confident
         and `unresolved` if not. Of prompts without the value it is empty.
 
-        With the labels of these arrays. Of the controls, those that both `decodable` and `self_decodable` have, such as
-        `shuffled`: the same probes and lens scored against other prompts' values, so that what it shows is chance.
+        It carries the labels of these arrays, and the controls that both `decodable` and `self_decodable` have. In
+        `shuffled` the same probes and lens are scored against the values of other prompts: what it shows is chance.
 
-        The first of many layers is soon right by chance: of ten equally common values one in ten is right at a layer
-        that knows nothing, and of six such layers, were they independent, one in every second prompt (1 - 0.9^6). The
-        outcomes stand on first layers all the same, as in the paper: what is right from some layer up to the top is
-        hardly ever answered wrong, so that stable layers know no `overprocessed`. So read onsets from the stable
-        layers, and outcomes beside those of the control. Both compare readings and no causes: a value may be decodable
-        and never used, and what is misresolved or unresolved may be answered right.
+        First layers are often right by chance. With ten equally common values, a layer that knows nothing is right in
+        one prompt of ten; of six such layers, were they independent, some layer is right in about half of the prompts
+        (1 - 0.9^6). The outcomes are defined by first layers all the same, as in the paper: a value that is right from
+        some layer up to the top is hardly ever answered wrong, so stable layers would leave no `overprocessed`. Read
+        onsets from the stable layers, therefore, and outcomes beside those of the control. Both compare readings, not
+        causes: a value may be decodable and never used, and a prompt that is misresolved or unresolved may be answered
+        right.
 
     Raises:
         PbbError: arrays without these dimensions, with other layers or numbers of prompts, or tail not within 0 and 1.
@@ -75,8 +77,9 @@ def brewing(
     Example:
         >>> import numpy as np
         >>> import xarray as xr
-        >>> read, said = (xr.DataArray([[a], [1]], [("layer", [0, 1])], ("layer", "prompt")) for a in (1, 0))
-        >>> sure = xr.DataArray([[[0.5]], [[0.9]]], [("layer", [0, 1])], ("layer", "value", "prompt"))
+        >>> layers = {"layer": [0, 1]}
+        >>> read, said = (xr.DataArray([[first], [1]], layers, ("layer", "prompt")) for first in (1, 0))
+        >>> sure = xr.DataArray([[[0.5]], [[0.9]]], layers, ("layer", "value", "prompt"))
         >>> brewing(read, said, np.array([True]), sure)["outcome"].item()
         'resolved'
     """

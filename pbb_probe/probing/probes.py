@@ -1,9 +1,9 @@
-"""Fitted probes, kept: they read new prompts, have directions and subspaces, and go to files and to scikit-learn.
+"""The probes that were fitted: they read new prompts, have directions and subspaces, go to files and to scikit-learn.
 
-`fit_probes` says how well each place is read. Here the probes themselves stay, to look at single prompts: what is read
-of each variable at each layer, and how sure is the probe? Clusters (programs) that are fitted on are dealt into folds.
-A prompt of one of them is read by the probe of the fold that left it out, any other prompt by the probes of all folds,
-whose probabilities are averaged. A single fold leaves nothing out.
+Where `fit_probes` scores every place, its probes show single prompts: what is read of each variable at each layer, and
+with what probability? The clusters (programs) that are fitted on are dealt into folds. A prompt of one of them is read
+by the probe of the fold that held it out. Any other prompt is read by the probes of all folds, and their probabilities
+are averaged. With a single fold nothing is held out.
 """
 
 from collections.abc import Hashable, Sequence
@@ -15,6 +15,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.probing.arguments import check_acts, values_of
 from pbb_probe.probing.directions import subspace, unit_directions
 from pbb_probe.probing.readers import Kind
+from pbb_probe.probing.reading import averaged, features_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +28,20 @@ if TYPE_CHECKING:
 class Probes:
     """Linear probes of each target at each site, layer and role, one a fold: what `fit_probes(keep=True)` returns.
 
-    The score of a class is coefficients . activation + intercept, in the units of the activations; of a ridge probe
-    there is one score, the number that it reads.
+    The score of a class is coefficients . activation + intercept, in the units of the activations. A ridge probe has
+    one score, the number that it reads.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=20, without_io=0), pbb.load_model("nano")
+        >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=60), layers=[3], roles=["name"])
+        >>> probes = pbb.fit_probes(acts, ["steps"], folds=2, keep=True)
+        >>> list(probes.read(acts)), probes.to_sklearn(fold=0).classes_.tolist()
+        (['target', 'site', 'role', 'layer', 'prompt', 'value', 'probability'], [1, 2])
     """
 
     scores: "xr.Dataset"
-    """What `fit_probes` returns without `keep`: how well each place is read. Of loaded probes the coordinates alone."""
+    """What `fit_probes` returns without `keep`: how well each place is read. Loaded probes have its coordinates only."""
     kinds: dict[str, Kind]
     """Of each target's probes."""
     classes: dict[str, tuple[Any, ...]]
@@ -40,11 +49,11 @@ class Probes:
     coefficients: "dict[tuple[str, str], np.ndarray]"
     """By target and site [fold, layer, role, class, feature]; heads are flattened."""
     intercepts: "dict[tuple[str, str], np.ndarray]"
-    """By target and site [fold, layer, role, class]; minus infinity of a class that a fold lacks."""
+    """By target and site [fold, layer, role, class]; minus infinity for a class that a fold lacks."""
     dims: dict[str, tuple[str, ...]]
     """The dimensions that the features of each site are made of, such as (head, d_head)."""
     fold: dict[Hashable, int]
-    """The fold that leaves each cluster out."""
+    """The fold that holds each cluster out."""
 
     @property
     def folds(self) -> int:
@@ -64,8 +73,8 @@ class Probes:
             acts: activations at the layers and roles that were fitted.
             target: may be left out where there is one.
             site: likewise.
-            clusters: the label that says what each prompt belongs to, or its values [prompt], so that prompts that were
-                fitted on are read by the probes that have not seen them. By all folds' probes when None.
+            clusters: the label that says what each prompt belongs to, or its values [prompt]: prompts of clusters that
+                were fitted on are read by the probes that have not seen them. All folds' probes read when None.
 
         Returns:
             Values (layer, role, prompt).
@@ -91,8 +100,8 @@ class Probes:
             clusters: the label that says what each prompt belongs to, or its values [prompt].
 
         Returns:
-            A row for each target, site, role, layer and prompt: the likeliest `value`, or the number, and its
-            `probability`, which probes that are not logistic lack.
+            A row for each target, site, role, layer and prompt: the likeliest `value` or the number that is read, and
+            the `probability` of the value, which only logistic probes have.
 
         Raises:
             PbbError: activations of other places or width, or of `values_of`.
@@ -149,9 +158,9 @@ class Probes:
         """What the probes of a target read, as orthonormal bases: from reading to use.
 
         A direction that decodes a state need not be one that carries it. `patch_sweep` and `transfer_map` take these
-        subspaces and interchange nothing but what the probe sees (TransformerLens's interchange); their control
-        `random` is a subspace of the same rank, moved as far. If the answer follows the other prompt's state no more
-        often than with a random one, the probe reads what the model does not use, or what it uses elsewhere too.
+        subspaces and interchange only what the probe sees (TransformerLens's interchange). Their control `random` is a
+        subspace of the same rank, moved as far. If the answer follows the donor's state no more often than with a
+        random subspace, the probe reads what the model does not use, or what it uses elsewhere too.
 
         Args:
             target: may be left out where there is one.
@@ -170,10 +179,8 @@ class Probes:
         Example:
             >>> import pbb_probe as pbb
             >>> corpus, model = pbb.make_corpus(with_io=20, without_io=0), pbb.load_model("nano")
-            >>> prompts = pbb.make_prompts(corpus, model, n=60)
-            >>> acts, labels = pbb.capture(model, prompts, layers=[3], roles=["name"]), prompts.labels
-            >>> probes = pbb.fit_probes(acts, labels[["steps"]], labels["program"], folds=1, keep=True)
-            >>> probes.subspaces()["resid_post"].shape
+            >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=60), layers=[3], roles=["name"])
+            >>> pbb.fit_probes(acts, ["steps"], folds=1, keep=True).subspaces()["resid_post"].shape
             torch.Size([1, 1, 128, 1])
         """
         import torch
@@ -290,49 +297,12 @@ class Probes:
     ) -> "np.ndarray":
         """Probabilities, votes of nearest means, or numbers, averaged over folds [layer, role, prompt, class]."""
         import numpy as np
-        from einops import einsum, rearrange
-        from scipy.special import softmax
 
-        features = self._features(acts, site)  # [layer, role, prompt, feature]
-        coefficients = rearrange(self.coefficients[target, site], "fold ... value feature -> fold ... feature value")
-        said = (
-            features @ coefficients + self.intercepts[target, site][..., None, :]
-        )  # [fold, layer, role, prompt, class]
-        if self.kinds[target] == "logistic":
-            said = softmax(said, -1)
-        elif self.kinds[target] == "mean_difference":
-            said = np.eye(said.shape[-1])[said.argmax(-1)]
+        layers, roles = self.scores["layer"].values.tolist(), self.scores["role"].values.tolist()
+        coefficients, intercepts = self.coefficients[target, site], self.intercepts[target, site]
+        features = features_at(acts, site, layers, roles, coefficients.shape[-1])
         unseen = np.ones((self.folds, acts.sizes["prompt"]))
         if clusters is not None:
             held_out = [self.fold.get(name) for name in values_of(acts, clusters, "clusters")]
             unseen = np.array([[k is None or j == k for k in held_out] for j in range(self.folds)], dtype=float)
-        share = unseen / unseen.sum(0)
-        return np.asarray(einsum(said, share, "fold layer role prompt value, fold prompt -> layer role prompt value"))
-
-    def _features(self, acts: "xr.Dataset", site: str) -> "np.ndarray":
-        """Activations [layer, role, prompt, feature] at the places that were fitted.
-
-        Raises:
-            PbbError: a site, layer or role is not there, or the activations are of another width.
-        """
-        import numpy as np
-        from einops import rearrange
-
-        if site not in acts.data_vars:
-            raise PbbError(f"The activations have no site {site!r}: capture those that the probes were fitted at.")
-        array = acts[site]
-        for name in ("layer", "role"):
-            wanted = self.scores[name].values.tolist()
-            if lacking := [place for place in wanted if place not in array[name].values.tolist()]:
-                raise PbbError(
-                    f"The activations have no {name} {lacking[0]!r}: capture those that the probes were fitted at."
-                )
-            array = array.sel({name: wanted})
-        features = rearrange(array.values.astype(float), "layer role prompt ... -> layer role prompt (...)")
-        width = next(array.shape[-1] for (_, of), array in self.coefficients.items() if of == site)
-        if features.shape[-1] != width:
-            raise PbbError(
-                f"The probes read {width} features and the activations have {features.shape[-1]}: give those of the "
-                "site that they were fitted at."
-            )
-        return np.asarray(features)
+        return averaged(features, coefficients, intercepts, self.kinds[target], unseen)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST = 1e100
-"""Number that is read by ridge: squares of larger ones are infinite."""
+"""The largest number that ridge reads: squares of larger ones are infinite."""
 
 
 @dataclass(frozen=True, eq=False)
