@@ -19,7 +19,7 @@ from pydantic import AfterValidator
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import NONE
-from pbb_probe.probing.arguments import values_of, with_labels_of
+from pbb_probe.probing.arguments import codes_of, with_labels_of
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
 from pbb_probe.schema import Name, NameList, Rule, Seed, checked, checks_arguments, listed, refuse_unknown, shown
@@ -77,7 +77,7 @@ def read_controls(controls: "Sequence[Control] | Mapping[str, Any]", acts: "xr.D
             if rows != n:
                 raise PbbError(f"There are {n} prompts, and the control {name!r} has {rows}: give the same.")
         elif name == "selectivity":
-            needs[name] = None if need is None else values_of(acts, need, "selectivity").tolist()
+            needs[name] = None if need is None else codes_of(acts, need, "selectivity").tolist()
         elif name not in CONTROLS:
             raise PbbError(
                 f"The control {name!r} needs a table of other values or a Dataset of activations, not {shown(need)}."

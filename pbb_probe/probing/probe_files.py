@@ -19,6 +19,7 @@ VALUE, SITE = "value", "activations"
 
 def write_probes(probes: Probes, path: Path) -> None:
     """What `Probes.save` does."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     about: dict[str, Any] = {"kinds": probes.kinds, "dims": probes.dims}
@@ -26,7 +27,12 @@ def write_probes(probes: Probes, path: Path) -> None:
     about |= {name: probes.scores[name].values.tolist() for name in ("layer", "role")}
     about["fold"] = [(_plain(cluster), k) for cluster, k in probes.fold.items()]
     arrays = {json.dumps([part, *key]): a.copy() for part in PARTS for key, a in getattr(probes, part).items()}
-    save_file(arrays, path, metadata={"probes": json.dumps(about)})
+    try:
+        save_file(arrays, path, metadata={"probes": json.dumps(about)})
+    except (OSError, SafetensorError) as error:
+        raise PbbError(
+            f"The probes cannot be written to {path} ({error}): name a file in a folder that exists."
+        ) from error
 
 
 def read_probes(path: Path) -> Probes:

@@ -41,7 +41,7 @@ class Probes:
     """
 
     scores: "xr.Dataset"
-    """What `fit_probes` returns without `keep`: how well each place is read. Loaded probes have its coordinates only."""
+    """What `fit_probes` returns without `keep`: how well each place is read. Loaded probes have its coordinates."""
     kinds: dict[str, Kind]
     """Of each target's probes."""
     classes: dict[str, tuple[Any, ...]]
@@ -253,7 +253,7 @@ class Probes:
         """Write one safetensors file, without the scores.
 
         Raises:
-            PbbError: values or clusters that are neither texts nor numbers.
+            PbbError: values or clusters that are neither texts nor numbers, or a place that cannot be written.
         """
         from pbb_probe.probing.probe_files import write_probes
 

@@ -154,6 +154,7 @@ ACTS, OUTPUT = written(RNG.integers(3, size=N), layers=2), pd.DataFrame({"output
         ({"untrained": None}, "'untrained' needs a table of other values or a Dataset of activations, not null"),
         ({"permutation": CLUSTER}, "'permutation' needs nothing"),
         ({"selectivity": CLUSTER[:-1]}, "180 prompts and 179 values of selectivity"),
+        ({"selectivity": [None, *CLUSTER[1:]]}, "Prompt 0 has no value of selectivity"),
         ({"selectivity": "type"}, "selectivity names 'type', which is no label of these activations"),
         ({3: ACTS}, "The name of a control must be a name"),
         (("relabelled",), "controls must be a list of different controls out of selectivity"),

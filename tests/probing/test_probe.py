@@ -147,6 +147,7 @@ def test_what_cannot_be_read_or_loaded_is_refused(tmp_path):
         (lambda: fit_all(np.where(FITTED[3, 2] == FITTED, np.nan, FITTED), TAUGHT), "for prompt 3"),
         (lambda: probe.predict(activations(NEW[:, :5])), "read 12 features and the activations have 5"),
         (lambda: Probes.load(tmp_path / "none"), "holds no probes"),
+        (lambda: probe.save(tmp_path / "nowhere" / "probes"), "cannot be written to"),
         (lambda: Probes.load(tmp_path / "text"), "holds no probes"),
         (lambda: Probes.load(tmp_path / "other.safetensors"), "holds no probes"),
         (lambda: fit_all(FITTED, [(1, 2), (3, 4)] * 100).save(tmp_path / "pairs"), "neither a text nor a number"),
