@@ -55,11 +55,10 @@ def finetune(
             that training did not write, or that another process is writing into.
 
     Example:
-        >>> from tempfile import mkdtemp
         >>> import pbb_probe as pbb
         >>> corpus = pbb.make_corpus(with_io=4, without_io=2)
         >>> config = pbb.TrainConfig(exposures=0.01, batch_size=16)
-        >>> pbb.finetune("nano", corpus, "joint", out=mkdtemp(), config=config).name  # doctest: +ELLIPSIS
+        >>> pbb.finetune("nano", corpus, "joint", out="models", config=config).name  # doctest: +ELLIPSIS
         {'loss': ...
         'joint'
     """

@@ -66,7 +66,7 @@ def line_targets(source: str, trace: Trace) -> "pd.DataFrame":
     Example:
         >>> import pbb_probe as pbb
         >>> entry = pbb.make_corpus("arithmetic", with_io=1, without_io=0, shapes=("loop",)).entries[0]
-        >>> targets = pbb.line_targets(entry.program.source, entry.traces[3])
+        >>> targets = pbb.prompts.line_targets(entry.program.source, entry.traces[3])
         >>> targets[["line", "next_line", "times"]].values.tolist()
         [[2, 3, 4], [3, 2, 3], [4, 0, 1]]
     """
