@@ -76,7 +76,7 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
     from pbb_probe.runs.config import TransferConfig
     from pbb_probe.study import steps
 
-    start, run = folder(reference, "proactive", seed), Run(folder(runs, condition, seed))
+    start, run = folder(reference, "proactive", seed), WritableRun(folder(runs, condition, seed))
     corpus = Corpus.load(Run(start).folder("corpus"))
     if condition in SECOND_STAGES:
         model = run.path / "model"
