@@ -83,7 +83,7 @@ def number(report: Report) -> Iterator[Numbered]:
     for section in report.sections:
         figures = sorted(section.figures, key=lambda shown: shown.folded)
         tables = sorted(section.tables, key=lambda table: table.folded)
-        yield section, [(next(of_figures), one) for one in figures], [(next(of_tables), one) for one in tables]
+        yield section, [(next(of_figures), shown) for shown in figures], [(next(of_tables), table) for table in tables]
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -117,14 +117,15 @@ def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
     """Where groups of enough programs differ in what was measured (adjusted p < 0.05), of calls answered correctly."""
     import pandas as pd
 
-    found = []
+    differing = []
     for what, table in tables.items():
-        chosen = next((some for subset in ("matched", "correct") if len(some := rows(table, subset=subset))), table[:0])
+        subset = "matched" if len(rows(table, subset="matched")) else "correct"
+        chosen = rows(table, subset=subset)
         if len(chosen):
-            found.append(chosen[(chosen["p_adjusted"] < ALPHA) & enough_programs(chosen)].assign(measure=what))
-    if not any(map(len, found)):
+            differing.append(chosen[(chosen["p_adjusted"] < ALPHA) & enough_programs(chosen)].assign(measure=what))
+    if not any(map(len, differing)):
         return pd.DataFrame()
-    joined = pd.concat(found, ignore_index=True)
+    joined = pd.concat(differing, ignore_index=True)
     joined = joined.loc[joined["difference"].abs().sort_values(ascending=False, kind="stable").index]
     lines = [
         {

@@ -121,21 +121,21 @@ def guarded(*parts: "Callable[[], Component | Iterable[Component]]") -> "list[Co
     Raises:
         Busy: the others would only wait as long for their turn.
     """
-    found: list[Any] = []
+    parts_made: list[Any] = []
     for part in parts:
         try:
             made = part()
-            found += [made] if not isinstance(made, list) else made
+            parts_made += [made] if not isinstance(made, list) else made
         except Busy:
             raise
         except PbbError as error:
-            found.append(notice(str(error)))
+            parts_made.append(notice(str(error)))
         except Exception as error:  # a defect in one figure must not take the page with it
             traceback.print_exc(file=sys.stderr)
-            found.append(
+            parts_made.append(
                 notice(f"This part could not be made ({type(error).__name__}: {error}); the terminal says more.")
             )
-    once = {str(part): part for part in reversed(found)}  # what several parts lack is said where it is said first
+    once = {str(part): part for part in reversed(parts_made)}  # what several parts lack is said where it is said first
     return list(reversed(once.values()))
 
 

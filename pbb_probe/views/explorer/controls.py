@@ -82,21 +82,21 @@ def checked(controls: "Iterable[Component]", values: Mapping[str, Any]) -> dict[
     Raises:
         PbbError: a value that its control does not offer, or too long a text.
     """
-    found: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     for title, field in _fields(controls):
         (name,) = field.id.values()
-        found[name] = value = values.get(name)
+        asked[name] = value = values.get(name)
         if hasattr(field, "options"):
             offered = [option["value"] for option in field.options]
             if value not in offered and (offered or value):
                 raise PbbError(f"There is no {_quoted(value)} to choose under {title!r}: choose something else.")
         elif hasattr(field, "marks"):
-            found[name] = value = field.value if value is None else value
+            asked[name] = value = field.value if value is None else value
             if type(value) is not int or not field.min <= value <= field.max:
                 raise PbbError(f"There is no {title} {_quoted(value)}: give one from {field.min} to {field.max}.")
         elif getattr(field, "type", "text") != "hidden":
-            found[name] = typed(title, value)
-    return found
+            asked[name] = typed(title, value)
+    return asked
 
 
 def typed(title: str, value: Any) -> str:

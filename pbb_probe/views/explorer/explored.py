@@ -116,9 +116,9 @@ class Explored:
     @property
     def beside(self) -> dict[str, Path]:
         """The other runs in the same folder, by name."""
-        own = self.run.path.resolve()
-        found = {path.parent.name: path.parent for path in sorted(own.parent.glob("*/manifest.json"))}
-        return {name: path for name, path in found.items() if path.resolve() != own}
+        here = self.run.path.resolve()
+        runs = {path.parent.name: path.parent for path in sorted(here.parent.glob("*/manifest.json"))}
+        return {name: path for name, path in runs.items() if path.resolve() != here}
 
     def keep(self, made_by: str, table: "pd.DataFrame") -> str:
         """Keep the table of a figure, made by its Python, for download, and return its name."""

@@ -125,11 +125,11 @@ def _policy(app: "Dash") -> str:
 
 def _authority(text: str) -> tuple[str, str] | None:
     """Name and port of `name:port`, one way of writing each; None where it is not written so."""
-    found = _HOST.fullmatch(text)
-    if found is None:
+    parts = _HOST.fullmatch(text)
+    if parts is None:
         return None
-    name = found["name"].lower().removesuffix(".").strip("[]")
-    return (name, (found["port"] or ":80")[1:]) if name else None
+    name = parts["name"].lower().removesuffix(".").strip("[]")
+    return (name, (parts["port"] or ":80")[1:]) if name else None
 
 
 def _from_own_page(headers: "Headers", asked: tuple[str, str], host: str) -> bool:

@@ -120,17 +120,17 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
 
 def _read_at(explored: Explored, variable: str, role: str) -> dict[str, tuple[str, dict[str, str]]]:
     """What reads a variable at a role: by title the array's name and where in it."""
-    run, found = explored.run, {}
+    run, readable = explored.run, {}
     site = str(run.array("probing/probes")["site"].values[0])
     probe = words.READ.format(variable=variable, site=site), "probing/probes", {"target": variable, "site": site}
     lens = words.SAID.format(variable=variable), "probing/lens", {"variable": variable, "decode": "logit"}
     for title, name, where in [probe, lens] if run.holds("probing/lens.nc") else [probe]:
         array, at = run.array(name), where | {"role": role}
         if all(value in array[dim] for dim, value in at.items()):
-            found[title] = (name, at | ({CONTROL: NONE} if CONTROL in array.dims else {}))
-    if not found:
+            readable[title] = (name, at | ({CONTROL: NONE} if CONTROL in array.dims else {}))
+    if not readable:
         raise PbbError(f"Nothing was measured of {variable} at the {role}: choose something else.")
-    return found
+    return readable
 
 
 def _beside_controls(asked: Asked) -> "Component":

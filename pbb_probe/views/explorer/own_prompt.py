@@ -93,7 +93,7 @@ class Typed(NamedTuple):
         Raises:
             PbbError: a line is not `role = text` or `role = text | text beside`, or there are too many.
         """
-        found: dict[str, list[Any]] = {}
+        spans: dict[str, list[Any]] = {}
         lines = [line for line in self.roles.splitlines() if line.strip()]
         if len(lines) > MOST_ROLES:
             raise PbbError(f"There are {len(lines)} roles: give at most {MOST_ROLES}.")
@@ -102,10 +102,10 @@ class Typed(NamedTuple):
             texts = [place.strip() for place in places.split("|")]
             if not equals or not role.strip() or not all(texts) or len(texts) > 2:
                 raise PbbError(f"The role {line!r} cannot be read: write it as role = text | text beside.")
-            if role.strip() in found:
+            if role.strip() in spans:
                 raise PbbError(f"The role {role.strip()!r} has two lines: give it one.")
-            found[role.strip()] = [_place(texts[0]), _place(texts[-1])]
-        return found
+            spans[role.strip()] = [_place(texts[0]), _place(texts[-1])]
+        return spans
 
     def both_answers(self) -> tuple[str, str] | None:
         """The two answers, None where none is typed.
@@ -115,7 +115,7 @@ class Typed(NamedTuple):
         """
         if not self.answers.strip():
             return None
-        said = [one.strip() for one in self.answers.split("|")]
+        said = [answer.strip() for answer in self.answers.split("|")]
         if len(said) != 2 or not all(said):
             raise PbbError("Give both answers as: one | the other. Or none, and the model's own are taken.")
         return said[0], said[1]

@@ -66,12 +66,12 @@ def matching(labels: "pd.DataFrame", wanted: str) -> "np.ndarray":
     """
     import numpy as np
 
-    found = np.ones(len(labels), bool)
+    matches = np.ones(len(labels), bool)
     for part in filter(str.strip, re.split(r",\s*(?=\w+\s*=|$)", wanted)):
         name, equals, value = (text.strip() for text in part.partition("="))
         if not equals or name not in labels:
             raise PbbError(f"{part.strip()!r} cannot be selected: write label = value; there are {', '.join(labels)}.")
-        found &= (labels[name].map(value_text) == value).to_numpy()
-    if not found.any():
+        matches &= (labels[name].map(value_text) == value).to_numpy()
+    if not matches.any():
         raise PbbError(f"No prompt has {wanted.strip()}.")
-    return found
+    return matches

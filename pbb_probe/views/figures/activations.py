@@ -178,7 +178,7 @@ def _parts(column: "pd.Series", axes: int) -> list[_Part]:
 
 def _divided(parts: list[_Part], chosen: "np.ndarray", kept: bool) -> list[_Part]:
     """Of each part the prompts that are selected, or those that are not, dimmed; the legend names each part once."""
-    found = []
+    divided = []
     for part in parts:
         here = chosen[part.rows] == kept
         if not here.any():
@@ -186,12 +186,12 @@ def _divided(parts: list[_Part], chosen: "np.ndarray", kept: bool) -> list[_Part
         marker = dict(part.marker)
         if "colorscale" in marker:
             marker["color"] = marker["color"][here]
-        some = part._replace(rows=part.rows[here], marker=marker)
+        half = part._replace(rows=part.rows[here], marker=marker)
         if not kept:
             marker.pop("colorbar", None)
-            some = some._replace(dimmed=True, in_legend=part.in_legend and not chosen[part.rows].any())
-        found.append(some)
-    return found
+            half = half._replace(dimmed=True, in_legend=part.in_legend and not chosen[part.rows].any())
+        divided.append(half)
+    return divided
 
 
 def _text(value: Any) -> str:

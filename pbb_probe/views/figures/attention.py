@@ -142,16 +142,16 @@ def _scored(scores: "xr.DataArray | None", layers: list[Any], heads: list[Any]) 
         return {}
     if set(scores.dims) != {"layer", "head"}:
         raise PbbError(f"The scores have the dimensions {_dims(scores)}: give (layer, head).")
-    found = dict(
+    named = dict(
         zip(
             product(scores["layer"].values.tolist(), scores["head"].values.tolist()),
             scores.transpose("layer", "head").values.ravel(),
             strict=True,
         )
     )
-    if lacking := [f"{layer}.{head}" for layer, head in product(layers, heads) if (layer, head) not in found]:
+    if lacking := [f"{layer}.{head}" for layer, head in product(layers, heads) if (layer, head) not in named]:
         raise PbbError(f"The head {lacking[0]} has no score: give the scores of all heads that are shown.")
-    return {place: f": {round(score, 2) + 0.0:.2f}" for place, score in found.items()}  # without -0.00
+    return {place: f": {round(score, 2) + 0.0:.2f}" for place, score in named.items()}  # without -0.00
 
 
 def _coloured(label: str, colour: str | None) -> str:

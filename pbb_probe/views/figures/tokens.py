@@ -32,19 +32,19 @@ def roles_at(roles: Mapping[str, int] | None, n: int) -> dict[int, list[str]]:
     Raises:
         PbbError: a role stands outside.
     """
-    found: dict[int, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for role, position in (roles or {}).items():
         if not 0 <= int(position) < n:
             raise PbbError(f"The role {role!r} is at position {position}, but there are tokens 0 to {n - 1}.")
-        found.setdefault(int(position), []).append(plain(role))
-    return found
+        names.setdefault(int(position), []).append(plain(role))
+    return names
 
 
 def with_room(n: int, pixels: float, always: Sequence[int] = ()) -> list[int]:
     """Which of n labels in a row are written, each having so many pixels: every k-th, and some always."""
     step = max(1, ceil(10 / pixels))
-    kept = [i for i in range(0, n, step) if all(abs(i - one) >= step for one in always)]
-    return sorted({*kept, *always})
+    others = [i for i in range(0, n, step) if all(abs(i - kept) >= step for kept in always)]
+    return sorted({*others, *always})
 
 
 def text_width(label: str, size: int = 13) -> float:

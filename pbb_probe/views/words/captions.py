@@ -30,8 +30,8 @@ def see_behaviour(behaviour: "pd.DataFrame") -> str:
     if cells.empty:
         return "There are no direct answers on inputs that were never shown."
     said = [
-        f"{group} {and_words([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in own.itertuples()])}"
-        for group, own in cells.groupby("group", sort=False)
+        f"{group} {and_words([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in kinds.itertuples()])}"
+        for group, kinds in cells.groupby("group", sort=False)
     ]
     low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
     chance = low if low == high else f"{low} to {high}"
@@ -109,8 +109,8 @@ def see_interchange(interchange: "pd.DataFrame") -> str:
     kept = rows(interchange, hypothesis="nothing")
     said = []
     for group, cells in kept.groupby("group", sort=False):
-        own, random = measured_rows(cells), control_rows(cells, "random")
-        top = own.loc[own["proportion"].idxmin()]
+        patched, random = measured_rows(cells), control_rows(cells, "random")
+        top = patched.loc[patched["proportion"].idxmin()]
         beside = f", random ones at most {1 - random['proportion'].min():.0%}" if len(random) else ""
         said.append(f"in {group} the subspaces change at most {1 - top['proportion']:.0%} ({_place(top)}){beside}")
     return f"Of the answers, {'; '.join(said)}." if said else "There are no pairs."
@@ -137,8 +137,8 @@ def see_recovery(patching: "pd.DataFrame") -> str:
     said = []
     for swap, cells in patching.groupby("swap", sort=False):
         tops = []
-        for role, own in cells.groupby("role", sort=False):
-            values = [own[f"mean_{group}"].max() for group in GROUPS]
+        for role, at_role in cells.groupby("role", sort=False):
+            values = [at_role[f"mean_{group}"].max() for group in GROUPS]
             tops.append(f"{role} {' and '.join(f'{value:.2f}' for value in values)}")
         said.append(f"with the {swap} swapped {', '.join(tops)}")
     return f"The most recovery in any block ({' and '.join(GROUPS)}): {'; '.join(said)}."
@@ -167,8 +167,8 @@ def see_gains(controls: "pd.DataFrame") -> str:
 def see_across(across: "pd.DataFrame") -> str:
     """The largest loss when a group is read by the other's probes; of one site and subset."""
     where = ["group", "target", "layer", "role"]
-    own = across[across["fitted_on"] == across["group"]]
-    both = own.merge(across[across["fitted_on"] != across["group"]], on=where, suffixes=("", "_other"))
+    same = across[across["fitted_on"] == across["group"]]
+    both = same.merge(across[across["fitted_on"] != across["group"]], on=where, suffixes=("", "_other"))
     if both.empty:
         return "Only one group has probes of its own."
     both = both.assign(loss=both["score"] - both["score_other"])
@@ -225,8 +225,8 @@ def _by_layer(cells: "pd.DataFrame", way: str, found: str, none: str) -> list[st
         return []
     asked = cells[cells[f"{way}_n"] > 0]
     said = []
-    for layer, own in asked.groupby(f"{way}_layer", dropna=False):
-        kinds = _kinds([(row.group, row.steps) for row in own.itertuples()])
+    for layer, at_layer in asked.groupby(f"{way}_layer", dropna=False):
+        kinds = _kinds([(row.group, row.steps) for row in at_layer.itertuples()])
         said.append(f"{none} ({kinds})" if layer != layer else f"{found} {layer:.0f} ({kinds})")
     return said
 

@@ -27,8 +27,8 @@ def methods(config: StudyConfig) -> list[tuple[str, str]]:
             f"Linear probes (inverse regularisation {probing.C:g}) of {_list(probing.targets)} at "
             f"{_list(probing.sites)} and the places {_list(probing.roles)}, on up to {probing.prompts} "
             f"prompts a group of {unseen[probing.unseen_inputs]}. Fitted on with_io programs in {probing.folds} "
-            "folds of programs: no program is on both sides. A variable is read from the block on after which probe or "
-            f"lens get right {config.margin:.0%} of what the strongest of their controls gets wrong.",
+            "folds of programs: no program is on both sides. A variable counts as read from the first block after "
+            f"which probe or lens get right {config.margin:.0%} of what their strongest control gets wrong.",
         ),
         (
             "Activation patching",
@@ -40,8 +40,8 @@ def methods(config: StudyConfig) -> list[tuple[str, str]]:
             "Transfer map",
             f"Up to {transfer.pairs} pairs a group, of two programs on two inputs, of "
             f"{unseen[transfer.unseen_inputs]}, at {_list(transfer.sites)} and the places "
-            f"{_list(transfer.roles)}; controls: {_list(transfer.controls)}. A place carries a variable from a "
-            f"share of {config.threshold:.0%} of pairs above that with random vectors on.",
+            f"{_list(transfer.roles)}; controls: {_list(transfer.controls)}. A place carries a variable where "
+            f"the share of pairs is at least {config.threshold:.0%} above that with random vectors.",
         ),
         (
             "Subspaces and lens",
