@@ -1,4 +1,4 @@
-"""Labels of activations as arguments, by name or as values, and as coordinates of what is made of the activations."""
+"""Arguments on activations: labels by name or as values, targets, rows; and the labels that results carry on."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +20,7 @@ def values_of(acts: "xr.Dataset", given: str | Sequence[Hashable], argument: str
     """The label of that name, or the values that are given instead, a row a prompt.
 
     Raises:
-        PbbError: no such label, another number of values than prompts, or values of no length.
+        PbbError: no such label, another number of values than prompts, or what is no sequence.
     """
     import pandas as pd
 
@@ -28,9 +28,9 @@ def values_of(acts: "xr.Dataset", given: str | Sequence[Hashable], argument: str
     if isinstance(given, str):
         if given in (names := labels_of(acts, "prompt").columns):
             return label(acts, given)
-        there = f"their labels are {', '.join(names)}" if len(names) else "they have no labels"
+        known = f"their labels are {', '.join(names)}" if len(names) else "they have no labels"
         raise PbbError(
-            f"{argument} names {given!r}, which is no label of these activations ({there}): name another, or give a "
+            f"{argument} names {given!r}, which is no label of these activations ({known}): name another, or give a "
             "value a prompt."
         )
     try:

@@ -5,11 +5,11 @@ and unembedding, logits = unembed(norm(h)), as if the blocks above were not ther
 
 `stripped`, Context-Stripped Decoding (arXiv 2606.17648), a Patchscope (Ghandeharioun et al. 2024, 2401.06102): h takes
 the place of the last position's residual after block l in a target prompt without the program, and the blocks above
-run there. What they would have fetched from the prompt they cannot fetch: only what h holds already is said.
+run there. They cannot fetch anything from the prompt, so that they say only what h already holds.
 
-A value that is said at layer l need not be what the model goes on to use there, and one that is not said may be held
-in a form that neither reading understands: early layers need not write in the unembedding's directions, and blocks may
-fail in a context that they never met. Probes (`probing.linear`) and patching say more of both.
+A value that is said at layer l need not be what the model goes on to use there. One that is not said may be held in a
+form that neither reading understands: early layers need not write in the unembedding's directions, and blocks may fail
+in a context that they were not trained on. Probes (`probing.linear`) and patching say more of both.
 """
 
 import itertools
@@ -146,12 +146,12 @@ def lens(
         dims = ("variable", "layer", "role", "prompt")
         made[name] = ((CONTROL, *dims), array) if controls else (dims, array[0])
     coords = {"variable": list(table.columns), "layer": layers, "role": roles, "value": names}
-    found = xr.Dataset(
+    looked = xr.Dataset(
         {name: made[name] for name in (*MEASURES, "candidates")},
         coords=coords | ({CONTROL: [NONE, *controls]} if controls else {}),
         attrs={"decode": decode} if targets is None else {"decode": decode, "subtract": int(subtract)},
     )
-    return with_labels_of(found, with_labels(xr.DataArray(range(len(prompts)), dims="prompt"), prompts))
+    return with_labels_of(looked, with_labels(xr.DataArray(range(len(prompts)), dims="prompt"), prompts))
 
 
 def _table(prompts: Prompts, variables: "pd.DataFrame | Sequence[str]") -> "pd.DataFrame":
@@ -228,7 +228,7 @@ def _at_the_end(
 ) -> "torch.Tensor":
     """Logits [row, d_vocab] at the end of targets [row, position].
 
-    `put` is a layer and the residuals [row, d_model] that take the place of the target's own at its end, behind the
+    `put` is a layer and the residuals [row, d_model] that take the place of the target's own at its end, after the
     layer's block. The blocks up to it run for nothing: targets are so short that starting above them is not worth it.
     """
     import torch

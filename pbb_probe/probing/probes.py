@@ -144,11 +144,11 @@ class Probes:
         import xarray as xr
 
         target, site = self._target(target), self._site(site)
-        coefficients, there = self.coefficients[target, site], np.isfinite(self.intercepts[target, site])
+        coefficients, learned = self.coefficients[target, site], np.isfinite(self.intercepts[target, site])
         names = [str(value) for value in self.classes[target]]
         names = names[1:] if len(names) == 2 else names or ["number"]
         vectors = np.full((*coefficients.shape[:3], len(names), coefficients.shape[-1]), np.nan)
-        for k, has in enumerate(there[:, 0, 0]):  # the classes that a fold has are the same at all places
+        for k, has in enumerate(learned[:, 0, 0]):  # the classes that a fold has are the same at all places
             unit = unit_directions(coefficients[k][..., has, :])
             vectors[k][..., has if len(has) > 2 else slice(None), :] = unit
         coords = {"layer": self.scores["layer"].values, "role": self.scores["role"].values, "value": names}
@@ -276,12 +276,12 @@ class Probes:
     def _site(self, given: str | None) -> str:
         return str(self._only("site", given, list(self.dims)))
 
-    def _only(self, what: str, given: Any, there: Sequence[Any]) -> Any:
-        """What is given, or the only one there is."""
-        if given is None and len(there) == 1:
-            return there[0]
-        if given not in there:
-            names = ", ".join(map(str, there))
+    def _only(self, what: str, given: Any, known: Sequence[Any]) -> Any:
+        """What is given, or the only one known is."""
+        if given is None and len(known) == 1:
+            return known[0]
+        if given not in known:
+            names = ", ".join(map(str, known))
             raise PbbError(f"The probes have the {what}s {names}, and {given!r} is none of them: name one.")
         return given
 

@@ -107,8 +107,8 @@ def _place(acts: "xr.Dataset", site: str, role: str) -> "xr.DataArray":
         raise PbbError(f"There is no site {site!r} in these activations: they have {', '.join(map(str, acts))}.")
     if lacking := {"layer", "role", "prompt"} - set(acts[site].dims):
         raise PbbError(f"{site!r} has no dimension {min(lacking)!r}: give the Dataset of capture.")
-    if role not in (there := acts["role"].values.tolist()):
-        raise PbbError(f"There is no role {role!r} in these activations: they have {', '.join(there)}.")
+    if role not in (roles := acts["role"].values.tolist()):
+        raise PbbError(f"There is no role {role!r} in these activations: they have {', '.join(roles)}.")
     return acts[site].sel(role=role).transpose("layer", "prompt", ...)
 
 

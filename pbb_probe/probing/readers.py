@@ -56,23 +56,23 @@ def fit_together(
     standard = (features - mean) / scale
     strengths = np.broadcast_to(strengths, (len(features), len(columns)))
     coded = [np.unique(column, return_inverse=True) for column in columns]
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    weights: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # coefficients and intercepts on standardised features
     if logistic := [i for i, kind in enumerate(kinds) if kind == "logistic"]:
         fitted = _logistic(standard, [coded[i] for i in logistic], strengths[:, logistic], balanced)
-        found |= dict(zip(logistic, fitted, strict=True))
+        weights |= dict(zip(logistic, fitted, strict=True))
     for i, kind in enumerate(kinds):
         if kind == "ridge":
             numbers = columns[i].astype(float)
-            weights = [_ridge(*at, numbers - numbers.mean()) for at in zip(standard, 1 / strengths[:, i], strict=True)]
-            found[i] = np.stack(weights)[:, None], np.full((len(features), 1), numbers.mean())
+            slopes = [_ridge(*at, numbers - numbers.mean()) for at in zip(standard, 1 / strengths[:, i], strict=True)]
+            weights[i] = np.stack(slopes)[:, None], np.full((len(features), 1), numbers.mean())
         if kind == "mean_difference":
             classes, codes = coded[i]
             means = np.stack([standard[:, codes == k].mean(1) for k in range(len(classes))], axis=1)
-            found[i] = means, -(means**2).sum(2) / 2  # the largest score is that of the nearest mean
+            weights[i] = means, -(means**2).sum(2) / 2  # the largest score is that of the nearest mean
     readers = []
     for i, kind in enumerate(kinds):
-        coefficients = found[i][0] / scale
-        intercepts = found[i][1] - (coefficients * mean).sum(2)
+        coefficients = weights[i][0] / scale
+        intercepts = weights[i][1] - (coefficients * mean).sum(2)
         readers.append(Readers(coded[i][0][:0] if kind == "ridge" else coded[i][0], coefficients, intercepts))
     return readers
 
