@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from pbb_probe.finetuning.diverged import refuse_loss, refuse_weights
 from pbb_probe.finetuning.trainer import first_of_all
@@ -27,7 +27,7 @@ class RecordCheckpoints(TrainerCallback):
     def __init__(self, settings: str):
         self.settings = settings
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Called after a checkpoint was written."""
         if first_of_all():
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
@@ -47,21 +47,12 @@ class RefuseDivergence(TrainerCallback):
     def __init__(self, samples: bool):
         self.samples = samples
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_step_end(self, *_: Any, model: Any = None, **__: Any) -> None:
         """Called after each step."""
         if self.samples:
             refuse_weights(model)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
         """Called ten times in a stage."""
         refuse_loss((logs or {}).get("loss", 0.0))
 

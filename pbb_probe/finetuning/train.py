@@ -82,8 +82,6 @@ def train_stage(
     Unfinished work lies beside it, in a directory named `.<name>.unfinished`. A finished model with a damaged file is
     trained again. Under `accelerate launch` the processes share the documents of each step, and the first one writes.
     """
-    from transformers import set_seed
-
     config, out, state = _train_config(config), Path(out), processes()
     stage = scaled(stage, config.exposures)
     settings = {
@@ -93,8 +91,7 @@ def train_stage(
         "seed": seed,
         "config": asdict(config) | {"replay": file_digest(config.replay, "replay texts")},
     }
-    directory = StageDirectory(out, settings)
-    examples = out.with_name(f".{out.name}.examples-{state.process_index}")
+    directory = StageDirectory(out, settings, state.process_index)
     if directory.is_finished():
         if state.is_main_process:
             directory.clean()
@@ -102,17 +99,14 @@ def train_stage(
     trained = directory.progress() == "trained"  # a kill right before the renaming
     state.wait_for_everyone()
     if not trained:
-        set_seed(seed)
-        model, tokenizer = prepared(base, config)
-        check_stage(stage, corpus, model, tokenizer, config)
         try:
-            _train(model, tokenizer, corpus, stage, config, seed, directory, examples)
+            _train(base, corpus, stage, config, seed, directory)
         except DivergedError:
             if first_of_all():
                 directory.discard()  # its checkpoints would diverge again
             raise
         finally:
-            remove(examples)
+            remove(directory.examples)
     if first_of_all():
         directory.finish()
     state.wait_for_everyone()
@@ -120,22 +114,20 @@ def train_stage(
 
 
 def _train(
-    model: Any,
-    tokenizer: Any,
-    corpus: Corpus,
-    stage: Stage,
-    config: TrainConfig,
-    seed: int,
-    directory: StageDirectory,
-    examples: Path,
+    base: AnyPlace, corpus: Corpus, stage: Stage, config: TrainConfig, seed: int, directory: StageDirectory
 ) -> None:
-    """Train a prepared model, and write and record it among the unfinished work."""
+    """Train a stage, and write and record the model among the unfinished work."""
+    from transformers import set_seed
+
     from pbb_probe.finetuning.resume import RecordCheckpoints, RefuseDivergence, last_whole_checkpoint
 
+    set_seed(seed)
+    model, tokenizer = prepared(base, config)
+    check_stage(stage, corpus, model, tokenizer, config)
     checkpoints, dataset = directory.checkpoints, None
     if stage.method != "grpo":
-        remove(examples)
-        dataset = write_examples(stage, corpus, tokenizer, config, seed, examples)
+        remove(directory.examples)
+        dataset = write_examples(stage, corpus, tokenizer, config, seed, directory.examples)
     if first_of_all():
         directory.begin()
     processes().wait_for_everyone()

@@ -22,13 +22,15 @@ class StageDirectory:
     Args:
         out: directory of the finished model.
         settings: all that the model depends on, as JSON values.
+        process: the number of this process, which has examples of its own.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any]):
+    def __init__(self, out: Path, settings: Mapping[str, Any], process: int = 0):
         self.out = out
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.unfinished = out.with_name(f".{out.name}.unfinished")
         self.checkpoints = self.unfinished / CHECKPOINTS
+        self.examples = out.with_name(f".{out.name}.examples-{process}")
         self._replaced = out.with_name(f".{out.name}.old")
 
     @property
