@@ -1,4 +1,4 @@
-"""A run directory, read: what the steps wrote into it, each file as it was written.
+"""Reading a run directory: the files of its steps, each as it was written.
 
 Every step owns a directory `<run>/<step>` with a `step.json`: the key of its inputs, and the hash of each of its
 outputs, which is compared before the step is used.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Run(Records):
-    """One run directory, which is created when something is written.
+    """One run directory to read from, which may not exist yet. Nothing is ever written.
 
     Raises:
         PbbError: the path is not a directory, or cannot become one.

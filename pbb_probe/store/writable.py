@@ -1,7 +1,7 @@
-"""A run directory that is written: each step's output is kept as long as nothing it depends on has changed.
+"""Writing a run directory: each step's output is kept as long as nothing it depends on has changed.
 
-A step writes into a hidden directory that is renamed when it is done: what has a step's name is whole. One process at a
-time writes into a run.
+A step writes into a hidden directory that is renamed when it is done, so that a directory with a step's name is
+complete. One process at a time writes into a run.
 """
 
 import os
@@ -25,10 +25,10 @@ _PACKAGES = ("pbb-probe", "torch", "transformers", "transformer-lens", "peft", "
 
 
 class WritableRun(Run):
-    """A run directory to write into. It is made when the first step is done.
+    """A run directory to write into, which is created when something is written.
 
     Raises:
-        PbbError: the path is not one of a directory, or cannot be.
+        PbbError: the path is not a directory, or cannot become one.
     """
 
     def write_manifest(self, **facts: Any) -> None:
