@@ -13,13 +13,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from pbb_probe.hooking.shards import open_capture, write_shards
+from pbb_probe.hooking.shards import open_capture, write_labels, write_shards
 
 PROMPTS_A_SHARD = 256
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Prompts that are nothing but their labels."""
+
+    labels: pd.DataFrame
+    unit: str = "prompt"
 
 
 def random_capture(folder: Path, gib: float, layers: int, roles: int, width: int) -> int:
@@ -38,12 +48,14 @@ def random_capture(folder: Path, gib: float, layers: int, roles: int, width: int
         return {"resid_post": rng.standard_normal((layers, roles, rows, width), dtype=np.float32)}
 
     write_shards(folder, asked, [], range(0, n, PROMPTS_A_SHARD), make, lambda start: {})
+    rows = np.arange(n)
+    labels = {"program": rows // 4, "output": rows * 7 % 10, "op_1": rows * 5 % 6}
+    write_labels(folder, Drawn(pd.DataFrame(labels)))
     return n
 
 
 def fit(folder: Path, budget: float) -> None:
     """Print what it took, as JSON."""
-    import pandas as pd
     import xarray as xr
 
     from pbb_probe.probing.linear import fit_probes
@@ -53,10 +65,8 @@ def fit(folder: Path, budget: float) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is in use
     before = peak()
     acts = open_capture(folder)
-    n = acts.sizes["prompt"]
-    targets = pd.DataFrame({"output": np.arange(n) * 7 % 10, "op_1": np.arange(n) * 5 % 6})
     started = time.perf_counter()
-    fit_probes(acts, targets, (np.arange(n) // 4).tolist(), C=0.001, folds=2, memory_gib=budget)
+    fit_probes(acts, ["output", "op_1"], C=0.001, folds=2, memory_gib=budget)
     print(json.dumps({"peak": peak() - before, "seconds": time.perf_counter() - started}))
 
 
