@@ -73,9 +73,9 @@ def attribution_scores(
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
-        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
-        >>> scores = pbb.attribution_scores(model, pairs, metric=metric, sites=["z"])
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.metrics.answer_difference(*pairs.answer_ids(model))
+        >>> scores = attribution_scores(model, pairs, metric=metric, sites=["z"])
     """
     import torch
     import xarray as xr
@@ -154,9 +154,9 @@ def screen_patches(
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model)
-        >>> metric = pbb.answer_difference(*pairs.answer_ids(model))
-        >>> effects = pbb.screen_patches(model, pairs, metric=metric, sites=["z"], top=20)
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model)
+        >>> metric = pbb.metrics.answer_difference(*pairs.answer_ids(model))
+        >>> effects = screen_patches(model, pairs, metric=metric, sites=["z"], top=20)
     """
     import numpy as np
     from scipy.stats import spearmanr

@@ -102,7 +102,7 @@ class Pairs:
         Example:
             >>> import pbb_probe as pbb
             >>> model = pbb.load_model("nano")
-            >>> pairs = pbb.read_pairs("experiments/pairs.jsonl", model).with_answered(model)
+            >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model).with_answered(model)
             >>> both = pairs.labels["answered"] & pairs.labels["corrupted_answered"]
         """
         clean, corrupted = (

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
     from transformer_lens.tools.analysis.interchange import SubspaceInterchange
 
-    from pbb_probe.hooking.engines.tail import States
+    from pbb_probe.hooking.engines.protocol import States
     from pbb_probe.patching.grid import Grid
 
 Means = dict[tuple[str, int, int], "torch.Tensor"]
