@@ -119,7 +119,8 @@ def new_model(size: Size, device: str) -> LlamaForCausalLM:
         initializer_range=0.6 * size.d_model**-0.5,
     )
     torch.manual_seed(0)
-    return LlamaForCausalLM(config).eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
+    model: LlamaForCausalLM = LlamaForCausalLM(config).eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
+    return model
 
 
 def new_pairs(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +178,7 @@ def by_transformer_lens(case: Case, bridge: Any, clean: torch.Tensor, corrupted:
 
 def by_plain_hooks(case: Case, model: LlamaForCausalLM, clean: torch.Tensor, corrupted: torch.Tensor) -> Method:
     blocks = model.model.layers
-    modules: list[Any] = [block.self_attn.o_proj if case.site == "z" else block for block in blocks]  # type: ignore
+    modules: list[Any] = [block.self_attn.o_proj if case.site == "z" else block for block in blocks]
     kept: list[torch.Tensor] = []
 
     def forward(ids: torch.Tensor) -> torch.Tensor:
@@ -186,7 +187,7 @@ def by_plain_hooks(case: Case, model: LlamaForCausalLM, clean: torch.Tensor, cor
     def patched(cell: Cell) -> torch.Tensor:
         where = part(case, cell)
 
-        def before(_, args):
+        def before(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             activation = args[0].clone()
             activation[where] = kept[cell[0]][where]
             return (activation, *args[1:])
@@ -298,7 +299,9 @@ def by_layers_alone(case: Case, model: LlamaForCausalLM, device: str) -> Method:
     return only_time
 
 
-def fastest(methods: dict[str, tuple[Method, list[Cell]]], repeats: int, patience: float, device: str):
+def fastest(
+    methods: dict[str, tuple[Method, list[Cell]]], repeats: int, patience: float, device: str
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     """The seconds of each method and its effects [cell, pair], all run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     effects = {}

@@ -96,7 +96,7 @@ def rows_of(case: Case, column: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
     return np.flatnonzero(known & (fold >= 0) & (fold != k)), np.flatnonzero(known & (fold == k))
 
 
-def standardised(case: Case, job) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def standardised(case: Case, job: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Features and codes of the rows fitted on and held out."""
     site, layer, role, column, k = job
     fitted, held_out = rows_of(case, column, k)
@@ -106,7 +106,7 @@ def standardised(case: Case, job) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     return (features[fitted] - mean) / scale, column[fitted], (features[held_out] - mean) / scale, column[held_out]
 
 
-def by_scikit_learn(case: Case, job, strength: float, tolerance: float) -> LogisticRegression:
+def by_scikit_learn(case: Case, job: Any, strength: float, tolerance: float) -> LogisticRegression:
     with threadpool_limits(1):
         x, y, _, _ = standardised(case, job)
         return LogisticRegression(C=strength, max_iter=100_000, tol=tolerance).fit(x, y)
@@ -119,7 +119,7 @@ def by_fit_probes(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegr
     return fit_probes(acts, targets, range(len(y)), C=strength, folds=1, keep=True).to_sklearn()
 
 
-def objective(probe: LogisticRegression, x, y, strength: float) -> float:
+def objective(probe: LogisticRegression, x: np.ndarray, y: np.ndarray, strength: float) -> float:
     coefficients, intercepts = probe.coef_, probe.intercept_
     if len(coefficients) == 1:
         coefficients, intercepts = (np.concatenate([0 * part, part]) for part in (coefficients, intercepts))
@@ -130,7 +130,7 @@ def objective(probe: LogisticRegression, x, y, strength: float) -> float:
     return float(strength * losses.sum() + (coefficients**2).sum() / 2)
 
 
-def loop(case: Case, jobs: list, strength: float, tolerance: float, n_jobs: int, of: int) -> float:
+def loop(case: Case, jobs: list[Any], strength: float, tolerance: float, n_jobs: int, of: int) -> float:
     """Seconds of so many fits, measured on some."""
     with Parallel(n_jobs=n_jobs) as parallel:
         parallel(delayed(len)([]) for _ in range(n_jobs))  # the processes are there before the clock starts

@@ -20,7 +20,7 @@ N_PROMPTS = 400
 LABELS = ("program", "input", "op_1", "constant_1", "state_1", "op_2", "constant_2", "output")
 
 
-def prompt(call: dict) -> tuple[str, dict[str, list[int]]]:
+def prompt(call: dict[str, Any]) -> tuple[str, dict[str, list[int]]]:
     """The code and the call behind it, and the characters of the roles."""
     code = f"define {call['program']} :\n{call['source']}\n"
     start, middle = (code.index(f"\n{line}\n") + 1 for line in call["source"].split("\n")[1:])

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 import xarray as xr
+from transformer_lens import TransformerBridge
 
 import pbb_probe as pbb
 
@@ -18,7 +19,7 @@ TARGETS = ["input", "op_1", "state_1", "op_2", "output"]
 ROLES = ["name", "input", "answer"]
 
 
-def read(model, corpus, n: int, seed: int):
+def read(model: TransformerBridge, corpus: pbb.Corpus, n: int, seed: int) -> pd.DataFrame:
     """Probes fitted on with_io programs; how often they are right on either group, by layer."""
     prompts = pbb.make_prompts(corpus, model, n=n, seed=seed, unseen=True)
     acts = pbb.capture(model, prompts, sites=("resid_post",), roles=ROLES)
@@ -28,7 +29,9 @@ def read(model, corpus, n: int, seed: int):
     return pbb.compare_groups(correct, seed=seed)
 
 
-def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
+def patch(
+    model: TransformerBridge, corpus: pbb.Corpus, swap: Literal["program", "input"], n: int, seed: int
+) -> pd.DataFrame:
     """Recovery at each site, layer and role for pairs that the model answers correctly on both sides."""
     parts = []
     for group in ("with_io", "without_io"):
@@ -45,7 +48,7 @@ def patch(model, corpus, swap: Literal["program", "input"], n: int, seed: int):
     return pbb.compare_groups(recovered, weights="weight", seed=seed)
 
 
-def carry(model, corpus, n: int, seed: int):
+def carry(model: TransformerBridge, corpus: pbb.Corpus, n: int, seed: int) -> pd.DataFrame:
     """What each place carries in pairs that the model answers correctly on both sides, by group and number of steps."""
     tables = []
     for group in ("with_io", "without_io"):

@@ -14,6 +14,7 @@ import xarray as xr
 from pbb_probe.evidence.subsets import answered
 from pbb_probe.evidence.verdict import ENOUGH
 from pbb_probe.labels import labels_of
+from pbb_probe.programs.corpus import Corpus
 from pbb_probe.store.disk import write_array
 
 METRICS = ("logit difference", "probability", "negative KL")
@@ -27,7 +28,7 @@ DRAWS = 500
 TOO_FEW = float("inf")  # in place of a block, behind all of them
 
 
-def sweeps(corpus, model_path: str, out: Path) -> None:
+def sweeps(corpus: Corpus, model_path: str, out: Path) -> None:
     """Recovery with the program swapped, in every universe: a file a pair seed and group."""
     from pbb_probe.hooking.answering import answer_logits
     from pbb_probe.hooking.load import load_model

@@ -15,8 +15,9 @@ import random
 import re
 import string
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
@@ -91,11 +92,11 @@ def nano_config(tokenizer: PreTrainedTokenizerFast, layers: int = 6, width: int 
     )
 
 
-def held_out_composition(steps) -> bool:
+def held_out_composition(steps: Sequence[Any]) -> bool:
     return len(steps) > 1 and zlib.crc32(repr(steps).encode()) % 10 == 0
 
 
-def held_out_pair(name: str, steps) -> bool:
+def held_out_pair(name: str, steps: Sequence[Any]) -> bool:
     return zlib.crc32(repr((name, steps)).encode()) % 20 == 0
 
 

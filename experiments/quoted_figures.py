@@ -40,7 +40,7 @@ READ = (("op_1", "name"), ("op_1", "answer"), ("constant_1", "name"), ("constant
 PROMPTS = 3000
 
 
-def function_of(entry: Entry) -> tuple:
+def function_of(entry: Entry) -> tuple[Any, ...]:
     """The outputs of a program on the ten inputs."""
     return tuple(trace.output for trace in entry.traces)
 
@@ -62,12 +62,13 @@ def known_functions(corpora: list[Corpus]) -> pd.DataFrame:
 def shortcuts(entry: Entry) -> Iterator[tuple[str, int, bool]]:
     """Of a two-step program: each shortcut, the place of each input, and whether it gives the right answer there."""
     facts = entry.program.facts
-    first, second = (
-        lambda value, k=k: OPERATIONS[str(facts[f"op_{k}"])].apply(value, int(facts[f"constant_{k}"])) for k in (1, 2)
-    )
+
+    def step(k: int, value: Any) -> Any:
+        return OPERATIONS[str(facts[f"op_{k}"])].apply(value, int(facts[f"constant_{k}"]))
+
     for place, trace in enumerate(entry.traces):
         (value,) = trace.arguments
-        answers = (first(value), second(value), first(second(value)), value)
+        answers = (step(1, value), step(2, value), step(1, step(2, value)), value)
         for name, answer in zip(SHORTCUTS, answers, strict=True):
             yield name, place, answer == trace.output
 

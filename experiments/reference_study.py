@@ -25,6 +25,7 @@ from workers import run_all
 
 from pbb_probe.evidence.verdict import ENOUGH, programs_of
 from pbb_probe.labels import join
+from pbb_probe.programs.corpus import Corpus
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.store.disk import write_array
 from pbb_probe.store.writable import WritableRun
@@ -76,7 +77,7 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     writable.step("multiverse", inputs, universes)
 
 
-def back_patching(corpus, model_path: str, seed: int, out: Path) -> None:
+def back_patching(corpus: Corpus, model_path: str, seed: int, out: Path) -> None:
     """Later layers into earlier ones of calls answered wrong: is the right answer given, or that of another call?"""
     from pbb_probe.hooking.answering import with_answered
     from pbb_probe.hooking.answers import answer_ids

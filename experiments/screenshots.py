@@ -45,7 +45,7 @@ def main(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": width, "height": height or 900}, color_scheme=theme)  # type: ignore[arg-type]
+            page = browser.new_page(viewport={"width": width, "height": height or 900}, color_scheme=theme)
             for path, view in PAGES.items():
                 if views and view.TITLE not in views:
                     continue

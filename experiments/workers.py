@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def run_all(jobs: Sequence[tuple[str, Callable[..., Any], tuple]], logs: Path, workers: int) -> None:
+def run_all(jobs: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], logs: Path, workers: int) -> None:
     """Call every job's function with its arguments, `workers` at a time.
 
     Args:
@@ -31,7 +31,7 @@ def run_all(jobs: Sequence[tuple[str, Callable[..., Any], tuple]], logs: Path, w
                 progress.update()
 
 
-def _logged(function: Callable[..., Any], arguments: tuple, log: Path) -> None:
+def _logged(function: Callable[..., Any], arguments: tuple[Any, ...], log: Path) -> None:
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

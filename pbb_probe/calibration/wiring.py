@@ -8,9 +8,9 @@ and queries and keys lie in the dimensions that rotary embeddings turn so slowly
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pbb_probe.errors import PbbError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 Feature: TypeAlias = tuple[str, Hashable]
+Along: TypeAlias = "Callable[[Mapping[Feature, float]], torch.Tensor]"
 """What it is about, and its value."""
 
 CONSTANT: Feature = ("constant", "")
@@ -81,10 +82,11 @@ class Wiring:
         def along(features: Mapping[Feature, float]) -> "torch.Tensor":
             """[d_model]: the features that there are, so much of each."""
             chosen = torch.tensor([index[feature] for feature in features], dtype=torch.long)
-            return torch.tensor(list(features.values()), dtype=torch.float64) @ basis[chosen]
+            vector: torch.Tensor = torch.tensor(list(features.values()), dtype=torch.float64) @ basis[chosen]
+            return vector
 
         d_head = max([32, *map(len, self.moves.values())])
-        model = LlamaForCausalLM(
+        model: LlamaForCausalLM = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(tokenizer),
                 hidden_size=d_model,
@@ -119,7 +121,8 @@ class Wiring:
             _set_mlp(block.mlp, self.units.get(layer, []), along)
         return model
 
-    def _features(self):
+    def _features(self) -> Iterator[Feature]:
+        """Every feature that is named, some more than once."""
         yield from (CONSTANT, START, IS_NAME, IS_ANSWER, END, *self.inputs, *self.says.values())
         for features in (*self.tokens.values(), *self.moves.values()):
             yield from features
@@ -127,7 +130,7 @@ class Wiring:
             yield from (*unit.reads, *unit.writes, *unit.shuns)
 
 
-def _set_attention(attention, moved: Sequence[Sequence[Feature]], inputs: Sequence[Feature], along) -> None:
+def _set_attention(attention: Any, moved: Sequence[Sequence[Feature]], inputs: Sequence[Feature], along: Along) -> None:
     """A head for names and one for inputs. From where there is nothing to fetch they look at the start of the text."""
     d_head, keys = attention.head_dim, ({IS_NAME: 1.0}, dict.fromkeys(inputs, 1.0))
     scale = ATTENTION * math.sqrt(d_head)
@@ -145,7 +148,7 @@ def _set_attention(attention, moved: Sequence[Sequence[Feature]], inputs: Sequen
             attention.o_proj.weight[:, first + i] = along({feature: 1.0})
 
 
-def _set_mlp(mlp, units: Sequence[Unit], along) -> None:
+def _set_mlp(mlp: Any, units: Sequence[Unit], along: Along) -> None:
     """silu(SHARP / 2) is SHARP / 2 where a unit fires, and silu(-SHARP / 2) is nothing where it lacks a feature."""
     for i, unit in enumerate(units):
         threshold = {CONSTANT: -(len(unit.reads) - 0.5) / SIZE}

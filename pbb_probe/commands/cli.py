@@ -98,7 +98,7 @@ def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
         from transformers.utils import logging  # after parsing: it takes a second
 
         # a bar for each file loaded; training and evaluation show their own
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()
     return known[name][1], config
 
 

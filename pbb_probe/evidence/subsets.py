@@ -46,8 +46,8 @@ def matched(carried: "xr.Dataset") -> "np.ndarray":
         return np.zeros(carried.sizes["pair"], bool)
     first = patched["resid_pre"].sel(layer=0)
     swapped = [first.sel(role=role, hypothesis=what) == 1 for role, what in (("name", "program"), ("input", "input"))]
-    calls: np.ndarray = np.logical_and(*(right.values for right in swapped))
-    return answered(carried) & calls
+    right: np.ndarray = answered(carried) & np.logical_and(*(call.values for call in swapped))
+    return right
 
 
 SUBSETS: "dict[str, Callable[[xr.Dataset], np.ndarray]]" = {

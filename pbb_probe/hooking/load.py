@@ -65,12 +65,12 @@ def load_model(
     elif not hasattr(model, "eval") or not hasattr(model, "config"):
         raise PbbError(f"model must be a name, a directory or a Hugging Face model, not {shown(model)}.")
     else:
-        hf_model = model.eval()  # type: ignore[no-untyped-call]
+        hf_model = model.eval()
         if tokenizer is None and hf_model.config.name_or_path:
             tokenizer = load_tokenizer(hf_model.config.name_or_path)
     hf_model.config.return_dict = True
     if adapter is not None:
-        hf_model = merged(load_adapter(hf_model.float(), adapter))  # type: ignore[no-untyped-call]
+        hf_model = merged(load_adapter(hf_model.float(), adapter))
     hf_model.requires_grad_(False)
     if to_device is not None:
         hf_model.to(to_device)  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def check_built(directory: Path, config: "PretrainedConfig") -> None:
             "and the weights of one model."
         )
     with torch.device("meta"):
-        unfilled = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        unfilled = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     wanted = sum(weight.numel() for weight in unfilled.parameters())
     held = sum(math.prod(shape) for shape in shapes.values())
     if wanted > PACKED * held:

@@ -138,7 +138,7 @@ class Explored:
         """Open what live numbers need, so that the first of them does not wait for it."""
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+        disable_progress_bar()
         with contextlib.suppress(PbbError, Busy):  # the view that needs it will say so
             self.run.model()
             self.run.held_out_probes()
