@@ -119,7 +119,7 @@ def new_model(size: Size, device: str) -> LlamaForCausalLM:
         initializer_range=0.6 * size.d_model**-0.5,
     )
     torch.manual_seed(0)
-    model: LlamaForCausalLM = LlamaForCausalLM(config).eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
+    model: LlamaForCausalLM = LlamaForCausalLM(config).eval().requires_grad_(False).to(device)
     return model
 
 
@@ -301,7 +301,7 @@ def by_layers_alone(case: Case, model: LlamaForCausalLM, device: str) -> Method:
 
 def fastest(
     methods: dict[str, tuple[Method, list[Cell]]], repeats: int, patience: float, device: str
-) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+) -> tuple[dict[str, float], dict[str, torch.Tensor | None]]:
     """The seconds of each method and its effects [cell, pair], all run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     effects = {}
