@@ -301,7 +301,7 @@ def by_layers_alone(case: Case, model: LlamaForCausalLM, device: str) -> Method:
 
 def fastest(
     methods: dict[str, tuple[Method, list[Cell]]], repeats: int, patience: float, device: str
-) -> tuple[dict[str, float], dict[str, torch.Tensor | None]]:
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The seconds of each method and its effects [cell, pair], all run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     effects = {}

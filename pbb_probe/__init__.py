@@ -10,7 +10,7 @@ from warnings import warn
 
 import lazy_loader
 
-from pbb_probe._moved import MOVED
+from pbb_probe._moved import INSTEAD, MOVED
 
 _resolve, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -19,9 +19,6 @@ def __getattr__(name: str) -> Any:
     if name not in MOVED:
         return _resolve(name)
     module, _, attribute = MOVED[name].rpartition(".")
-    warn(
-        f"pbb_probe.{name} has moved to pbb_probe.{MOVED[name]}: the old name goes with the next release.",
-        FutureWarning,
-        stacklevel=2,
-    )
+    instead = f"use {INSTEAD[name]}" if name in INSTEAD else f"it is pbb_probe.{MOVED[name]} now"
+    warn(f"pbb_probe.{name} goes with the next release: {instead}.", FutureWarning, stacklevel=2)
     return getattr(import_module(f"pbb_probe.{module}"), attribute)

@@ -1,6 +1,7 @@
 """Public names of the previous release that have moved or are called otherwise; each warns when it is used."""
 
 MOVED = {
+    "LinearProbe": "probing.probes.Probes",
     "accuracy_table": "tables.accuracy",
     "aligned_pairs": "prompts.aligned_pairs",
     "answer_difference": "metrics.answer_difference",
@@ -21,6 +22,8 @@ MOVED = {
     "compare_runs": "tables.compare_runs",
     "direction_cosines": "probing.groups.direction_cosines",
     "embeddings": "controls.embeddings",
+    "fit_held_out": "_former.fit_held_out",
+    "fit_probe": "_former.fit_probe",
     "gather": "tables.gather",
     "gives_answers": "prompts.gives_answers",
     "greedy_match": "metrics.greedy_match",
@@ -39,6 +42,7 @@ MOVED = {
     "pair_from_texts": "prompts.pair_from_texts",
     "probability": "metrics.probability",
     "probe_groups": "probing.groups.probe_groups",
+    "probe_subspaces": "_former.probe_subspaces",
     "probe_table": "tables.probes",
     "project": "probing.projection.project",
     "prompts_of_calls": "prompts.prompts_of_calls",
@@ -54,3 +58,11 @@ MOVED = {
     "transfer_differences": "tables.transfer_differences",
     "untrained_model": "controls.untrained_model",
 }
+
+INSTEAD = {
+    "LinearProbe": "`Probes`, which `fit_probes(..., keep=True)` returns and `Probes.load` reads",
+    "fit_held_out": "`fit_probes(..., folds=2, keep=True)`",
+    "fit_probe": "`fit_probes(..., folds=1, keep=True)`",
+    "probe_subspaces": "`fit_probes(..., folds=1, keep=True).subspaces()`",
+}
+"""What to write for those that are no longer a function of their own."""

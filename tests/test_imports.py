@@ -14,7 +14,7 @@ ROOMS = (
     *("errors", "schema", "labels", "store", "programs", "models", "finetuning", "hooking", "probing", "patching"),
     *("statistics", "runs", "evidence", "calibration", "views", "study", "commands"),
 )
-NAMESPACES = ("__init__", "_moved", "metrics", "tables", "controls", "prompts", "figures")
+NAMESPACES = ("__init__", "_moved", "_former", "metrics", "tables", "controls", "prompts", "figures")
 """The public surface, which stands in front of the rooms: none of them imports it."""
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

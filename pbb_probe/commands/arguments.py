@@ -29,6 +29,8 @@ LARGEST_FILE = 1 << 20
 MOST_NODES = 10_000
 """Entries of a configuration with its aliases written out."""
 DEEPEST = 20
+RENAMED = {"source": "replace_with", "source_model": "donor_model"}
+"""Fields of the previous release, and what they are called now."""
 TAGS = {*yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:merge"}
 
 
@@ -192,6 +194,9 @@ def _made(settings: type, values: Any) -> Any:
 
 def _sentence(message: str, command: str, commands: Commands) -> str:
     """The parser's message about the arguments as one sentence."""
+    given = re.search(r"unrecognized arguments: --([\w.]+)|(?:does not accept option|Option) '([^']+)'", message)
+    if given and (old := given[1] or given[2]) in RENAMED:
+        return f"{old} is called {RENAMED[old]} now: write that."
     help_of = f"see pbb-probe {command + ' ' if command else ''}--help"
     key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)":\s', message)))
     if unknown := re.search(r"(?:does not accept option|Option) '([^']+)'", message):

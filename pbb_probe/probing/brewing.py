@@ -43,7 +43,7 @@ def brewing(
             is the share of the folds' probes that were; more than half counts as right.
         self_decodable: ([control,] layer, prompt), `correct` of `lens(..., decode="stripped")` at the same role.
         answered: does the model answer right? [prompt], such as `gives_answers`, or the label of `decodable` that says
-            so, such as `prompt_correct`.
+            so, `answered`.
         confidence: (layer, value, prompt), `candidates` of the same lens.
         tail: the share of depth behind which confidence counts; the top layer given is taken to be the model's last.
         threshold: on the confidence.

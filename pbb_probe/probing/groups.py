@@ -97,8 +97,8 @@ def direction_cosines(
         memory_gib: as in `fit_probes`.
 
     Returns:
-        `cosine` (pair, target, site, layer, role): the mean over classes and over the pairings of halves. `pair` is a
-        group (its one half against its other) or `between`, the first two groups' halves against one another. A value
+        `cosine` (halves, target, site, layer, role): the mean over classes and over the pairings of halves. `halves` is
+        a group (its one half against its other) or `between`, the first two groups' halves against one another. A value
         between groups near those within says that no difference in direction was found at this amount of data.
 
     Raises:
@@ -108,7 +108,7 @@ def direction_cosines(
         >>> import pbb_probe as pbb
         >>> corpus, model = pbb.make_corpus(with_io=20, without_io=20), pbb.load_model("nano")
         >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=100), layers=[3], roles=["name"])
-        >>> direction_cosines(acts, ["op_1"], C=0.1)["pair"].values.tolist()
+        >>> direction_cosines(acts, ["op_1"], C=0.1)["halves"].values.tolist()
         ['with_io', 'without_io', 'between']
     """
     import numpy as np
@@ -132,13 +132,13 @@ def direction_cosines(
         parts.append([[_mean_cosine(of_half, halved, target) for target in targets] for halved in pairs.values()])
     values = rearrange(
         np.concatenate(parts, axis=2),
-        "pair target (site layer role) -> pair target site layer role",
+        "halves target (site layer role) -> halves target site layer role",
         layer=acts.sizes["layer"],
         role=acts.sizes["role"],
     )
     coords = {"target": list(targets), "site": list(acts.data_vars), "layer": acts["layer"], "role": acts["role"]}
-    dims = ("pair", "target", "site", "layer", "role")
-    return xr.Dataset({"cosine": (dims, values)}, coords={"pair": list(pairs), **coords})
+    dims = ("halves", "target", "site", "layer", "role")
+    return xr.Dataset({"cosine": (dims, values)}, coords={"halves": list(pairs), **coords})
 
 
 def halves_of_groups(

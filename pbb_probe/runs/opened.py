@@ -18,6 +18,7 @@ from pbb_probe.store.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
@@ -80,6 +81,20 @@ class OpenedRun(Run):
         """
         if self.key(step) is None:
             raise self._lacks(step)
+
+    def array(self, name: str) -> "xr.Dataset":
+        """A labelled array of a finished step by its path in the run without `.nc`, such as `probing/probes`.
+
+        Raises:
+            PbbError: there is none, it was changed since, or it is of a release whose arrays had no labels.
+        """
+        array = super().array(name)
+        if {"prompt", "pair"} & set(array.dims) and name.split("/")[0] in MEASURED and "answered" not in array.coords:
+            raise PbbError(
+                f"{self.path / name}.nc was written by a release before 0.9, whose arrays had no labels: run the study "
+                "again, which measures anew and keeps the trained models."
+            )
+        return array
 
     @property
     def corpus(self) -> Corpus:

@@ -131,7 +131,7 @@ def test_probes_stand_beside_every_control(run):
     assert (row["score"], row["gain"]) == pytest.approx((base.mean(), (own - base).mean()), abs=1e-6)
     across = pd.read_csv(run.path / "comparison" / "probing_across.csv")
     assert set(across["fitted_on"]) == set(across["group"]) == {"with_io", "without_io"}
-    assert set(pd.read_csv(run.path / "comparison" / "cosines.csv")["pair"]) == {"with_io", "without_io", "between"}
+    assert set(pd.read_csv(run.path / "comparison" / "cosines.csv")["halves"]) == {"with_io", "without_io", "between"}
 
 
 def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):

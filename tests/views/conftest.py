@@ -67,7 +67,7 @@ def _tables(rng) -> dict[str, pd.DataFrame]:
         "probing": _compared(_rows(target=[HOSTILE, "output"], **place), rng),
         "probing_controls": controls.assign(n=40, clusters=20, gain=0.2, gain_lower=0.1, gain_upper=0.3),
         "probing_across": _share(_rows(fitted_on=GROUPS, **read), rng, "score").assign(n=40, clusters=20),
-        "cosines": _rows(pair=[*GROUPS, "between"], target=[HOSTILE, "output"], **place).assign(cosine=0.5),
+        "cosines": _rows(halves=[*GROUPS, "between"], target=[HOSTILE, "output"], **place).assign(cosine=0.5),
         "lens": _compared(
             _rows(decode=["logit", "stripped"], variable=[HOSTILE], role=["answer"], layer=LAYERS, subset=SUBSETS), rng
         ).assign(shuffled=0.1),

@@ -92,11 +92,18 @@ def test_the_transfer_matrix_has_each_pair_of_groups_at_each_layer():
     assert np.allclose(first.z, [[0, 0.1, 0.2], [0.5, 0.6, 0.7], [0.55, 0.65, 0.75], [0.05, 0.15, 0.25]])
 
 
-def test_cosines_are_drawn_by_pair():
+def test_cosines_are_drawn_by_halves():
     cosines = pd.DataFrame(
         [
-            {"pair": pair, "target": "state_1", "site": "resid_post", "layer": layer, "role": "answer", "cosine": value}
-            for pair, value in (("with_io", 0.9), ("without_io", 0.8), ("between", 0.7))
+            {
+                "halves": halves,
+                "target": "state_1",
+                "site": "resid_post",
+                "layer": layer,
+                "role": "answer",
+                "cosine": value,
+            }
+            for halves, value in (("with_io", 0.9), ("without_io", 0.8), ("between", 0.7))
             for layer in LAYERS
         ]
     )

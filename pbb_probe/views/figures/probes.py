@@ -174,7 +174,7 @@ def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
         table: the cosines of `direction_cosines` as a table, of one site.
         title: of the figure.
     """
-    renamed = table.rename(columns={"cosine": "score", "pair": "group"})
+    renamed = table.rename(columns={"cosine": "score", "halves": "group"})
     renamed = renamed.assign(
         measure="cosine", lower=renamed["score"], upper=renamed["score"], n="", clusters="", **{CONTROL: NONE}
     )

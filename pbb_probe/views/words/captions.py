@@ -181,7 +181,7 @@ def see_across(across: "pd.DataFrame") -> str:
 
 def see_cosines(cosines: "pd.DataFrame") -> str:
     """The median of each kind of pair, of one site."""
-    medians = cosines.groupby("pair", sort=False)["cosine"].median()
+    medians = cosines.groupby("halves", sort=False)["cosine"].median()
     return "Medians over all places: " + ", ".join(f"{pair} {value:.2f}" for pair, value in medians.items()) + "."
 
 
