@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from sealed import seal
 
 import pbb_probe as pbb
 from pbb_probe.labels import labels_of
@@ -142,3 +143,14 @@ def test_an_opened_run_follows_what_is_written_meanwhile(planted_run, tmp_path):
     writable.step("corpus", {"seed": 9}, other.save)
     writable.write_manifest(config=run.manifest["config"])
     assert run.corpus.digest == other.digest != before.digest
+
+
+def test_arrays_without_labels_are_said_to_be_of_an_earlier_release(planted_run, tmp_path):
+    copy = shutil.copytree(planted_run, tmp_path / "run")
+    bare = pbb.open_run(copy).array("probing/probes")
+    bare = bare.drop_vars([name for name in bare.coords if bare[name].dims == ("prompt",)])
+    bare.to_netcdf(copy / "probing" / "probes.nc", engine="h5netcdf")
+    seal(copy)
+    for read in (lambda: pbb.open_run(copy).array("probing/probes"), lambda: pbb.tables.gather({"a": copy}, "probes")):
+        with pytest.raises(pbb.PbbError, match=r"probes\.nc was written by a release before 0\.9.*run the study again"):
+            read()
