@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fit_held_out(acts: "xr.Dataset", targets: Any, clusters: Any = "program", *args: Any, **settings: Any) -> "Probes":
-    """`fit_probes(acts, targets, clusters, folds=2, keep=True)`: probes that are kept and read what they did not see."""
+    """`fit_probes(acts, targets, clusters, folds=2, keep=True)`: probes that read what they did not see."""
     from pbb_probe.probing.linear import fit_probes
 
     names = ("train", "C", "folds", "seed")

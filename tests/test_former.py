@@ -43,4 +43,4 @@ def test_held_out_probes_read_what_they_did_not_see():
     probes = pbb.fit_held_out(ACTS, pd.DataFrame({"value": VALUES}), clusters, None, 0.5)
     read = probes.read(ACTS, clusters)
     assert probes.folds == 2
-    assert (read["value"] == VALUES).mean() > 0.8
+    assert (read["value"] == VALUES).mean() > 0.75

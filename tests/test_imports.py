@@ -11,7 +11,19 @@ import pbb_probe as pbb
 
 PACKAGE = Path(pbb.__file__).parent
 ROOMS = (
-    *("errors", "schema", "labels", "store", "programs", "models", "finetuning", "hooking", "probing", "patching"),
+    *(
+        "errors",
+        "rules",
+        "schema",
+        "labels",
+        "store",
+        "programs",
+        "models",
+        "finetuning",
+        "hooking",
+        "probing",
+        "patching",
+    ),
     *("statistics", "runs", "evidence", "calibration", "views", "study", "commands"),
 )
 NAMESPACES = ("__init__", "_moved", "_former", "metrics", "tables", "controls", "prompts", "figures")

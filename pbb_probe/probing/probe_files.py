@@ -3,21 +3,33 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.probes import Probes
 from pbb_probe.schema import shown
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
 
 PARTS = ("coefficients", "intercepts")
 VALUE, SITE = "value", "activations"
 """What the target and the site are called of a file of version 0.8 or earlier, which held one probe and no names."""
 
 
-def write_probes(probes: Probes, path: Path) -> None:
+class ProbeParts(NamedTuple):
+    """What `Probes` is made of, field by field."""
+
+    scores: "xr.Dataset"
+    kinds: dict[str, Any]
+    classes: dict[str, tuple[Any, ...]]
+    coefficients: "dict[tuple[str, str], np.ndarray]"
+    intercepts: "dict[tuple[str, str], np.ndarray]"
+    dims: dict[str, tuple[str, ...]]
+    fold: dict[Any, int]
+
+
+def write_probes(probes: ProbeParts, path: Path) -> None:
     """What `Probes.save` does."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -35,7 +47,7 @@ def write_probes(probes: Probes, path: Path) -> None:
         ) from error
 
 
-def read_probes(path: Path) -> Probes:
+def read_probes(path: Path) -> ProbeParts:
     """What `Probes.load` does."""
     from safetensors import SafetensorError, safe_open
 
@@ -48,7 +60,7 @@ def read_probes(path: Path) -> Probes:
         raise PbbError(f"{path} holds no probes ({error}): give a file that Probes.save wrote.") from error
 
 
-def _probes(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> Probes:
+def _probes(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> ProbeParts:
     import xarray as xr
 
     about = json.loads(metadata["probes"])
@@ -60,7 +72,7 @@ def _probes(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> 
     }
     keys = [(target, site) for target in coords["target"] for site in coords["site"]]
     coefficients, intercepts = ({key: arrays[json.dumps([part, *key])] for key in keys} for part in PARTS)
-    return Probes(
+    return ProbeParts(
         xr.Dataset(coords=coords),
         about["kinds"],
         {name: tuple(values) for name, values in about["classes"].items()},
@@ -71,13 +83,13 @@ def _probes(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> 
     )
 
 
-def _one_probe(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> Probes:
+def _one_probe(metadata: Mapping[str, str], arrays: "Mapping[str, np.ndarray]") -> ProbeParts:
     """The probe [class, feature] of a file of version 0.8 or earlier."""
     import xarray as xr
     from einops import rearrange
 
     kind: Any = metadata["kind"]
-    return Probes(
+    return ProbeParts(
         xr.Dataset(coords={"target": [VALUE], "site": [SITE], "layer": [0], "role": ["all"]}),
         {VALUE: kind},
         {VALUE: tuple(json.loads(metadata["classes"]))},

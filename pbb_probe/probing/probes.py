@@ -255,9 +255,9 @@ class Probes:
         Raises:
             PbbError: values or clusters that are neither texts nor numbers, or a place that cannot be written.
         """
-        from pbb_probe.probing.probe_files import write_probes
+        from pbb_probe.probing.probe_files import ProbeParts, write_probes
 
-        write_probes(self, Path(path))
+        write_probes(ProbeParts(*(getattr(self, name) for name in ProbeParts._fields)), Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> "Probes":
@@ -268,7 +268,7 @@ class Probes:
         """
         from pbb_probe.probing.probe_files import read_probes
 
-        return read_probes(Path(path))
+        return cls(**read_probes(Path(path))._asdict())
 
     def _target(self, given: str | None) -> str:
         return str(self._only("target", given, list(self.kinds)))
