@@ -10,21 +10,12 @@ import pytest
 import pbb_probe as pbb
 
 PACKAGE = Path(pbb.__file__).parent
+BEFORE = ("errors", "rules", "schema", "labels", "store")
+"""What every room may use."""
 ROOMS = (
-    *(
-        "errors",
-        "rules",
-        "schema",
-        "labels",
-        "store",
-        "programs",
-        "models",
-        "finetuning",
-        "hooking",
-        "probing",
-        "patching",
-    ),
-    *("statistics", "runs", "evidence", "calibration", "views", "study", "commands"),
+    *BEFORE,
+    *("programs", "models", "finetuning", "hooking", "probing", "patching", "statistics", "runs", "evidence"),
+    *("calibration", "views", "study", "commands"),
 )
 NAMESPACES = ("__init__", "_moved", "_former", "metrics", "tables", "controls", "prompts", "figures")
 """The public surface, which stands in front of the rooms: none of them imports it."""

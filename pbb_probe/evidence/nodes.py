@@ -30,6 +30,7 @@ def by_node(values: "xr.DataArray", tokens: "pd.DataFrame") -> "xr.DataArray":
     import numpy as np
     import pandas as pd
     import xarray as xr
+    from einops import rearrange
 
     if missing := {"prompt", "position", "node"} - set(tokens.columns):
         raise PbbError(f"The tokens have no column {min(missing)!r}: make them with code_tokens.")
@@ -38,7 +39,7 @@ def by_node(values: "xr.DataArray", tokens: "pd.DataFrame") -> "xr.DataArray":
         if len(tokens) != values.sizes["prompt"]:
             raise PbbError(f"There are {values.sizes['prompt']} values and {len(tokens)} tokens: give a value a token.")
         over, units = values.dims[:-1], np.unique(of_prompt)
-        flat = np.asarray(values, dtype=float).reshape(-1, len(tokens))  # [place, token]
+        flat = rearrange(np.asarray(values, dtype=float), "... token -> (...) token")
     elif values.dims[-2:] == ("position", "pair"):
         over, units = values.dims[:-2], np.arange(values.sizes["pair"])
         where = pd.Index(values["position"].values)
@@ -49,7 +50,7 @@ def by_node(values: "xr.DataArray", tokens: "pd.DataFrame") -> "xr.DataArray":
         if not measured.any():
             raise PbbError("None of the tokens stands at a position that was measured: patch where the code is.")
         of_prompt, node, position = of_prompt[measured], node[measured], position[measured]
-        flat = np.asarray(values, dtype=float)[..., position, of_prompt].reshape(-1, len(node))
+        flat = rearrange(np.asarray(values, dtype=float)[..., position, of_prompt], "... token -> (...) token")
     else:
         raise PbbError(f"Values must be (..., prompt) or (..., position, pair); these are {tuple(values.dims)}.")
     types = np.unique(node)

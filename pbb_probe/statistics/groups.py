@@ -140,8 +140,9 @@ def _intervals(
 ) -> "pd.DataFrame":
     """`interval_table` of one kind of rows."""
     import numpy as np
+    from einops import rearrange
 
-    flat = values.values.reshape(-1, values.shape[-1])
+    flat = rearrange(values.values, "... row -> (...) row")
     there = np.isfinite(flat)
     cluster, model = numbered(flat.shape[1], clusters, models)
     held = cluster_sums(there.astype(float), cluster, np.ones(len(cluster)))[0] > 0  # [cluster, place]
@@ -234,6 +235,7 @@ def compare_groups(
             a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
     """
     import numpy as np
+    from einops import rearrange
 
     if adjust not in ("max_t", "holm"):
         raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
@@ -244,7 +246,7 @@ def compare_groups(
         if (total := rows.weights[rows.labels == name].sum()) <= 0:
             raise PbbError(f"The weights of {name} add up to {total:g}: a mean needs a sum above 0.")
     try:
-        flat = np.asarray(values, dtype=float).reshape(-1, len(rows.labels))
+        flat = rearrange(np.asarray(values, dtype=float), "... row -> (...) row")
     except (TypeError, ValueError) as error:
         raise PbbError(f"values must be numbers (..., row), and some are not ({error}).") from error
     if np.isinf(flat).any():

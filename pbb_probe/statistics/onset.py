@@ -126,6 +126,7 @@ def locate_difference(
             without a cluster or a model, or a margin that is not above zero.
     """
     import numpy as np
+    from einops import rearrange
 
     stacked, layers, table = _by_layer(values, edge)
     rows = read_rows(values, group, clusters, weights, models)
@@ -140,13 +141,18 @@ def locate_difference(
     observed = (table[f"layer_{names[0]}"] - table[f"layer_{names[1]}"]).to_numpy()
 
     rng = np.random.default_rng(seed)
-    sums = cluster_sums(stacked.reshape(-1, stacked.shape[-1]), rows.cluster, rows.weights)
+    sums = cluster_sums(rearrange(stacked, "place layer row -> (place layer) row"), rows.cluster, rows.weights)
     drawn = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
     relabelled = relabelled_means(sums, first, rows.model, draws, rng)
 
     def apart(means: "Iterable[np.ndarray]") -> "np.ndarray":
         """The difference of the groups' layers [draw, place] from the means of both groups [draw, place * layer]."""
-        one, other = (_cross(part.reshape(-1, *stacked.shape[:2]), layers, threshold, edge) for part in means)
+        one, other = (
+            _cross(
+                rearrange(part, "draw (place layer) -> draw place layer", layer=len(layers)), layers, threshold, edge
+            )
+            for part in means
+        )
         difference: np.ndarray = one - other
         return difference
 
@@ -168,6 +174,7 @@ def locate_difference(
 def _by_layer(values: "xr.DataArray", edge: Edge) -> "tuple[np.ndarray, np.ndarray, pd.DataFrame]":
     """The values [place, layer, row], the names of the layers, and a row a place: what its other dimensions are."""
     import numpy as np
+    from einops import rearrange
 
     if edge not in EDGES:
         raise PbbError(f"Unknown edge {edge!r}: choose from {', '.join(EDGES)}.")
@@ -177,7 +184,7 @@ def _by_layer(values: "xr.DataArray", edge: Edge) -> "tuple[np.ndarray, np.ndarr
     dims.remove("layer")
     ordered = np.asarray(values.transpose(*dims, "layer", row), dtype=float)
     layers = values["layer"].values.astype(float)
-    return ordered.reshape(-1, *ordered.shape[-2:]), layers, places(values, dims)
+    return rearrange(ordered, "... layer row -> (...) layer row"), layers, places(values, dims)
 
 
 def _bounds(resampled: "np.ndarray") -> "dict[str, np.ndarray]":

@@ -158,10 +158,13 @@ def bootstrap_means(
         PbbError: no rows, lengths that differ, or a row without a cluster or a model.
     """
     import numpy as np
+    from einops import rearrange
 
     n_rows = values.shape[-1]
     cluster, model = numbered(n_rows, clusters, models)
-    sums = cluster_sums(values.reshape(-1, n_rows), cluster, np.ones(n_rows) if weights is None else weights)
+    sums = cluster_sums(
+        rearrange(values, "... row -> (...) row"), cluster, np.ones(n_rows) if weights is None else weights
+    )
     (means,) = bootstrap_groups(sums, [np.ones(len(model), bool)], model, draws, rng)
     return means.reshape(draws, *values.shape[:-1])
 
@@ -223,12 +226,13 @@ def _relabelings(
 ) -> "Iterator[np.ndarray]":
     """Blocks [relabelling, cluster] of which clusters are called the first group: 1, else 0."""
     import numpy as np
+    from einops import repeat
 
     of_first, of_second = _holders([first, ~first], model)
     n_models, n_first = len(of_first), int(of_first.sum())
     if (of_first & of_second).any():
         for block in _blocks(draws, len(first)):
-            labels = np.tile(first.astype(float), (block.stop - block.start, 1))
+            labels = repeat(first.astype(float), "cluster -> draw cluster", draw=block.stop - block.start)
             for one in range(n_models):
                 labels[:, model == one] = rng.permuted(labels[:, model == one], axis=1)
             yield labels
@@ -238,7 +242,7 @@ def _relabelings(
         of_models = (chosen[..., None] == np.arange(n_models)).any(axis=1)
         of_models = of_models[(of_models != of_first).any(axis=1)]  # what was observed is counted apart
     else:
-        of_models = rng.permuted(np.tile(of_first, (draws, 1)), axis=1)
+        of_models = rng.permuted(repeat(of_first, "model -> draw model", draw=draws), axis=1)
     for block in _blocks(len(of_models), len(first)):
         yield of_models[block][:, model].astype(float)
 
