@@ -126,7 +126,7 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
     for path in run.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, copy / path.name)
     rng = np.random.default_rng(0)
-    acts = whole.array("probing/activations")
+    acts, asked = whole.array("probing/activations"), whole.manifest["steps"]["probing"]["inputs"]
     drawn = rng.integers(acts.sizes["prompt"], size=points)
     noisy = acts.isel(prompt=drawn).map(lambda a: a + 0.05 * rng.standard_normal(a.shape, np.float32))
     shutil.rmtree(copy / "probing")
@@ -136,7 +136,7 @@ def _crowded(run: Path, copy: Path, points: int) -> Path:
         shutil.copytree(run / "probing", out, dirs_exist_ok=True)
         write_array(noisy, out / "activations.nc")
 
-    WritableRun(copy).step("probing", {"points": points}, probing)
+    WritableRun(copy).step("probing", asked, probing)
     return copy
 
 
