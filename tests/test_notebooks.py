@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 from sealed import seal
 
 import pbb_probe as pbb
+from pbb_probe.hooking.answering import with_answered
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "experiments" / "notebooks" / "explore_activations.ipynb"
@@ -65,7 +66,7 @@ def test_it_explores_the_packaged_model(tmp_path):
 
 def test_it_opens_a_run(tmp_path, monkeypatch, bridge):
     corpus = pbb.make_corpus(with_io=80, without_io=40, seed=5)  # of one and of two steps: states are missing
-    prompts = pbb.prompts.code_prompts(corpus, bridge("nano"), n=160)
+    prompts = with_answered(bridge("nano"), pbb.prompts.code_prompts(corpus, bridge("nano"), n=160))
     (tmp_path / "run" / "probing").mkdir(parents=True)
     pbb.capture(bridge("nano"), prompts).to_netcdf(tmp_path / "run" / "probing" / "activations.nc")
     seal(tmp_path / "run")
