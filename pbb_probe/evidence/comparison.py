@@ -60,7 +60,7 @@ def probing_table(run: Run, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
 
     probes = measurement(run.array("probing/probes"))
-    found = []
+    parts = []
     for subset, rows in subsets(probes):
         chosen = probes["correct"].isel(prompt=rows).transpose("target", "site", "role", "layer", "prompt")
         if label(chosen, "group").nunique() < 2:
@@ -68,8 +68,8 @@ def probing_table(run: Run, **settings: Any) -> "pd.DataFrame":
         values = label_rows(chosen, probes["target"].values.tolist())
         chance = {name: column.value_counts(normalize=True).max() for name, column in values.items()}
         table = compare_groups(chosen, **settings)
-        found.append(table.assign(subset=subset, chance=table["target"].map(chance)))
-    return pd.concat(found, ignore_index=True)
+        parts.append(table.assign(subset=subset, chance=table["target"].map(chance)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -77,10 +77,10 @@ def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
 
     probes = run.array("probing/probes")
-    found = [
+    parts = [
         tables.probes(probes.isel(prompt=rows), **settings).assign(subset=subset) for subset, rows in subsets(probes)
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -88,12 +88,12 @@ def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
 
     probes = run.array("probing/groups")
-    found = [
+    parts = [
         tables.probes(probes.isel(prompt=rows).sel(fitted_on=name), **settings).assign(subset=subset, fitted_on=name)
         for subset, rows in subsets(probes)
         for name in probes["fitted_on"].values
     ]
-    return pd.concat(found, ignore_index=True).drop(columns="control")
+    return pd.concat(parts, ignore_index=True).drop(columns="control")
 
 
 def lens_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -106,15 +106,15 @@ def lens_table(run: Run, **settings: Any) -> "pd.DataFrame":
     if not run.holds("probing/lens.nc"):
         return pd.DataFrame(columns=["decode", "variable", "role", "layer", "subset"])
     looked = run.array("probing/lens")["correct"]
-    found = []
+    parts = []
     for subset, rows in subsets(looked):
         chosen = looked.isel(prompt=rows).transpose("control", "decode", "variable", "role", "layer", "prompt")
         if label(chosen, "group").nunique() < 2:
             continue
         table = compare_groups(measurement(chosen), **settings)
         by_chance = chosen.sel(control="shuffled", drop=True).mean("prompt").rename("shuffled")
-        found.append(table.merge(by_chance.to_dataframe().reset_index(), how="left").assign(subset=subset))
-    return pd.concat(found, ignore_index=True)
+        parts.append(table.merge(by_chance.to_dataframe().reset_index(), how="left").assign(subset=subset))
+    return pd.concat(parts, ignore_index=True)
 
 
 def outcome_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -124,11 +124,11 @@ def outcome_table(run: Run, **settings: Any) -> "pd.DataFrame":
     if not run.holds("probing/brewing.nc"):
         return pd.DataFrame(columns=["variable", "group", "steps", "measure", "mean"])
     brewed = run.array("probing/brewing")
-    found = [
+    parts = [
         tables.outcomes(brewed.sel(variable=name), ("group", "steps"), **settings).assign(variable=name)
         for name in brewed["variable"].values
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -136,7 +136,7 @@ def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
     import xarray as xr
 
-    found = []
+    compared = []
     for swap in SWAPS:
         effects = [run.array(f"patching/{swap}_{group}") for group in GROUPS]
         for subset in ("all", "correct"):
@@ -148,8 +148,8 @@ def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
                 for of_group, rows in zip(effects, chosen, strict=True)
             ]
             values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
-            found.append(compare_groups(values, weights="weight", **settings).assign(swap=swap, subset=subset))
-    return pd.concat(found, ignore_index=True)
+            compared.append(compare_groups(values, weights="weight", **settings).assign(swap=swap, subset=subset))
+    return pd.concat(compared, ignore_index=True)
 
 
 def transfer_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -163,14 +163,14 @@ def transfer_table(run: Run, **settings: Any) -> "pd.DataFrame":
 
 def interchange_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """The same of the maps of probes' subspaces, whose `variable` is what the probes read."""
-    found = [
+    parts = [
         table.assign(variable=name.split("/")[1])
         for group in GROUPS
         for name in run.files("interchange", ".nc")
         if name.endswith(f"/{group}")
         for table in _by_subset(run.array(name), settings)
     ]
-    return _joined(found, ["variable"])
+    return _joined(parts, ["variable"])
 
 
 def transfer_difference_table(run: Run, **settings: Any) -> "pd.DataFrame":
@@ -178,12 +178,12 @@ def transfer_difference_table(run: Run, **settings: Any) -> "pd.DataFrame":
     import pandas as pd
 
     maps = {group: run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")}
-    found = []
+    parts = []
     for subset, rows in SUBSETS.items() if len(maps) == len(GROUPS) else ():
         chosen = {group: carried.isel(pair=rows(carried)) for group, carried in maps.items()}
         if set.intersection(*(set(label(carried, "steps")) for carried in chosen.values())):
-            found.append(transfer_differences(join(list(chosen.values()), "pair"), **settings).assign(subset=subset))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
+            parts.append(transfer_differences(join(list(chosen.values()), "pair"), **settings).assign(subset=subset))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
 
 
 def _by_subset(carried: "xr.Dataset", settings: dict[str, Any]) -> "Iterable[pd.DataFrame]":

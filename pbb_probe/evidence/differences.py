@@ -59,18 +59,18 @@ def transfer_differences(
     return pd.concat(tables, ignore_index=True)
 
 
-def by_site(found: "xr.Dataset") -> "xr.DataArray":
+def by_site(carried: "xr.Dataset") -> "xr.DataArray":
     """(site, ..., pair): the sites of a map as one array. Those without heads have values at head NaN alone."""
     import numpy as np
     import pandas as pd
     import xarray as xr
 
-    dims = dict.fromkeys(dim for values in found.data_vars.values() for dim in values.dims)
+    dims = dict.fromkeys(dim for values in carried.data_vars.values() for dim in values.dims)
     parts = [
         values.expand_dims({dim: [np.nan] for dim in dims if dim not in values.dims})
-        for values in found.data_vars.values()
+        for values in carried.data_vars.values()
     ]
-    sites = pd.Index(list(found.data_vars), name="site")
+    sites = pd.Index(list(carried.data_vars), name="site")
     joined = xr.concat(parts, sites, join="outer", coords="minimal", compat="override")
     return joined.transpose("site", ..., "pair")
 
@@ -82,5 +82,5 @@ def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
     stacked = values.stack(place=[name for name in values.dims if name != row], create_index=False).transpose(
         "place", row
     )
-    some = stacked.isel(place=np.isfinite(stacked.values).any(axis=1))
-    return some.assign_coords(place=range(some.sizes["place"]))
+    measured = stacked.isel(place=np.isfinite(stacked.values).any(axis=1))
+    return measured.assign_coords(place=range(measured.sizes["place"]))

@@ -70,7 +70,7 @@ def located_tables(
             curves["probes"] = list(reading_curves(probes.isel(prompt=rows), models=models))
         if looked is not None:
             curves["lens"] = list(lens_curves(looked.isel(prompt=rows), models=models))
-        used, read, lens = (located_curves(some, KIND, bars[measure], settings) for measure, some in curves.items())
+        used, read, lens = (located_curves(traced, KIND, bars[measure], settings) for measure, traced in curves.items())
         patched = [
             located_patching(
                 values if subset == "all" else values.isel(pair=answered(values)),
@@ -85,8 +85,8 @@ def located_tables(
         made["onsets"].append(onsets.assign(subset=subset))
         made["evaluation"].append(how_evaluated(used, read).assign(subset=subset))
         made["onset_differences"] += [
-            onset_differences(some, bars[measure], **settings).assign(measure=measure, subset=subset)
-            for measure, some in curves.items()
+            onset_differences(traced, bars[measure], **settings).assign(measure=measure, subset=subset)
+            for measure, traced in curves.items()
         ]
     return {name: pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for name, tables in made.items()}
 

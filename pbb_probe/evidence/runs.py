@@ -106,8 +106,8 @@ def compare_runs(
     both = xr.concat(arrays, "row", join="outer", coords="all")
     chosen = both.isel(row=(both["group"] == group) & (both["correct"].astype(bool) | (not correct)))
     if lacking := [name for name in names if name not in chosen["condition"]]:
-        found = "was answered right: compare with correct=False" if correct else "was measured"
-        raise PbbError(f"No {group} prompt or pair of {lacking[0]} {found}.")
+        what = "was answered correctly: compare with correct=False" if correct else "was measured"
+        raise PbbError(f"No {group} prompt or pair of {lacking[0]} {what}.")
     places = flat_places(chosen, "row")
     several = min(len(first), len(second)) > 1
     programs = [f"{run} {name}" for run, name in zip(places["run"].values, places["program"].values, strict=True)]

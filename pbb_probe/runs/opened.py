@@ -44,14 +44,14 @@ class OpenedRun(Run):
         """
         path = self.path / "config.json"
         try:
-            found = json.loads(path.read_bytes() if path.is_file() else "")
+            settings = json.loads(path.read_bytes() if path.is_file() else "")
         except (OSError, ValueError, RecursionError) as error:
             raise PbbError(f"{path} cannot be read ({error}): run the study again, it keeps what is done.") from error
-        if found != self.manifest.get("config"):
+        if settings != self.manifest.get("config"):
             raise PbbError(
                 f"{path} was changed since the study wrote it: undo that, or run the study again with these settings."
             )
-        return read_config(found)
+        return read_config(settings)
 
     @property
     def manifest(self) -> dict[str, Any]:

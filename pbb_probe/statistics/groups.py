@@ -148,12 +148,12 @@ def _intervals(
     held = cluster_sums(there.astype(float), cluster, np.ones(len(cluster)))[0] > 0  # [cluster, place]
     counts = {"n": there.sum(axis=1), "clusters": held.sum(axis=0)}
     if models is not None:
-        counts["models"] = np.sum([held[model == one].any(axis=0) for one in range(model.max() + 1)], axis=0)
+        counts["models"] = np.sum([held[model == number].any(axis=0) for number in range(model.max() + 1)], axis=0)
     flat = flat[known := there.any(axis=1)]
     parts = [flat[start : start + AT_ONCE] for start in range(0, len(flat), AT_ONCE)]
     bounds = [np.stack(cluster_bootstrap(part, clusters, draws, seed, weights, models)) for part in parts]
-    found = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
-    return places(values, values.dims[:-1]).assign(**counts)[known].reset_index(drop=True).assign(**found)
+    intervals = dict(zip(Interval._fields, np.concatenate([np.empty((3, 0)), *bounds], axis=1), strict=True))
+    return places(values, values.dims[:-1]).assign(**counts)[known].reset_index(drop=True).assign(**intervals)
 
 
 def places(values: "xr.DataArray", dims: Sequence[Hashable]) -> "pd.DataFrame":

@@ -75,9 +75,9 @@ def locate(
         here = rows.labels == name
         chosen, weight, cluster = stacked[..., here], rows.weights[here], rows.cluster[here]
         means = bootstrap_means(chosen, cluster, draws, np.random.default_rng(seed), weight, rows.model[cluster])
-        found = _cross(weighted_mean(chosen, weight), layers, threshold, edge)
+        onset = _cross(weighted_mean(chosen, weight), layers, threshold, edge)
         bounds = _bounds(_cross(means, layers, threshold, edge))
-        located.append(table.assign(group=name, layer=found, **bounds, n=chosen.shape[-1], **rows.counts(here)))
+        located.append(table.assign(group=name, layer=onset, **bounds, n=chosen.shape[-1], **rows.counts(here)))
     return pd.concat(located).sort_index(kind="stable").reset_index(drop=True)  # groups next to each other
 
 
@@ -147,13 +147,13 @@ def locate_difference(
 
     def apart(means: "Iterable[np.ndarray]") -> "np.ndarray":
         """The difference of the groups' layers [draw, place] from the means of both groups [draw, place * layer]."""
-        one, other = (
+        first_layer, second_layer = (
             _cross(
                 rearrange(part, "draw (place layer) -> draw place layer", layer=len(layers)), layers, threshold, edge
             )
             for part in means
         )
-        difference: np.ndarray = one - other
+        difference: np.ndarray = first_layer - second_layer
         return difference
 
     resampled, null = apart(drawn), apart(relabelled)
@@ -191,12 +191,12 @@ def _bounds(resampled: "np.ndarray") -> "dict[str, np.ndarray]":
     """The interval of layers, or of their difference, over draws [draw, place], and the share of draws with one."""
     import numpy as np
 
-    found = np.isfinite(resampled).mean(axis=0)
-    lower, upper = np.full((2, len(found)), np.nan)
-    enough = found >= 0.5
+    share = np.isfinite(resampled).mean(axis=0)  # of the draws that have a layer
+    lower, upper = np.full((2, len(share)), np.nan)
+    enough = share >= 0.5
     if enough.any():
         lower[enough], upper[enough] = percentiles(resampled[:, enough])
-    return {"lower": lower, "upper": upper, "found": found}
+    return {"lower": lower, "upper": upper, "found": share}
 
 
 def _cross(means: "np.ndarray", layers: "np.ndarray", threshold: float, edge: Edge) -> "np.ndarray":

@@ -113,8 +113,8 @@ def numbered(
         raise PbbError(f"Clusters and models must be names or numbers, one a row ({error}).") from error
     if (cluster < 0).any() or (model < 0).any():
         raise PbbError("A row has no cluster or no model: name them for every row.")
-    own = pd.factorize(model * (cluster.max() + 1) + cluster)[0]
-    return own, model[np.unique(own, return_index=True)[1]]
+    numbers = pd.factorize(model * (cluster.max() + 1) + cluster)[0]
+    return numbers, model[np.unique(numbers, return_index=True)[1]]
 
 
 def two_groups(rows: Rows) -> "tuple[list[Hashable], np.ndarray]":
@@ -128,7 +128,7 @@ def two_groups(rows: Rows) -> "tuple[list[Hashable], np.ndarray]":
     names = sorted(set(rows.labels.tolist()))
     if len(names) != 2:
         raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
-    of_first, size = (np.bincount(rows.cluster, weights=one) for one in (rows.labels == names[0], None))
+    of_first, size = (np.bincount(rows.cluster, weights=weight) for weight in (rows.labels == names[0], None))
     if ((of_first > 0) & (of_first < size)).any():
         raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
     return names, of_first > 0
@@ -190,19 +190,19 @@ def bootstrap_groups(
 
     taken = np.zeros((draws, model.max() + 1), dtype=int)  # [draw, model]
     _, kind = np.unique(_holders(groups, model), axis=1, return_inverse=True)
-    for one in range(kind.max() + 1):
-        alike = np.flatnonzero(kind == one)
+    for number in range(kind.max() + 1):
+        alike = np.flatnonzero(kind == number)
         taken[:, alike] = rng.multinomial(len(alike), np.full(len(alike), 1 / len(alike)), size=draws)
     means = []
     for group in groups:
-        own, of_model = sums[:, group], model[group]
-        columns = [np.flatnonzero(of_model == one) for one in np.unique(of_model)]
+        of_group, of_model = sums[:, group], model[group]
+        columns = [np.flatnonzero(of_model == number) for number in np.unique(of_model)]
         parts = []
         for block in _blocks(draws, len(of_model)):
             times = np.empty((block.stop - block.start, len(of_model)))  # [draw, cluster]
-            for one, here in zip(np.unique(of_model), columns, strict=True):
-                times[:, here] = rng.multinomial(len(here) * taken[block, one], np.full(len(here), 1 / len(here)))
-            parts.append(_ratio(times, own))
+            for number, here in zip(np.unique(of_model), columns, strict=True):
+                times[:, here] = rng.multinomial(len(here) * taken[block, number], np.full(len(here), 1 / len(here)))
+            parts.append(_ratio(times, of_group))
         means.append(np.concatenate(parts))
     return means
 
@@ -233,8 +233,8 @@ def _relabelings(
     if (of_first & of_second).any():
         for block in _blocks(draws, len(first)):
             labels = repeat(first.astype(float), "cluster -> draw cluster", draw=block.stop - block.start)
-            for one in range(n_models):
-                labels[:, model == one] = rng.permuted(labels[:, model == one], axis=1)
+            for number in range(n_models):
+                labels[:, model == number] = rng.permuted(labels[:, model == number], axis=1)
             yield labels
         return
     if math.comb(n_models, n_first) <= draws + 1:

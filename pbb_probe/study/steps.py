@@ -236,10 +236,10 @@ def _transfer_pairs(
     """The pairs of each group; one in which no hypotheses can be told apart is left out, and the rest stands."""
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 
-    found: dict[str, Pairs] = {}
+    pairs: dict[str, Pairs] = {}
     for group in GROUPS:
         try:
-            found[group] = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
+            pairs[group] = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
         except PbbError as reason:  # programs of too many steps, say
             print(f"No transfer map of {group}. {reason}", file=sys.stderr)
-    return found
+    return pairs

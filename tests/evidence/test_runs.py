@@ -252,7 +252,7 @@ def test_the_other_group_can_be_asked_for(runs):
     assert table["difference"].tolist() == [0.0] * 4
     assert table["equivalent"].all()
     assert at(table, hypothesis="program", layer=0)["mean_first"] == 0
-    with pytest.raises(PbbError, match="No with_io prompt or pair of first was answered right"):
+    with pytest.raises(PbbError, match="No with_io prompt or pair of first was answered correctly"):
         compare_runs({"0": runs["a1"]}, {"0": runs["b1"]}, "probes", group="with_io", **FEW)
 
 
