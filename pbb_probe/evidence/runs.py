@@ -11,7 +11,6 @@ from pbb_probe.evidence.subsets import answered, matched
 from pbb_probe.labels import CORRUPTED, join, labels_of, measurement
 from pbb_probe.patching.metrics import recovery
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.runs.opened import open_run
 from pbb_probe.schema import Name, checked, checks_arguments, refuse_unknown, shown
 from pbb_probe.statistics.groups import compare_groups
 from pbb_probe.store.run import Run
@@ -48,7 +47,7 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
     _check_runs(runs)
     parts = []
     for name, given in runs.items():
-        run = given if isinstance(given, Run) else open_run(given)
+        run = given if isinstance(given, Run) else Run.existing(given)
         for values in _measured(run, measure):
             rows = values.rename({values.dims[-1]: "row"})
             parts.append(rows.assign_coords(run=("row", [name] * rows.sizes["row"])))

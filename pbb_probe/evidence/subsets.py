@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pbb_probe.errors import PbbError
 from pbb_probe.labels import CORRUPTED, label, measurement, unit_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ def answered(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":
     Raises:
         PbbError: the array does not say.
     """
+    if ANSWERED not in array.coords:
+        raise PbbError(
+            "This array does not say which prompts are answered correctly: label the prompts by `with_answered`; where it "
+            "is of a run of a release before 0.9, run the study again, which keeps the trained models."
+        )
     right: np.ndarray = label(array, ANSWERED).to_numpy(bool)
     return right & label(array, CORRUPTED + ANSWERED).to_numpy(bool) if unit_of(array) == "pair" else right
 
