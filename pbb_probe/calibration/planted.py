@@ -77,6 +77,14 @@ def planted_model(
     Raises:
         PbbError: blocks in an order that cannot be, a decoy that is unknown or finds no block, or a `d_model` that is
             too small.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model, tokenizer, corpus, truth = pbb.planted_model(n_layers=5, states=(2,), output=3, n_programs=20)
+        >>> truth[truth["group"] == "with_io"].set_index("variable")["layer"].to_dict()
+        {'program': 1, 'input': 0, 'state_1': 2, 'output': 3}
+        >>> pbb.load_model(model, tokenizer).cfg.n_layers
+        5
     """
     import pandas as pd
 

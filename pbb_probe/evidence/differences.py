@@ -36,6 +36,19 @@ def transfer_differences(
 
     Raises:
         PbbError: not two groups, a coordinate that the pairs do not have, or no combination that both groups have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> from pbb_probe.labels import join
+        >>> run = pbb.open_run("runs/nano")
+        >>> both = join([run.array("transfer/with_io"), run.array("transfer/without_io")], "pair").sel(role=["answer"])
+        >>> table = pbb.tables.transfer_differences(both, draws=200).query("hypothesis == 'everything'")
+        >>> table[["layer", "mean_with_io", "mean_without_io", "difference"]]
+            layer  mean_with_io  mean_without_io  difference
+        1       0           0.0              0.0         0.0
+        9       1           0.0              0.0         0.0
+        17      2           1.0              1.0         0.0
+        25      3           1.0              1.0         0.0
     """
     import pandas as pd
 

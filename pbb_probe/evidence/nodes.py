@@ -26,6 +26,14 @@ def by_node(values: "xr.DataArray", tokens: "pd.DataFrame") -> "xr.DataArray":
     Raises:
         PbbError: values of other dimensions, another number of them than tokens, or positions that are names of roles
             or at which none of the tokens stands.
+
+    Example:
+        >>> import pandas as pd
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> tokens = pd.DataFrame({"prompt": [0, 0, 1], "position": [4, 5, 4], "node": ["Name", "Name", "Constant"]})
+        >>> pbb.tables.by_node(xr.DataArray([1.0, 0.0, 1.0], dims="prompt"), tokens).sel(node="Name").values.tolist()
+        [0.5, nan]
     """
     import numpy as np
     import pandas as pd

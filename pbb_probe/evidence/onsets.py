@@ -60,6 +60,15 @@ def located_use(
 
     Raises:
         PbbError: a coordinate that the pairs do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
+        >>> table = pbb.tables.located_use(carried, draws=200)
+        >>> table[["variable", "role", "layer", "peak"]]
+          variable   role  layer  peak
+        0  program   name    1.0   1.0
+        1    input  input    0.0   1.0
     """
     return located_curves(use_curves(carried, by, clusters, models), by, threshold, settings)
 
@@ -92,6 +101,17 @@ def located_reading(
 
     Raises:
         PbbError: probes without controls, or a coordinate that the prompts do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> probes = pbb.open_run("runs/nano").array("probing/probes")
+        >>> table = pbb.tables.located_reading(probes, by=["steps"], draws=200)
+        >>> table.query("role == 'answer'")[["variable", "layer"]]
+          variable  layer
+        0    input    0.0
+        1  program    1.0
+        4  state_1    2.0
+        5   output    3.0
     """
     return located_curves(reading_curves(probes, by, clusters, models), by, margin, settings)
 
@@ -119,6 +139,17 @@ def located_lens(
 
     Raises:
         PbbError: a lens without its control, or a coordinate that the prompts do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> looked = pbb.open_run("runs/nano").array("probing/lens").sel(decode="logit")
+        >>> table = pbb.tables.located_lens(looked, draws=200)
+        >>> table[["group", "variable", "layer"]]
+                group variable  layer
+        0     with_io  state_1    NaN
+        1     with_io   output    3.0
+        2  without_io  state_1    NaN
+        3  without_io   output    3.0
     """
     return located_curves(lens_curves(looked, by, clusters, models), by, margin, settings)
 
@@ -134,6 +165,15 @@ def located_patching(
 ) -> "pd.DataFrame":
     """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
     pair), whose pairs have the coordinates `by`, `clusters`, `models` and `weight`; else as `located_use`.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> effects = pbb.open_run("runs/nano").array("patching/program_with_io")
+        >>> recovered = pbb.metrics.recovery(effects).to_array("site")
+        >>> table = pbb.tables.located_patching(recovered, "program", draws=200)
+        >>> table[["variable", "role", "layer", "found"]]
+          variable  role  layer  found
+        0  program  name    1.0    1.0
     """
     return located_curves(patching_curves(recovered, variable, by, clusters, models), by, threshold, settings)
 
@@ -196,6 +236,19 @@ def side_by_side(
         `patched_`.
         `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
         `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> run = pbb.open_run("runs/nano")
+        >>> used = pbb.tables.located_use(run.array("transfer/with_io"), draws=200)
+        >>> read = pbb.tables.located_reading(run.array("probing/probes"), draws=200)
+        >>> table = pbb.tables.side_by_side(used, read).query("group == 'with_io'")
+        >>> table[["variable", "used_layer", "read_layer", "agreement"]]
+          variable  used_layer  read_layer  agreement
+        0  program         1.0         NaN  only used
+        1    input         0.0         0.0      agree
+        2  state_1         NaN         2.0  only read
+        3   output         NaN         3.0  only read
     """
     key = [*by, "variable"]
     numbers = ["layer", "lower", "upper", "peak", "n", "clusters"]
@@ -238,6 +291,14 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
     are never said: that no single component at the answer position carries a state does not show that there is none,
     since it may stand elsewhere or be spread over several; and whether a probe reads a program off its name does not
     show how it is evaluated.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> run = pbb.open_run("runs/nano")
+        >>> used = pbb.tables.located_use(run.array("transfer/with_io"), draws=200)
+        >>> read = pbb.tables.located_reading(run.array("probing/probes"), draws=200)
+        >>> pbb.tables.how_evaluated(used, read).to_dict("records")  # its transfer map is of resid_pre alone
+        [{'group': 'with_io', 'steps': 2, 'evaluation': 'undetermined'}]
     """
     import pandas as pd
 

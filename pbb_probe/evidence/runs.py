@@ -41,6 +41,12 @@ def gather(runs: "Mapping[str, str | Path | Run]", measure: Measure) -> "xr.Data
 
     Raises:
         PbbError: an unknown measure, no run, one run under two names, or a run that lacks the measure.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> correct = pbb.tables.gather({"seed 0": "runs/nano", "seed 1": "runs/again"}, "probes")
+        >>> dict(correct.sizes)
+        {'target': 4, 'site': 1, 'layer': 4, 'role': 3, 'row': 600}
     """
     if measure not in MEASURES:
         raise PbbError(f"Unknown measure {measure!r}: choose from {', '.join(MEASURES)}.")
@@ -83,6 +89,17 @@ def compare_runs(
     Raises:
         PbbError: an unknown group or setting, not two different names, a condition in which nothing is left to compare,
             and whatever `gather` refuses.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> first, second = {"seed 0": "runs/nano"}, {"seed 0": "runs/again"}
+        >>> table = pbb.tables.compare_runs(first, second, "recovery_program", names=("nano", "again"), draws=200)
+        >>> table.query("site == 'resid_pre' and role == 'name'")[["layer", "mean_nano", "mean_again"]].round(2)
+           layer  mean_nano  mean_again
+        0      0        1.0         1.0
+        3      1        1.0         1.0
+        6      2        0.0         0.0
+        9      3        0.0         0.0
     """
     import pandas as pd
     import xarray as xr

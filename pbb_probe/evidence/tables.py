@@ -94,6 +94,17 @@ def probes(
 
     Raises:
         PbbError: a coordinate that the prompts do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> probes = pbb.open_run("runs/nano").array("probing/probes").sel(target=["output"], role=["answer"])
+        >>> table = pbb.tables.probes(probes, by=(), draws=200)
+        >>> table.query("layer == 3")[["control", "score", "gain"]].round(1)
+              control  score  gain
+        3        none    1.0   NaN
+        7    shuffled    0.1   0.9
+        11     chance    0.1   0.9
+        15  embedding    0.1   0.9
     """
     import numpy as np
     import pandas as pd
@@ -159,6 +170,17 @@ def recovery(
 
     Raises:
         PbbError: what `patching.metrics.recovery` refuses, of any metric, or a coordinate that the pairs do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> effects = pbb.open_run("runs/nano").array("patching/program_with_io")
+        >>> table = pbb.tables.recovery(effects)
+        >>> table.query("site == 'resid_pre' and role == 'name'")[["layer", "recovery", "lower", "upper"]].round(2)
+           layer  recovery  lower  upper
+        0      0       1.0    1.0    1.0
+        3      1       1.0    1.0    1.0
+        6      2       0.0    0.0    0.0
+        9      3       0.0    0.0    0.0
     """
 
     metrics = [effects.isel(metric=[i]) for i in range(effects.sizes["metric"])] if "metric" in effects.dims else None
@@ -200,6 +222,17 @@ def transfer(
 
     Raises:
         PbbError: a coordinate that the pairs do not have, or no pairs.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> carried = pbb.open_run("runs/nano").array("transfer/with_io").sel(control="none", role=["answer"])
+        >>> table = pbb.tables.transfer(carried, draws=200)
+        >>> table.query("hypothesis == 'everything'")[["layer", "proportion", "n", "programs"]]
+            layer  proportion   n  programs
+        1       0         0.0  40        30
+        9       1         0.0  40        30
+        17      2         1.0  40        30
+        25      3         1.0  40        30
     """
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
@@ -242,6 +275,18 @@ def outcomes(
 
     Raises:
         PbbError: a coordinate that the prompts do not have.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> brewed = pbb.open_run("runs/nano").array("probing/brewing").sel(variable="output")
+        >>> table = pbb.tables.outcomes(brewed, by=(), draws=200)
+        >>> table[["measure", "mean", "shuffled"]].head().round(1)
+                 measure  mean  shuffled
+        0       resolved   1.0       0.1
+        1  overprocessed   0.0       0.0
+        2    misresolved   0.0       0.1
+        3     unresolved   0.0       0.0
+        4     no_brewing   0.0       0.7
     """
     import pandas as pd
 
@@ -263,6 +308,13 @@ def outcome_measures(brewed: "xr.Dataset") -> "xr.DataArray":
     """([control,] measure, prompt): 1 for a prompt's outcome and 0 for the others, and its layers; NaN where none is.
 
     With `compare_groups` it says where groups differ.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> brewed = pbb.open_run("runs/nano").array("probing/brewing").sel(variable="output")
+        >>> measures = pbb.tables.outcome_measures(brewed)
+        >>> measures.dims, measures["measure"].values.tolist()[:5]
+        (('control', 'measure', 'prompt'), ['resolved', 'overprocessed', 'misresolved', 'unresolved', 'no_brewing'])
     """
     import xarray as xr
 

@@ -25,6 +25,13 @@ def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: Batc
 
     Raises:
         PbbError: no prompts, or some that the model cannot read (together).
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> prompts = pbb.Prompts.from_texts(model, ["fuxguk(3) =", "fuxguk(5) ="], answers=range(10))
+        >>> pbb.prompts.answer_logits(model, prompts).shape
+        torch.Size([2, 2176])
     """
     return scoring.next_logits(model, _batches(model, prompts, None, batch_size))
 
@@ -43,6 +50,14 @@ def answer_log_probs(
 
     Raises:
         PbbError: ids of another shape, without a token or with padding before one.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=6)
+        >>> ids = pbb.prompts.answer_ids(model, prompts, prompts.labels["output"])
+        >>> (pbb.prompts.answer_log_probs(model, prompts, ids).exp() > 0.9).tolist()
+        [True, True, True, True, True, True]
     """
     return scoring.answer_log_probs(model, _batches(model, prompts, ids, batch_size))
 
@@ -55,6 +70,14 @@ def gives_answers(
 
     It does when every token of the answer is the likeliest one given the prompt and the answer's tokens before it. What
     it would write behind the answer is not looked at. The arguments are those of `answer_log_probs`.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=6)
+        >>> ids = pbb.prompts.answer_ids(model, prompts, prompts.labels["output"])
+        >>> pbb.prompts.gives_answers(model, prompts, ids).tolist()
+        [True, True, True, True, True, True]
     """
     return scoring.gives_answers(model, _batches(model, prompts, ids, batch_size))
 

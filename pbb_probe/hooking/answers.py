@@ -22,6 +22,14 @@ def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[A
     Raises:
         PbbError: another number of answers than prompts, an answer without tokens or with one the tokenizer or the
             model lacks, or one that does not begin as the possible answers do.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> prompts = pbb.Prompts.from_texts(model, ["fuxguk(3) =", "fuxguk(5) ="], answers=range(10))
+        >>> ids = pbb.prompts.answer_ids(model, prompts, [7, 9])
+        >>> ids.shape, model.tokenizer.batch_decode(ids)
+        (torch.Size([2, 1]), ['7', '9'])
     """
     rows = _whole_answers(model, prompts, answers)
     if prompts.answer_start is None:
@@ -66,6 +74,16 @@ def with_answers(model: "TransformerBridge", prompts: Prompts, answers: Sequence
 
     Raises:
         PbbError: answers that `answer_ids` refuses.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> prompts = pbb.Prompts.from_texts(model, ["fuxguk(3) ="], answers=range(10))
+        >>> answered = pbb.prompts.with_answers(model, prompts, [7])
+        >>> pbb.prompts.token_texts(model, answered)
+        ['<bos>', 'fuxguk', '(', '3', ')', '=', '7']
+        >>> {role: position.tolist() for role, position in answered.roles.items()}
+        {'answer': [5], 'output': [6]}
     """
     import torch
 

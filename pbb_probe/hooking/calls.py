@@ -40,6 +40,15 @@ def make_prompts(
     either mode the prompt goes on up to where the corpus's outputs part, and `answer` is the token from which the first
     token that distinguishes them is predicted. With `answered` the output stands behind the prompt, with the role
     `output` on its tokens. The other arguments are those of `Corpus.calls`, and so are the columns of the labels.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=8)
+        >>> prompts.texts[0]
+        'what is zaxgad(2) ?'
+        >>> list(prompts.roles)
+        ['name', 'input', 'answer']
     """
     return prompts_of_calls(model, corpus.calls(mode, group, n, seed, unseen), answered, answers=corpus.outputs)
 
@@ -63,6 +72,14 @@ def prompts_of_calls(
 
     Raises:
         PbbError: a chat model and calls of both modes: their answers follow in different ways.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> calls = corpus.calls("direct", n=6).query("steps == 2")
+        >>> prompts = pbb.prompts.prompts_of_calls(model, calls, answers=corpus.outputs)
+        >>> prompts.texts
+        ('running fuxguk on 9 gives', 'dugred maps 6 to', 'fuxguk of 4 is')
     """
     import torch
 

@@ -47,6 +47,14 @@ def capture(
     Raises:
         PbbError: an unknown site, layer or role; an activation with other axes than stated, or with NaN or infinity
             (the message says where); prompts that the model cannot read together; or a folder of another capture.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=8)  # 8 of each group
+        >>> acts = pbb.capture(model, prompts, roles=["name", "answer"])
+        >>> dict(acts["resid_post"].sizes)
+        {'layer': 6, 'role': 2, 'prompt': 16, 'd_model': 128}
     """
     import numpy as np
     import xarray as xr

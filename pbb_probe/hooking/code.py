@@ -59,6 +59,17 @@ def code_prompts(
 
     Raises:
         PbbError: what `Corpus.calls` refuses.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=6)
+        >>> print(prompts.texts[0])
+        how is the function fuxguk written ?
+        def fuxguk(x):
+            y = (6 - x) % 10
+            return y * 8 % 10
+        running fuxguk on 9 gives
     """
     calls = corpus.calls("direct", group, n, seed, unseen)
     rng = random.Random(f"code {seed}")
@@ -91,6 +102,14 @@ def code_tokens(model: "TransformerBridge", prompts: Prompts, corpus: Corpus | N
     Raises:
         PbbError: no role `code`, no label `source`, code that is not where the role is or is no Python, tokens that are
             not those of the text, and where the code is to be run what `trace_programs` refuses.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=1)  # def fuxguk(x): y = (6 - x) % 10 ...
+        >>> tokens = pbb.prompts.code_tokens(model, prompts).query("line == 2")
+        >>> tokens[["token", "node"]].values.tolist()[:6]
+        [['y', 'Name'], ['=', 'Assign'], ['(', 'BinOp'], ['6', 'Constant'], ['-', 'BinOp'], ['x', 'Name']]
     """
     texts = "source" in prompts.labels and all(isinstance(source, str) for source in prompts.labels["source"])
     if "code" not in prompts.spans or not texts:

@@ -36,6 +36,14 @@ def read_prompts(path: str | Path, model: "TransformerBridge", special_tokens: b
 
     Raises:
         PbbError: no such file, no prompts in it, or a line that is not as said above (the message names it).
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> prompts = pbb.prompts.read_prompts("experiments/prompts.jsonl", pbb.load_model("nano"))
+        >>> list(prompts.roles)
+        ['step_1', 'step_2', 'name', 'input', 'answer']
+        >>> prompts.labels.loc[0, ["input", "state_1", "output"]].to_dict()
+        {'input': 9, 'state_1': 4, 'output': 2}
     """
     import pandas as pd
 

@@ -56,6 +56,14 @@ def load_model(
         PbbError: unknown or damaged model or adapter, one that cannot be merged, an unknown device or dtype, an
             architecture TransformerLens has no adapter for, a model that is not causal, or hooked logits that differ
             from the model's own.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model
+        (6, 4, 128)
+        >>> model(model.to_tokens("fuxguk(3) =")).shape  # (prompt, position, d_vocab)
+        torch.Size([1, 6, 2176])
     """
     to_dtype, to_device = _dtype(dtype), _device(device)
     if tokenizer is None and adapter is not None:
@@ -95,6 +103,13 @@ def untrained_model(model: "TransformerBridge", seed: Seed = 0) -> "TransformerB
     Args:
         model: left as it is; the tokenizer is shared.
         seed: of the weights.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> untrained = pbb.controls.untrained_model(model)
+        >>> untrained.cfg.n_layers == model.cfg.n_layers, untrained.W_E.equal(model.W_E)
+        (True, False)
     """
     import torch
 

@@ -44,6 +44,15 @@ def capture_tokens(
 
     Raises:
         PbbError: no tokens, or one that is in no prompt; unknown site or layer, or an activation with NaN or infinity.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=6)
+        >>> constants = pbb.prompts.code_tokens(model, prompts).query("node == 'Constant'")
+        >>> acts = pbb.prompts.capture_tokens(model, prompts, constants, layers=[3])
+        >>> acts["resid_post"].dims, acts.sizes["prompt"] == len(constants)
+        (('layer', 'role', 'prompt', 'd_model'), True)
     """
     import numpy as np
     import torch

@@ -28,7 +28,17 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Tokenized prompts of one batch, padded to the same length on either side."""
+    """Tokenized prompts of one batch, padded to the same length on either side.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model, texts = pbb.load_model("nano"), ["fuxguk(3) =", "call fuxguk(4) ="]
+        >>> prompts = pbb.Prompts.from_texts(model, texts, roles={"name": [(0, 6), (5, 11)]})
+        >>> prompts.tokens.shape
+        torch.Size([2, 7])
+        >>> prompts.roles["name"].tolist()  # <bos> is token 0
+        [1, 2]
+    """
 
     tokens: "torch.Tensor"
     """Token ids [prompt, position]."""

@@ -116,6 +116,14 @@ def open_capture(folder: str | Path) -> "xr.Dataset":
     Raises:
         PbbError: there is no capture, or one that is not finished or was changed. Of one above `outputs.ALWAYS` bytes
             only sizes are compared.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> _ = pbb.capture(model, pbb.make_prompts(corpus, model, n=8), out="activations")
+        >>> acts = pbb.open_capture("activations")
+        >>> acts["resid_post"].sel(layer=3, role="answer").shape
+        (16, 128)
     """
     import xarray as xr
     from xarray.core.indexing import LazilyIndexedArray

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 def token_texts(model: "TransformerBridge", prompts: "Prompts", row: int = 0) -> list[str]:
-    """The text of each token of one prompt, without padding."""
+    """The text of each token of one prompt, without padding.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pbb.prompts.token_texts(model, pbb.Prompts.from_texts(model, ["fuxguk(3) ="]))
+        ['<bos>', 'fuxguk', '(', '3', ')', '=']
+    """
     tokens = prompts.tokens[row][prompts.attention_mask[row].bool()]
     return [model.tokenizer.decode([token]) for token in tokens.tolist()]
 
@@ -25,6 +32,14 @@ def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: Count = 
     Returns:
         One row per prompt and token, the likeliest first: prompt; answer, the token's text without surrounding spaces
         (in quotes where it is only spaces); token; probability over the whole vocabulary.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=4, without_io=0), pbb.load_model("nano")
+        >>> prompts = pbb.prompts.code_prompts(corpus, model, n=2)
+        >>> table = pbb.prompts.likely_answers(model, prompts, top=1)
+        >>> table["answer"].tolist(), prompts.labels["output"].tolist()
+        (['6', '4'], [6, 4])
     """
     import pandas as pd
 

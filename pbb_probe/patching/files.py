@@ -42,7 +42,7 @@ def read_pairs(path: str | Path, model: "TransformerBridge", gap: str = " ", spe
 
     Example:
         >>> import pbb_probe as pbb
-        >>> pairs = read_pairs("experiments/pairs.jsonl", pbb.load_model("nano"))
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", pbb.load_model("nano"))
         >>> list(pairs.clean.roles)
         ['step_1', 'step_2', 'name', 'input', 'answer']
     """
@@ -90,7 +90,8 @@ def pair_from_texts(
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
-        >>> pair = pair_from_texts(model, "dolvik(3) =", "dolvik(5) =", answers=("7", "9"), roles={"name": "dolvik"})
+        >>> roles = {"name": "dolvik"}
+        >>> pair = pbb.prompts.pair_from_texts(model, "dolvik(3) =", "dolvik(5) =", answers=("7", "9"), roles=roles)
         >>> len(pair)
         1
     """

@@ -42,6 +42,13 @@ def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Te
 
     Raises:
         PbbError: a pair with the same token for both answers.
+
+    Example:
+        >>> import torch
+        >>> import pbb_probe as pbb
+        >>> metric = pbb.metrics.logit_difference(torch.tensor([0]), torch.tensor([2]))
+        >>> metric(torch.tensor([[3.0, 0.0, 1.0]]))
+        tensor([2.])
     """
     if bool((same := clean_answers == corrupted_answers).any()):
         raise PbbError(
@@ -58,7 +65,15 @@ def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Te
 
 
 def probability(answers: "torch.Tensor") -> "Metric":
-    """The probability of one token a pair; `answers` are token ids [pair]."""
+    """The probability of one token a pair; `answers` are token ids [pair].
+
+    Example:
+        >>> import torch
+        >>> import pbb_probe as pbb
+        >>> metric = pbb.metrics.probability(torch.tensor([1]))
+        >>> metric(torch.tensor([[0.0, 0.0, 0.0, 0.0]]))
+        tensor([0.2500])
+    """
     return lambda logits: logits.softmax(-1).gather(1, answers.to(logits.device)[:, None])[:, 0]
 
 
@@ -67,6 +82,13 @@ def negative_kl(reference: "torch.Tensor") -> "Metric":
 
     Args:
         reference: logits [pair, d_vocab], such as the clean prompts' `answer_logits`.
+
+    Example:
+        >>> import torch
+        >>> import pbb_probe as pbb
+        >>> metric = pbb.metrics.negative_kl(torch.tensor([[0.0, 0.0]]))
+        >>> metric(torch.tensor([[1.0, 1.0]]))  # the same distribution
+        tensor([0.])
     """
 
     def metric(logits: "torch.Tensor") -> "torch.Tensor":
@@ -77,12 +99,32 @@ def negative_kl(reference: "torch.Tensor") -> "Metric":
 
 
 def log_prob(ids: "torch.Tensor") -> AnswerMetric:
-    """The log-probability of a whole answer a pair, summed over its tokens [pair, k] (padded with -1 at the end)."""
+    """The log-probability of a whole answer a pair, summed over its tokens [pair, k] (padded with -1 at the end).
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model).select(range(8))
+        >>> metric = pbb.metrics.log_prob(pairs.answer_ids(model)[0])  # of the clean answers
+        >>> effects = pbb.patch_sweep(model, pairs, metric=metric, layers=[0], positions=["input"])
+        >>> (effects["clean"] > effects["corrupted"]).all().item()
+        True
+    """
     return AnswerMetric(ids, lambda logits, ids: token_log_probs(logits, ids).sum(1))
 
 
 def greedy_match(ids: "torch.Tensor") -> AnswerMetric:
-    """1 where the model, decoding greedily, gives this answer [pair, k] (padded with -1 at the end), else 0."""
+    """1 where the model, decoding greedily, gives this answer [pair, k] (padded with -1 at the end), else 0.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model).select(range(8))
+        >>> metric = pbb.metrics.greedy_match(pairs.answer_ids(model)[0])  # of the clean answers
+        >>> effects = pbb.patch_sweep(model, pairs, metric=metric, layers=[0], positions=["input"])
+        >>> effects["clean"].mean().item(), effects["corrupted"].mean().item()
+        (1.0, 0.0)
+    """
     return AnswerMetric(ids, lambda logits, ids: ((logits.argmax(-1) == ids) | (ids < 0)).all(1).float())
 
 
@@ -91,12 +133,29 @@ def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor"
 
     Both are token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them; a pair's answers may differ in
     length. With one token each this is `logit_difference`: the normaliser is the same and cancels.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> model = pbb.load_model("nano")
+        >>> pairs = pbb.prompts.read_pairs("experiments/pairs.jsonl", model).select(range(8))
+        >>> metric = pbb.metrics.log_prob_difference(*pairs.answer_ids(model))
+        >>> effects = pbb.patch_sweep(model, pairs, metric=metric, layers=[0], positions=["input"])
+        >>> (effects["clean"] > 0).all().item(), (effects["corrupted"] < 0).all().item()
+        (True, True)
     """
     return LogProbDifference(log_prob(clean_ids), log_prob(corrupted_ids))
 
 
 def answer_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> "Metric | LogProbDifference":
-    """`log_prob_difference` in the fewest passes: one, as `logit_difference`, where all answers have one token."""
+    """`log_prob_difference` in the fewest passes: one, as `logit_difference`, where all answers have one token.
+
+    Example:
+        >>> import torch
+        >>> import pbb_probe as pbb
+        >>> metric = pbb.metrics.answer_difference(torch.tensor([[0]]), torch.tensor([[2]]))  # one token each
+        >>> metric(torch.tensor([[3.0, 0.0, 1.0]]))
+        tensor([2.])
+    """
     if clean_ids.shape[1] == corrupted_ids.shape[1] == 1:
         return logit_difference(clean_ids[:, 0], corrupted_ids[:, 0])
     return log_prob_difference(clean_ids, corrupted_ids)
@@ -126,6 +185,14 @@ def recovery(effects: "xr.Dataset") -> "xr.Dataset":
 
     Raises:
         PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> effects = xr.Dataset({"clean": ("pair", [4.0, 2.0]), "corrupted": ("pair", [0.0, 0.0])})
+        >>> effects["resid_pre"] = ("layer", "pair"), [[3.0, 0.0]]
+        >>> pbb.metrics.recovery(effects)["resid_pre"].mean("pair").values.tolist()  # 3 of 6
+        [0.5]
     """
     effects = effects.drop_vars([name for name in effects if str(name).endswith("_estimate")])
     distances = effects["clean"] - effects["corrupted"]

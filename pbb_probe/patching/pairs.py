@@ -239,6 +239,14 @@ def aligned_pairs(
 
     Raises:
         PbbError: none is left.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=20, without_io=0), pbb.load_model("nano")
+        >>> calls = corpus.calls("direct", n=40)
+        >>> pairs = pbb.prompts.aligned_pairs(model, calls[:20], calls[20:])
+        >>> pairs.labels["template"].equals(pairs.labels["corrupted_template"])
+        True
     """
     import pandas as pd
 

@@ -94,6 +94,13 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
         targets: a column a target, a row a prompt; missing values stay missing.
         types: what classes are drawn for [prompt].
         seed: of the draws.
+
+    Example:
+        >>> import pandas as pd
+        >>> import pbb_probe as pbb
+        >>> targets = pd.DataFrame({"output": [3, 1, 4, 5]})
+        >>> pbb.controls.control_task(targets, types=["f", "f", "g", "g"])["output"].tolist()
+        [5, 5, 4, 4]
     """
     import numpy as np
     import pandas as pd
@@ -112,6 +119,13 @@ def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed:
 
     Missing values stay where they are. A row that is alone in its cluster becomes missing, as there is nothing to
     permute, and a target all of whose rows are alone has no column.
+
+    Example:
+        >>> import pandas as pd
+        >>> import pbb_probe as pbb
+        >>> targets = pd.DataFrame({"output": [3, 1, 4, 5]})
+        >>> pbb.controls.permuted_within(targets, clusters=["f", "f", "g", "g"])["output"].tolist()
+        [1, 3, 5, 4]
     """
     import numpy as np
     import pandas as pd

@@ -162,7 +162,14 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """One run of the study."""
+    """One run of the study.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> config = pbb.StudyConfig(out="runs/mine", train=pbb.TrainConfig(exposures=20))
+        >>> config.base, config.curriculum, config.train.exposures
+        ('nano', 'proactive', 20.0)
+    """
 
     base: Place = "nano"
     """Base model: nano, a Hugging Face model directory, or a hub id."""

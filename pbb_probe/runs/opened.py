@@ -292,5 +292,13 @@ def open_run(path: str | Path) -> OpenedRun:
 
     Raises:
         PbbError: there is none.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> run = pbb.open_run("runs/nano")
+        >>> run.table("comparison/evaluation").columns.tolist()
+        ['group', 'steps', 'evaluation', 'subset']
+        >>> run.array("probing/probes")["correct"].dims
+        ('control', 'target', 'site', 'layer', 'role', 'prompt')
     """
     return OpenedRun.existing(path)

@@ -66,6 +66,13 @@ def cluster_bootstrap(
 
     Raises:
         PbbError: no rows, lengths that differ, or a row without a cluster or a model.
+
+    Example:
+        >>> import numpy as np
+        >>> import pbb_probe as pbb
+        >>> interval = pbb.tables.cluster_bootstrap(np.array([1.0, 1.0, 0.0, 0.0]), clusters=["f", "f", "g", "g"])
+        >>> interval.mean.item(), interval.lower.item(), interval.upper.item()  # there are but two clusters
+        (0.5, 0.0, 1.0)
     """
     import numpy as np
 
@@ -108,6 +115,14 @@ def interval_table(
 
     Raises:
         PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> correct = xr.DataArray([[1, 1, 0, 0]], dims=("layer", "prompt"))
+        >>> table = pbb.tables.interval_table(correct, clusters=["f", "f", "g", "g"])
+        >>> table[["mean", "lower", "upper", "n", "clusters"]].to_dict("records")
+        [{'mean': 0.5, 'lower': 0.0, 'upper': 1.0, 'n': 4, 'clusters': 2}]
     """
     import numpy as np
     import pandas as pd
@@ -233,6 +248,15 @@ def compare_groups(
     Raises:
         PbbError: a coordinate that the rows do not have, not two groups, lengths that differ, a cluster in both groups,
             a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> correct = xr.DataArray([[1, 1, 1, 1, 1, 1, 0, 0]], dims=("layer", "prompt"))
+        >>> groups = ["with_io"] * 4 + ["without_io"] * 4
+        >>> table = pbb.compare_groups(correct, groups, clusters=range(8))
+        >>> table[["mean_with_io", "mean_without_io", "difference"]].values.tolist()
+        [[1.0, 0.5, 0.5]]
     """
     import numpy as np
     from einops import rearrange

@@ -64,6 +64,14 @@ def locate(
 
     Raises:
         PbbError: an unknown edge, no layers, lengths that differ, or a row without a cluster or a model.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> correct = xr.DataArray([[0, 0], [1, 0], [1, 1]], dims=("layer", "prompt"))
+        >>> table = pbb.locate(correct, group=["with_io", "with_io"], clusters=["f", "g"])
+        >>> table[["group", "layer", "lower", "upper"]].values.tolist()  # half are right from layer 1 on
+        [['with_io', 1.0, 1.0, 2.0]]
     """
     import numpy as np
     import pandas as pd
@@ -124,6 +132,15 @@ def locate_difference(
     Raises:
         PbbError: an unknown edge, no layers, not two groups, lengths that differ, a cluster in both groups, a row
             without a cluster or a model, or a margin that is not above zero.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> correct = xr.DataArray([[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dims=("layer", "prompt"))
+        >>> groups = ["with_io", "with_io", "without_io", "without_io"]
+        >>> table = pbb.tables.locate_difference(correct, groups, clusters=range(4))
+        >>> table[["layer_with_io", "layer_without_io", "difference"]].values.tolist()
+        [[1.0, 2.0, -1.0]]
     """
     import numpy as np
     from einops import rearrange

@@ -70,8 +70,10 @@ class Study:
 
     Example:
         >>> import pbb_probe as pbb
-        >>> config = pbb.StudyConfig(out="runs/mine", calls=200)
-        >>> run = pbb.Study(config).run()  # doctest: +SKIP
+        >>> finished = pbb.open_run("runs/nano")
+        >>> run = pbb.Study(finished.config, finished.corpus).run()  # every step is done already: this only checks
+        >>> list(run.steps)[:5]
+        ['corpus', 'stage1', 'stage2', 'stage2_alone', 'behaviour']
     """
 
     def __init__(

@@ -59,6 +59,15 @@ def activations(
 
     Raises:
         PbbError: points of another kind, lengths that differ, an unknown column or layer.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> from pbb_probe.probing.projection import project
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=6), pbb.load_model("nano")
+        >>> prompts = pbb.make_prompts(corpus, model, n=8)
+        >>> figure = pbb.figures.activations(project(pbb.capture(model, prompts)), prompts.labels, colour="output")
+        >>> [frame.name for frame in figure.frames]
+        ['0', '1', '2', '3', '4', '5']
     """
     import numpy as np
     from plotly.graph_objects import Figure

@@ -39,6 +39,15 @@ def attention(
 
     Raises:
         PbbError: other dimensions, other tokens, a role outside them, no heads or too many, or one without a score.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> from pbb_probe.hooking.attention import attention_patterns
+        >>> model = pbb.load_model("nano")
+        >>> prompts = pbb.Prompts.from_texts(model, ["fuxguk(3) ="])
+        >>> pattern, tokens = attention_patterns(model, prompts, layers=[2]), pbb.prompts.token_texts(model, prompts)
+        >>> [head.text for head in pbb.figures.attention(pattern.isel(prompt=0), tokens).layout.annotations]
+        ['2.0', '2.1', '2.2', '2.3']
     """
     from plotly.subplots import make_subplots
 
@@ -169,6 +178,14 @@ def head_effects(recovered: "xr.DataArray", title: str = "", top: int = 20) -> "
 
     Raises:
         PbbError: other dimensions, no heads, or a top below 1.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> coordinates = {"layer": [0, 1], "head": [0, 1]}
+        >>> recovered = xr.DataArray([[0.1, -0.6], [0.3, 0.0]], coordinates, ("layer", "head"))
+        >>> pbb.figures.head_effects(recovered, top=2).layout.yaxis.ticktext
+        ('0.1', '1.0')
     """
     import numpy as np
 

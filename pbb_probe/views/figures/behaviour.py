@@ -20,6 +20,12 @@ def behaviour(table: "pd.DataFrame", colours: Mapping[str, str] | None = None) -
     Args:
         table: from `tables.accuracy`. Where a group has seen and unseen inputs, both are shown.
         colours: of the models; the figure's own when None.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> figure = pbb.figures.behaviour(pbb.open_run("runs/nano").table("behaviour/behaviour"))
+        >>> [panel.text for panel in figure.layout.annotations]
+        ['direct, 2 steps', 'trace, 2 steps']
     """
     from plotly.subplots import make_subplots
 

@@ -37,6 +37,13 @@ def layer_curves(
 
     Raises:
         PbbError: the table lacks a column.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/lens").query("subset == 'all'")
+        >>> figure = pbb.figures.layer_curves(table, rows="decode", columns="variable")
+        >>> [title.text for title in figure.layout.annotations]  # of columns, rows and the axis
+        ['state_1', 'output', 'logit', 'stripped', 'layer']
     """
     require(table, {rows, columns, "layer", *(f"mean_{group}" for group in groups)}, "the table of compare_groups")
     row_values, column_values = distinct(table, rows, columns)
@@ -79,6 +86,14 @@ def curves_with_difference(
 
     Raises:
         PbbError: no tables, not two groups, or a table that lacks a column, is empty or has several rows for one layer.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/probing")
+        >>> output = table.query("target == 'output' and role == 'answer' and subset == 'all'")
+        >>> figure = pbb.figures.curves_with_difference({"output": output})
+        >>> [curve.name for curve in figure.data if curve.name]
+        ['with_io', 'without_io', 'with_io minus without_io', 'adjusted p < 0.05']
     """
     from plotly.subplots import make_subplots
 

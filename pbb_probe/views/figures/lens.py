@@ -31,6 +31,13 @@ def outcomes(
 
     Raises:
         PbbError: the table lacks a column, has no rows of these groups, or several for one outcome.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> brewed = pbb.open_run("runs/nano").array("probing/brewing").sel(variable="output")
+        >>> figure = pbb.figures.outcomes(pbb.tables.outcomes(brewed, draws=200))
+        >>> [bar.name for bar in figure.data[::2]]
+        ['resolved', 'overprocessed', 'misresolved', 'unresolved', 'no brewing']
     """
     from plotly.subplots import make_subplots
 

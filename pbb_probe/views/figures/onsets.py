@@ -32,6 +32,13 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
 
     Raises:
         PbbError: the table lacks a column, or has no rows of these groups.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/onsets").query("subset == 'all'")
+        >>> figure = pbb.figures.onsets(table, groups=["with_io"])
+        >>> [mark.name.partition(",")[0] for mark in figure.data]
+        ['used (transfer map)', 'used (recovery)', 'read (probes)', 'read (logit lens)']
     """
     from plotly.subplots import make_subplots
 
@@ -100,6 +107,15 @@ def differences(
 
     Raises:
         PbbError: the table lacks a column, or is empty.
+
+    Example:
+        >>> import pandas as pd
+        >>> import pbb_probe as pbb
+        >>> rows = [("state_1", 1.0, 0.5, 1.5), ("output", 0.0, -0.5, 0.5)]
+        >>> table = pd.DataFrame(rows, columns=["variable", "difference", "lower", "upper"])
+        >>> figure = pbb.figures.differences(table, rows="variable", margin=0.5)
+        >>> figure.layout.yaxis.ticktext
+        ('state_1', 'output')
     """
     import plotly.graph_objects as go
 

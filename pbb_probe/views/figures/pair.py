@@ -32,6 +32,15 @@ def token_heatmap(
 
     Raises:
         PbbError: prompts of different lengths, positions or roles outside them, other dimensions, or no site.
+
+    Example:
+        >>> import xarray as xr
+        >>> import pbb_probe as pbb
+        >>> places = {"layer": [0, 1], "position": [0, 1]}
+        >>> recovered = xr.Dataset({"resid_pre": (("layer", "position"), [[0.0, 1.0], [0.0, 0.5]])}, places)
+        >>> figure = pbb.figures.token_heatmap(recovered, clean=["fuxguk", "3"], corrupted=["fuxguk", "5"])
+        >>> figure.layout.xaxis.ticktext
+        ('fuxguk', '3<br>/ 5')
     """
     import numpy as np
     from plotly.subplots import make_subplots

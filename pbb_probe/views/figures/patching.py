@@ -24,6 +24,13 @@ def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[st
         table: from `compare_groups` on recovery, with the columns site, layer and role.
         title: of the figure.
         groups: the two groups.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/patching")
+        >>> figure = pbb.figures.patching_heatmap(table.query("swap == 'program' and subset == 'all'"))
+        >>> [title.text for title in figure.layout.annotations]  # of columns, then rows
+        ['with_io', 'without_io', 'with_io minus without_io', 'resid_pre', 'mlp_out']
     """
     (sites,) = distinct(table, "site")
     titles = [*groups, f"{groups[0]} minus {groups[1]}"]
@@ -69,6 +76,13 @@ def sweep_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
 
     Raises:
         PbbError: the table lacks a column, or has several rows for one place.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> effects = pbb.open_run("runs/nano").array("patching/program_with_io")
+        >>> figure = pbb.figures.sweep_heatmap(pbb.tables.recovery(effects, by=()))
+        >>> [panel.text for panel in figure.layout.annotations]
+        ['resid_pre', 'mlp_out']
     """
     import numpy as np
     from plotly.subplots import make_subplots

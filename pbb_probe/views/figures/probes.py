@@ -49,6 +49,13 @@ def probe_curves(
 
     Raises:
         PbbError: the table lacks a column, or has several sites.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.tables.probes(pbb.open_run("runs/nano").array("probing/probes"), draws=200)
+        >>> figure = pbb.figures.probe_curves(table)
+        >>> sorted({curve.name for curve in figure.data if curve.name})
+        ['chance (with_io)', 'embedding (with_io)', 'shuffled (with_io)', 'with_io', 'without_io']
     """
     columns = {CONTROL, "target", "site", "layer", "role", "score", "lower", "upper"}
     require(table, columns, "that of tables.probes")
@@ -113,6 +120,13 @@ def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str 
 
     Raises:
         PbbError: the table has no such control, or lacks a column.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/probing_controls").query("subset == 'all'")
+        >>> figure = pbb.figures.probe_gains(table, control="shuffled")
+        >>> figure.layout.annotations[-1].text
+        'accuracy minus that of shuffled'
     """
     if "gain" not in table or control_rows(table, control).empty:
         raise PbbError(f"The table has no control {control!r}: give it to fit_probes.")
@@ -134,6 +148,13 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
 
     Raises:
         PbbError: the table lacks a column.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> table = pbb.open_run("runs/nano").table("comparison/probing_across").query("subset == 'all'")
+        >>> figure = pbb.figures.across_heatmap(table)
+        >>> [title.text for title in figure.layout.annotations]  # targets, then roles
+        ['input', 'op_1', 'state_1', 'output', 'name', 'input', 'answer', 'layer']
     """
     import numpy as np
 
@@ -173,6 +194,12 @@ def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":
     Args:
         table: the cosines of `direction_cosines` as a table, of one site.
         title: of the figure.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> figure = pbb.figures.cosine_curves(pbb.open_run("runs/nano").table("comparison/cosines"))
+        >>> [title.text for title in figure.layout.annotations]  # targets, then roles, then axes
+        ['input', 'op_1', 'state_1', 'output', 'name', 'input', 'answer', 'layer', 'cosine']
     """
     renamed = table.rename(columns={"cosine": "score", "halves": "group"})
     renamed = renamed.assign(

@@ -28,6 +28,16 @@ def readings(table: "pd.DataFrame", title: str = "") -> "Figure":
     Raises:
         PbbError: the table lacks a column, is empty, has several rows for a cell or several truths for a variable, or
             a probability that is none.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> run = pbb.open_run("runs/nano")
+        >>> model, name = run.model(), run.corpus.entries[0].program.name
+        >>> call = pbb.prompts.prompts_of_calls(model, run.call(name, "3"), answers=run.corpus.outputs)
+        >>> figure = pbb.figures.readings(run.readings(model, call))
+        >>> [panel.text for panel in figure.layout.annotations]
+        ['probe, resid_post, at name', 'probe, resid_post, at input', 'probe, resid_post, at answer',
+         'logit lens, at answer']
     """
     from plotly.subplots import make_subplots
 
@@ -157,6 +167,13 @@ def answers(probabilities: "pd.Series", right: str | None = None, title: str = "
 
     Raises:
         PbbError: no answers, one that is there twice, a probability that is none, or a top below 1.
+
+    Example:
+        >>> import pandas as pd
+        >>> import pbb_probe as pbb
+        >>> figure = pbb.figures.answers(pd.Series({"7": 0.1, "3": 0.6, "9": 0.3}), right="9")
+        >>> figure.layout.yaxis.ticktext
+        ('3', '<b>✓ 9</b>', '7')
     """
     if probabilities.empty or top < 1:
         raise PbbError("There is no answer to show: give at least one probability, and a top of 1 or more.")

@@ -28,6 +28,13 @@ def transfer_map(
 
     Raises:
         PbbError: the table lacks a column, or has no rows for this control and these groups.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
+        >>> figure = pbb.figures.transfer_map(pbb.tables.transfer(carried, draws=200))
+        >>> [share.name for share in figure.data[:8]]
+        ['nothing', 'everything', 'program', 'input', 'state 1', 'steps to 1', 'steps after 1', 'other']
     """
     columns = {"group", "site", CONTROL, "layer", "role", "hypothesis", "proportion"}
     require(table, columns, "that of tables.transfer")
