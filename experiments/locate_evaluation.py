@@ -44,7 +44,7 @@ def patch(
             positions=ROLES,
         )
         parts.append(pbb.metrics.recovery(answered(effects)).to_array("site"))
-    recovered = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+    recovered = pbb.tables.join(parts, "pair").transpose("site", "role", "layer", "pair")
     return pbb.compare_groups(recovered, weights="weight", seed=seed)
 
 

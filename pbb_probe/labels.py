@@ -79,6 +79,13 @@ def labels_of(array: "xr.Dataset | xr.DataArray", unit: str | None = None) -> "p
 
     Raises:
         PbbError: an array without that dimension.
+
+    Example:
+        >>> import pbb_probe as pbb
+        >>> corpus, model = pbb.make_corpus(with_io=6, without_io=2), pbb.load_model("nano")
+        >>> acts = pbb.capture(model, pbb.make_prompts(corpus, model, n=3))
+        >>> labels_of(acts).groupby("group").size().to_dict()
+        {'with_io': 3, 'without_io': 3}
     """
     import pandas as pd
 
@@ -130,6 +137,13 @@ def join(arrays: Sequence[Array], unit: str) -> Array:
 
     Raises:
         ValueError: no arrays.
+
+    Example:
+        >>> import xarray as xr
+        >>> first = xr.DataArray([1, 2], {"program": ("pair", ["dax", "lug"])}, dims="pair")
+        >>> second = xr.DataArray([3], {"program": ("pair", ["wif"]), "steps": ("pair", [2])}, dims="pair")
+        >>> labels_of(join([first, second], "pair"))["program"].tolist()
+        ['dax', 'lug', 'wif']
     """
     import pandas as pd
     import xarray as xr

@@ -12,6 +12,7 @@ from pbb_probe.evidence.onsets import (
 )
 from pbb_probe.evidence.runs import compare_runs, gather
 from pbb_probe.evidence.tables import accuracy, outcome_measures, outcomes, probes, recovery, transfer
+from pbb_probe.labels import join
 from pbb_probe.statistics.groups import cluster_bootstrap, interval_table
 from pbb_probe.statistics.matching import matched_rows
 from pbb_probe.statistics.onset import locate_difference
@@ -24,6 +25,7 @@ __all__ = [
     "gather",
     "how_evaluated",
     "interval_table",
+    "join",
     "locate_difference",
     "located_lens",
     "located_patching",

@@ -134,7 +134,6 @@ def outcome_table(run: Run, **settings: Any) -> "pd.DataFrame":
 def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
     """`compare_groups` of recovery by swap, site, role and layer, with the column `subset` (all, correct)."""
     import pandas as pd
-    import xarray as xr
 
     compared = []
     for swap in SWAPS:
@@ -147,7 +146,7 @@ def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
                 recovery_or_nothing(of_group.isel(pair=rows)).to_array("site")
                 for of_group, rows in zip(effects, chosen, strict=True)
             ]
-            values = xr.concat(parts, dim="pair").transpose("site", "role", "layer", "pair")
+            values = join(parts, "pair").transpose("site", "role", "layer", "pair")
             compared.append(compare_groups(values, weights="weight", **settings).assign(swap=swap, subset=subset))
     return pd.concat(compared, ignore_index=True)
 

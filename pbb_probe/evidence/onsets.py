@@ -203,7 +203,7 @@ def onset_differences(
     for both in sides.values():
         if len(both) < 2:
             continue
-        values = xr.concat([curve.values for curve in both], "row", coords="minimal", compat="override")
+        values = xr.concat([curve.values.reset_coords(drop=True) for curve in both], "row")
         group = [curve.kind["group"] for curve in both for _ in range(curve.values.sizes["row"])]
         rows: dict[str, Any] = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
         table = locate_difference(

@@ -102,7 +102,6 @@ def compare_runs(
         9      3        0.0         0.0
     """
     import pandas as pd
-    import xarray as xr
 
     if group not in GROUPS:
         raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
@@ -114,12 +113,11 @@ def compare_runs(
         _check_runs(condition)
     if len(set(names)) < 2:
         raise PbbError(f"The conditions have one name twice: {names[0]!r}.")
-    conditions = zip(names, (first, second), strict=True)
-    arrays = [
-        gather({f"{name} {run}": path for run, path in runs.items()}, measure).assign_coords(condition=name)
-        for name, runs in conditions
-    ]
-    both = xr.concat(arrays, "row", join="outer", coords="all")
+    arrays = []
+    for name, runs in zip(names, (first, second), strict=True):
+        gathered = gather({f"{name} {run}": path for run, path in runs.items()}, measure)
+        arrays.append(gathered.assign_coords(condition=("row", [name] * gathered.sizes["row"])))
+    both = join(arrays, "row")
     chosen = both.isel(row=(both["group"] == group) & (both["correct"].astype(bool) | (not correct)))
     if lacking := [name for name in names if name not in chosen["condition"]]:
         what = "was answered correctly: compare with correct=False" if correct else "was measured"

@@ -17,6 +17,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.evidence.comparison import transfer_table
 from pbb_probe.evidence.located import located_tables
 from pbb_probe.finetuning.config import TrainConfig
+from pbb_probe.labels import labels_of
 from pbb_probe.models.bases import resolve_base
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.programs.corpus import Corpus, make_corpus
@@ -80,7 +81,9 @@ def test_everything_is_there_and_readable(run):
     assert all(step["seconds"] >= 0 and step["key"] for step in manifest["steps"].values())
     assert xr.load_dataset(run.path / "behaviour" / "finetuned.nc").sizes["call"] == 2 * 80
     probes = xr.load_dataset(run.path / "probing" / "probes.nc")
-    assert dict(probes["accuracy"].sizes) == {"target": 3, "site": 1, "layer": 6, "role": 2, "fold": 2}
+    assert dict(probes["accuracy"].sizes) == {
+        **{"control": 9, "target": 3, "site": 1, "layer": 6, "role": 2, "fold": 2}
+    }
     effects = xr.load_dataset(run.path / "patching" / "program_without_io.nc")
     assert effects["resid_pre"].dims == ("layer", "role", "pair")
     table = pd.read_csv(run.path / "behaviour" / "behaviour.csv")
@@ -150,12 +153,12 @@ def test_onsets_do_without_what_a_study_did_not_measure(run, tmp_path):
 
 def test_the_lens_ends_at_what_the_model_answers(run):
     table = pd.read_csv(run.path / "comparison" / "lens.csv")
-    prompts = pd.read_csv(run.path / "probing" / "prompts.csv")
+    prompts = labels_of(xr.load_dataset(run.path / "probing" / "lens.nc"))
     last = table[(table["layer"] == 5) & (table["variable"] == "output") & (table["subset"] == "all")]
     for group, chosen in prompts.groupby("group"):
         said = last.set_index("decode")[f"mean_{group}"]
         assert said["logit"] == pytest.approx(said["stripped"])  # behind the last block nothing is stripped
-        assert said["logit"] >= chosen["correct"].mean()  # the likeliest of all tokens is that of the candidates too
+        assert said["logit"] >= chosen["answered"].mean()  # the likeliest of all tokens is that of the candidates too
     outcomes = pd.read_csv(run.path / "comparison" / "outcomes.csv")
     shares = outcomes[outcomes["measure"].isin(OUTCOMES)].groupby(["variable", "group", "steps"])["mean"].sum()
     assert shares.to_numpy() == pytest.approx(1)
@@ -164,11 +167,11 @@ def test_the_lens_ends_at_what_the_model_answers(run):
 def test_probes_subspaces_are_interchanged(run):
     table = pd.read_csv(run.path / "comparison" / "interchange.csv")
     assert set(table["variable"]) == {"state_1", "output"}
-    assert set(table["run"]) == {"patched", "random"}
+    assert set(table["control"]) == {"none", "random"}
     carried = xr.load_dataset(run.path / "interchange" / "output" / "with_io.nc")
     cell = carried["resid_post"].sel(control="none", layer=5, role="answer", hypothesis="everything")
     two = float(cell[carried["steps"].values == 2].mean())
-    rows = table[(table["variable"] == "output") & (table["run"] == "patched") & (table["hypothesis"] == "everything")]
+    rows = table[(table["variable"] == "output") & (table["control"] == "none") & (table["hypothesis"] == "everything")]
     rows = rows[(rows["layer"] == 5) & (rows["role"] == "answer") & (rows["group"] == "with_io")]
     assert rows[(rows["steps"] == 2) & (rows["subset"] == "all")]["proportion"].item() == pytest.approx(two)
 
