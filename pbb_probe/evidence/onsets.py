@@ -124,7 +124,9 @@ def located_lens(
     margin: float = 0.2,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The same by the logit lens, whose control is its accuracy on the values of other prompts.
+    """The block after which each value is read at the answer position by the logit lens, for each kind of prompts.
+
+    The control is the lens's accuracy on the values of other prompts.
 
     Args:
         looked: from `lens` with the control `shuffled`.
@@ -163,8 +165,20 @@ def located_patching(
     threshold: float = 0.5,
     **settings: Any,
 ) -> "pd.DataFrame":
-    """The last block at whose input the swapped `variable` matters at its own place, by `recovery` (site, role, layer,
-    pair), whose pairs have the coordinates `by`, `clusters`, `models` and `weight`; else as `located_use`.
+    """The last block at whose input the swapped variable still matters at its own place, by activation patching.
+
+    Args:
+        recovered: (site, role, layer, pair), from `recovery` of a sweep of pairs that differ in this variable alone;
+            of `resid_pre`, and at the role `name` for the program or `input` for the input.
+        variable: the one that was swapped.
+        by: as in `located_use`.
+        clusters: as in `located_use`, by default the program of the clean prompt.
+        models: as in `located_use`.
+        threshold: mean recovery.
+        settings: `draws`, `seed` of `locate`.
+
+    Returns:
+        As `located_use`; no rows where the site or the role is lacking.
 
     Example:
         >>> import pbb_probe as pbb

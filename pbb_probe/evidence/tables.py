@@ -305,9 +305,14 @@ def outcomes(
 
 
 def outcome_measures(brewed: "xr.Dataset") -> "xr.DataArray":
-    """([control,] measure, prompt): 1 for a prompt's outcome and 0 for the others, and its layers; NaN where none is.
+    """The outcomes and layers of brewing as numbers a prompt, for `compare_groups` to say where groups differ.
 
-    With `compare_groups` it says where groups differ.
+    Args:
+        brewed: from `brewing`, of one variable.
+
+    Returns:
+        ([control,] measure, prompt): of the `OUTCOMES`, 1 for the prompt's own and 0 for the others; of the `LAYERS`,
+        the layer. NaN where the prompt has no value of the variable, or no such layer.
 
     Example:
         >>> import pbb_probe as pbb

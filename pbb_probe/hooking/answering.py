@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def answer_logits(model: "TransformerBridge", prompts: Prompts, batch_size: BatchSize = 256) -> "torch.Tensor":
     """The logits [prompt, d_vocab] of the token that follows each prompt's `answer` position, on the CPU.
 
+    Args:
+        model: an opened model.
+        prompts: whatever stands behind the role `answer` is not read.
+        batch_size: prompts run together.
+
     Raises:
         PbbError: no prompts, or some that the model cannot read (together).
 

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def answer_ids(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> "torch.Tensor":
-    """The token ids [prompt, k] of each answer from where the answers part on, padded with -1 at the end.
+    """The token ids [prompt, k] of each answer from where the possible answers diverge, padded with -1 at the end.
 
     They are those with which it follows the text, as in training (`models.tokens.following_ids`), without the start
     that all possible answers share and that the prompt ends with.
+
+    Args:
+        model: whose tokenizer is used.
+        prompts: those that are answered.
+        answers: one a prompt, such as `prompts.labels["output"]`; what is no text is answered as `str` writes it.
 
     Raises:
         PbbError: another number of answers than prompts, an answer without tokens or with one the tokenizer or the
@@ -71,6 +76,11 @@ def covering(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Seq
 
 def with_answers(model: "TransformerBridge", prompts: Prompts, answers: Sequence[Any]) -> Prompts:
     """The prompts with an answer behind each: the role `output` is the answer's tokens, `answer` stays before them.
+
+    Args:
+        model: whose tokenizer is used.
+        prompts: left as they are.
+        answers: one a prompt, as of `answer_ids`.
 
     Raises:
         PbbError: answers that `answer_ids` refuses.

@@ -30,6 +30,8 @@ Span = tuple[int, int]
 class Prompts:
     """Tokenized prompts of one batch, padded to the same length on either side.
 
+    `from_texts` makes them of any texts, `make_prompts` of a corpus and `prompts.read_prompts` of a file.
+
     Example:
         >>> import pbb_probe as pbb
         >>> model, texts = pbb.load_model("nano"), ["fuxguk(3) =", "call fuxguk(4) ="]

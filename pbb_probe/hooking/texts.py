@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 def token_texts(model: "TransformerBridge", prompts: "Prompts", row: int = 0) -> list[str]:
     """The text of each token of one prompt, without padding.
 
+    Args:
+        model: whose tokenizer is used.
+        prompts: those of which one is shown.
+        row: which one.
+
     Example:
         >>> import pbb_probe as pbb
         >>> model = pbb.load_model("nano")
@@ -28,6 +33,11 @@ def token_texts(model: "TransformerBridge", prompts: "Prompts", row: int = 0) ->
 @checks_arguments
 def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: Count = 12) -> "pd.DataFrame":
     """The likeliest next tokens behind the role `answer` of each prompt.
+
+    Args:
+        model: an opened model.
+        prompts: what it reads.
+        top: how many tokens a prompt.
 
     Returns:
         One row per prompt and token, the likeliest first: prompt; answer, the token's text without surrounding spaces

@@ -38,7 +38,14 @@ class LogProbDifference:
 
 
 def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Tensor") -> "Metric":
-    """The logit of the clean answer minus that of the corrupted one; both are token ids [pair].
+    """The logit of the clean answer minus that of the corrupted one.
+
+    Args:
+        clean_answers: token ids [pair].
+        corrupted_answers: token ids [pair].
+
+    Returns:
+        A metric: it takes logits [pair, d_vocab] at the answer position and returns a number a pair.
 
     Raises:
         PbbError: a pair with the same token for both answers.
@@ -65,7 +72,13 @@ def logit_difference(clean_answers: "torch.Tensor", corrupted_answers: "torch.Te
 
 
 def probability(answers: "torch.Tensor") -> "Metric":
-    """The probability of one token a pair; `answers` are token ids [pair].
+    """The probability of one token a pair.
+
+    Args:
+        answers: token ids [pair].
+
+    Returns:
+        A metric: it takes logits [pair, d_vocab] at the answer position and returns a number a pair.
 
     Example:
         >>> import torch
@@ -78,10 +91,14 @@ def probability(answers: "torch.Tensor") -> "Metric":
 
 
 def negative_kl(reference: "torch.Tensor") -> "Metric":
-    """Minus KL(reference || run), 0 where the run predicts just what the reference does.
+    """Minus the KL divergence of what is predicted from a reference: 0 where both are the same distribution.
 
     Args:
         reference: logits [pair, d_vocab], such as the clean prompts' `answer_logits`.
+
+    Returns:
+        A metric: it takes logits [pair, d_vocab] at the answer position and returns -KL(reference || prediction) in
+        nats, a number a pair.
 
     Example:
         >>> import torch
@@ -99,7 +116,10 @@ def negative_kl(reference: "torch.Tensor") -> "Metric":
 
 
 def log_prob(ids: "torch.Tensor") -> AnswerMetric:
-    """The log-probability of a whole answer a pair, summed over its tokens [pair, k] (padded with -1 at the end).
+    """The log-probability of a whole answer a pair, summed over its tokens.
+
+    Args:
+        ids: token ids of the answers [pair, k], padded with -1 at the end, as `answer_ids` makes them.
 
     Example:
         >>> import pbb_probe as pbb
@@ -114,7 +134,10 @@ def log_prob(ids: "torch.Tensor") -> AnswerMetric:
 
 
 def greedy_match(ids: "torch.Tensor") -> AnswerMetric:
-    """1 where the model, decoding greedily, gives this answer [pair, k] (padded with -1 at the end), else 0.
+    """1 where the model, decoding greedily, gives the whole answer, else 0.
+
+    Args:
+        ids: token ids of the answers [pair, k], padded with -1 at the end, as `answer_ids` makes them.
 
     Example:
         >>> import pbb_probe as pbb
@@ -131,8 +154,11 @@ def greedy_match(ids: "torch.Tensor") -> AnswerMetric:
 def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> LogProbDifference:
     """The log-probability of the clean answer minus that of the corrupted one, each summed over its tokens.
 
-    Both are token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them; a pair's answers may differ in
-    length. With one token each this is `logit_difference`: the normaliser is the same and cancels.
+    With one token each this is `logit_difference`: the normaliser is the same and cancels.
+
+    Args:
+        clean_ids: token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them.
+        corrupted_ids: likewise; a pair's answers may differ in length.
 
     Example:
         >>> import pbb_probe as pbb
@@ -147,7 +173,14 @@ def log_prob_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor"
 
 
 def answer_difference(clean_ids: "torch.Tensor", corrupted_ids: "torch.Tensor") -> "Metric | LogProbDifference":
-    """`log_prob_difference` in the fewest passes: one, as `logit_difference`, where all answers have one token.
+    """`log_prob_difference` in the fewest forward passes: one, as `logit_difference`, where all answers have one token.
+
+    Args:
+        clean_ids: token ids [pair, k], padded with -1 at the end, as `answer_ids` makes them.
+        corrupted_ids: likewise; a pair's answers may differ in length.
+
+    Raises:
+        PbbError: a pair whose answers are the same single token.
 
     Example:
         >>> import torch
@@ -173,18 +206,22 @@ def check_values(values: "torch.Tensor", n: int) -> "torch.Tensor":
 
 
 def recovery(effects: "xr.Dataset") -> "xr.Dataset":
-    """Effects as the share of the mean distance from the corrupted to the clean run; 0 is corrupted and 1 clean.
+    """Effects as shares of the mean distance from the corrupted prompts to the clean ones: 0 is corrupted, 1 clean.
 
-    The distance is averaged over the pairs first, so that a pair whose two runs hardly differ does not dominate: the
+    The distance is averaged over the pairs first, so that a pair whose prompts hardly differ does not dominate: the
     mean over pairs is a ratio of means. The coordinate `weight` (pair) is each pair's own distance over that mean: with
     it as the `weights` of `compare_groups`, intervals allow for the distance being an estimate too.
 
     Of a noising sweep it says how much of the clean answer is left.
 
-    Estimates of `screen_patches`, which are no effects, are left out.
+    Args:
+        effects: from `patch_sweep`. The estimates of `screen_patches`, which are no effects, are left out.
+
+    Returns:
+        The sites of `effects` with the dimensions they have there, and the coordinate `weight` (pair).
 
     Raises:
-        PbbError: the clean runs are no better than the corrupted ones on average; there is nothing to recover.
+        PbbError: the clean prompts score no higher than the corrupted ones on average: there is nothing to recover.
 
     Example:
         >>> import xarray as xr

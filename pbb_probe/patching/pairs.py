@@ -234,8 +234,13 @@ def aligned_pairs(
 ) -> Pairs:
     """Rows of `Corpus.calls` side by side, each corrupted one in the surface template of its clean one.
 
-    Pairs whose roles do not stand at the same tokens are left out. Possible answers besides the outputs of these calls
-    are `answers`, such as `Corpus.outputs`.
+    Pairs whose roles do not stand at the same tokens are left out.
+
+    Args:
+        model: whose tokenizer is used.
+        clean: rows of `Corpus.calls`.
+        corrupted: as many rows; the k-th is the corrupted side of the k-th clean one.
+        answers: possible answers besides the outputs of these calls, such as `Corpus.outputs`.
 
     Raises:
         PbbError: none is left.

@@ -90,10 +90,15 @@ def read_controls(controls: "Sequence[Control] | Mapping[str, Any]", acts: "xr.D
 def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
     """Each target with random classes: one for each type, drawn from the target's own distribution.
 
+    The control task of Hewitt and Liang (2019): a probe that learns these too has memorised which type has which class.
+
     Args:
         targets: a column a target, a row a prompt; missing values stay missing.
-        types: what classes are drawn for [prompt].
+        types: what classes are drawn for, such as the program or its name [prompt].
         seed: of the draws.
+
+    Returns:
+        A table of the same columns and rows, in which all prompts of a type have the same value.
 
     Example:
         >>> import pandas as pd
@@ -117,8 +122,16 @@ def control_task(targets: "pd.DataFrame", types: Sequence[Hashable], seed: int =
 def permuted_within(targets: "pd.DataFrame", clusters: Sequence[Hashable], seed: int = 0) -> "pd.DataFrame":
     """Each target with its values permuted among the rows of each cluster.
 
-    Missing values stay where they are. A row that is alone in its cluster becomes missing, as there is nothing to
-    permute, and a target all of whose rows are alone has no column.
+    A target that follows from the cluster alone is the same afterwards; one that also depends on the prompt is not.
+
+    Args:
+        targets: a column a target, a row a prompt.
+        clusters: what each prompt belongs to, such as its program [prompt].
+        seed: of the permutations.
+
+    Returns:
+        A table with as many rows. Missing values stay where they are. A row that is alone in its cluster becomes
+        missing, as there is nothing to permute, and a target all of whose rows are alone has no column.
 
     Example:
         >>> import pandas as pd

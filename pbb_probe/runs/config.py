@@ -162,7 +162,10 @@ class TransferConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """One run of the study.
+    """The settings of one run of the study; the fields are also those of `pbb-probe run`.
+
+    Raises:
+        PbbError: a field with a value it cannot have, or a corpus that lacks one of the two groups.
 
     Example:
         >>> import pbb_probe as pbb

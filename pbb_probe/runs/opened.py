@@ -288,10 +288,17 @@ def value_text(value: Any) -> str:
 
 
 def open_run(path: str | Path) -> OpenedRun:
-    """A run that is there, to look at or to go on with.
+    """A run that is there, to read from; `Study` goes on with one.
+
+    Args:
+        path: the run's directory, as `pbb-probe run` or `Study` wrote it. Its steps need not all be done.
+
+    Returns:
+        The run. `array` and `table` give what its steps measured, by the file's path in the run without its ending;
+        `config`, `corpus`, `model` and `prompts` are the study's own, and `steps` says which steps are done.
 
     Raises:
-        PbbError: there is none.
+        PbbError: there is no run at the path.
 
     Example:
         >>> import pbb_probe as pbb
