@@ -179,7 +179,7 @@ def null_comparisons(data: NullData, splits: int, instrument: Instrument, seed: 
             first = set(rng.choice(names, len(names) // 2, replace=False).tolist())
             group = ["first" if name in first else "second" for name in programs]
             found = {
-                column: compare_groups(values, group, units, draws=instrument.draws, seed=split)
+                column: compare_groups(values, group=group, clusters=units, draws=instrument.draws, seed=split)
                 for column, units in (("p", programs), ("p_of_rows", range(len(programs))))
             }
             smallest = {column: table["p_adjusted"].min() for column, table in found.items()}
