@@ -247,7 +247,7 @@ def test_told_apart():
 
 
 def test_rows_that_do_not_fit_are_refused():
-    with pytest.raises(PbbError, match="2 base and 1 source"):
+    with pytest.raises(PbbError, match="2 base and 1 donor prompts"):
         hypotheses(runs((ONE, 5), (ONE, 6)), runs((TIMES, 6)))
     with pytest.raises(PbbError, match="donor lack 'call'"):
         hypotheses(runs((ONE, 5)), runs((TIMES, 6)).drop(columns="call"))
