@@ -73,7 +73,7 @@ def test_groups_are_a_label_or_values():
 @pytest.mark.parametrize("same", [True, False])
 def test_cosines_between_groups_are_those_within_only_if_the_code_is_the_same(same):
     found = direction_cosines(activations(same), TARGETS, CLUSTER, GROUP)["cosine"].sel(target="state_1").squeeze()
-    within, between = found.sel(pair=["with_io", "without_io"], layer=0), found.sel(pair="between", layer=0)
+    within, between = found.sel(halves=["with_io", "without_io"], layer=0), found.sel(halves="between", layer=0)
     assert float(within.min()) > 0.8
     assert float(between) > 0.8 if same else abs(float(between)) < 0.4
     assert float(np.abs(found.sel(layer=1)).max()) < 0.3  # there is nothing
@@ -108,8 +108,8 @@ def test_cosines_are_those_of_probes_fitted_one_by_one():
         within = direction["with_io", 0] @ direction["with_io", 1]
         between = np.mean([direction["with_io", i] @ direction["without_io", j] for i in (0, 1) for j in (0, 1)])
         cell = found.sel(target=target, layer=0).squeeze()
-        assert float(cell.sel(pair="with_io")) == pytest.approx(within, abs=1e-4)
-        assert float(cell.sel(pair="between")) == pytest.approx(between, abs=1e-4)
+        assert float(cell.sel(halves="with_io")) == pytest.approx(within, abs=1e-4)
+        assert float(cell.sel(halves="between")) == pytest.approx(between, abs=1e-4)
 
 
 def test_one_group_is_refused():
