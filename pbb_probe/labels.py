@@ -5,7 +5,8 @@ non-index coordinate on that dimension, so that a stored array alone says what i
 every label be written to NetCDF and read back as the same values.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pbb_probe.errors import PbbError
@@ -42,15 +43,17 @@ class Labelled(Protocol):
 def with_labels(array: Array, labelled: Labelled) -> Array:
     """The array with everything known of its prompts or pairs as non-index coordinates.
 
-    Texts stay texts, and missing ones become empty; whole numbers with missing ones among them become floats; columns
-    of several types become texts. Labels named like a dimension or a variable of the array are left out.
+    Texts stay texts, and missing ones become empty; whole numbers and booleans with missing ones among them become
+    floats; columns of several types, and whole numbers that floats cannot hold, become texts. A label named like a
+    dimension or a variable of the array has `prompt_` or `pair_` put before its name; one named like the dimension that
+    it would stand on, such as the text `prompt`, is left out.
 
     Args:
         array: with the dimension `prompt` or `pair`, in their order.
         labelled: `Prompts`, `Pairs`, or whatever has `labels` (a row a prompt or pair) and `unit`, the dimension.
 
     Raises:
-        PbbError: another number of labels than rows.
+        PbbError: another number of labels than rows, or a name that NetCDF cannot hold.
 
     Example:
         >>> import xarray as xr
@@ -65,9 +68,19 @@ def with_labels(array: Array, labelled: Labelled) -> Array:
     if len(labels) != array.sizes[unit]:
         raise PbbError(f"There are {array.sizes[unit]} {unit}s and {len(labels)} rows of labels: give a row a {unit}.")
     taken = {*array.dims, *getattr(array, "data_vars", ())}
-    return array.assign_coords(
-        {str(name): (unit, storable(column)) for name, column in labels.items() if name not in taken}
-    )
+    named = {label_name(name, unit, taken): column for name, column in labels.items() if name != unit}
+    return array.assign_coords({name: (unit, storable(column)) for name, column in named.items()})
+
+
+def label_name(name: object, unit: str, taken: Collection[Hashable]) -> str:
+    """What a label is called in an array of which dimensions and variables have taken some names.
+
+    Raises:
+        PbbError: a name that NetCDF cannot hold, with a space or a slash.
+    """
+    if not isinstance(name, str) or not name or re.search(r"[\s/]", name):
+        raise PbbError(f"The label {name!r} cannot be stored: name it by a text without spaces and slashes.")
+    return f"{unit}_{name}" if name in taken else name
 
 
 def labels_of(array: "xr.Dataset | xr.DataArray", unit: str | None = None) -> "pd.DataFrame":
@@ -124,7 +137,7 @@ def label(array: "xr.Dataset | xr.DataArray", name: str, unit: str | None = None
     unit = unit_of(array) if unit is None else unit
     if name not in array.coords or array[name].dims != (unit,):
         there = ", ".join(labels_of(array, unit).columns) or "none"
-        raise PbbError(f"The {unit}s have no coordinate {name!r}: {there} are there.")
+        raise PbbError(f"The {unit}s have no coordinate {name!r}: {there} are there. Name another, or do without it.")
     return _series(array[name].values, name)
 
 
@@ -136,7 +149,7 @@ def join(arrays: Sequence[Array], unit: str) -> Array:
         unit: prompt or pair.
 
     Raises:
-        ValueError: no arrays.
+        PbbError: no arrays, or one without that dimension.
 
     Example:
         >>> import xarray as xr
@@ -148,6 +161,8 @@ def join(arrays: Sequence[Array], unit: str) -> Array:
     import pandas as pd
     import xarray as xr
 
+    if not arrays or not all(unit in array.dims for array in arrays):
+        raise PbbError(f"Arrays are joined along {unit!r}: give at least one, and only such as have that dimension.")
     labels = pd.concat([labels_of(array, unit) for array in arrays], ignore_index=True)
     bare = [array.drop_vars([name for name in array.coords if array[name].dims == (unit,)]) for array in arrays]
     joined = xr.concat(bare, unit, join="outer", coords="minimal", compat="override", combine_attrs="drop_conflicts")
@@ -190,8 +205,17 @@ def with_controls(measured: "Mapping[str, xr.Dataset]") -> "xr.Dataset":
 
 
 def measurement(array: Array) -> Array:
-    """What was measured, without the controls beside it."""
-    return array.sel({CONTROL: NONE}, drop=True) if CONTROL in array.dims else array
+    """What was measured, without the controls beside it.
+
+    Raises:
+        PbbError: only controls are there.
+    """
+    if CONTROL not in array.coords:
+        return array
+    names = array[CONTROL].values.reshape(-1).tolist()
+    if NONE not in names:
+        raise PbbError(f"Of this array only the control {names[0]} is there: select the measurement, {NONE!r}, too.")
+    return array.sel({CONTROL: NONE}, drop=True) if CONTROL in array.dims else array.drop_vars(CONTROL)
 
 
 def _series(values: "np.ndarray", name: str) -> "pd.Series":

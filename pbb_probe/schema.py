@@ -70,6 +70,7 @@ Layers = Annotated[tuple[Layer, ...], listed("layers, counted from 0", most=10_0
 
 AnyPlace = Annotated[str | Path, *get_args(Place)[1:]]
 NameList = Annotated[Sequence[Name], *get_args(Names)[1:]]
+NameListIfAny = Annotated[Sequence[Name], *get_args(NamesIfAny)[1:]]
 LayerList = Annotated[Sequence[Layer], *get_args(Layers)[1:]]
 StrengthList = Annotated[Sequence[Strength], *get_args(Strengths)[1:]]
 PositionList = Annotated[
@@ -94,6 +95,26 @@ def check_fields(config: Any, at: str = "") -> None:
         object.__setattr__(config, name, checked(at + name, getattr(config, name), kind))
 
 
+_PAIRS = (
+    "give the pairs whole, transfer_map(model, pairs): the corrupted prompts are the base, the clean ones the donor"
+)
+_SETTINGS = "give settings=SweepSettings(...) of patching.sweep"
+FORMER = {
+    ("transfer_map", "base"): _PAIRS,
+    ("transfer_map", "source"): _PAIRS,
+    ("patch_sweep", "source"): "it is replace_with now",
+    ("patch_sweep", "source_model"): "it is donor_model now",
+    **{("patch_sweep", name): _SETTINGS for name in ("whole_spans", "only", "memory_gib", "resume")},
+    **{("transfer_map", name): _SETTINGS for name in ("whole_spans", "only", "memory_gib", "resume")},
+    ("fit_probes", "types"): "give controls={'selectivity': types}",
+    ("fit_probes", "relabelled"): "give controls={'relabelled': values}",
+    ("fit_probes", "elsewhere"): "give controls={name: activations}",
+    **{(name, "cluster"): "it is clusters now, the name of a coordinate" for name in ("transfer", "outcomes")},
+    ("probes", "targets"): "the arrays have them as labels: tables.probes(probes, by=, clusters=)",
+}
+"""Arguments of the previous release by function and name, and what to write instead."""
+
+
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """A function whose arguments are checked against their types before it is called.
 
@@ -110,6 +131,9 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def held(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if advice := FORMER.get((function.__name__, name)):
+                raise PbbError(f"{function.__name__} takes no {name!r} any more: {advice}.")
         call = signature.bind(*args, **kwargs)
         for name in kinds.keys() & call.arguments.keys():
             call.arguments[name] = checked(name, call.arguments[name], kinds[name])

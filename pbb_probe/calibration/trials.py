@@ -13,7 +13,7 @@ from pbb_probe.calibration.planted import check_design, planted_model
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.differences import flat_places, transfer_differences
 from pbb_probe.evidence.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
-from pbb_probe.labels import join, label, measurement
+from pbb_probe.labels import join, label, measurement, storable
 from pbb_probe.programs.corpus import GROUPS, Corpus
 from pbb_probe.schema import Count, Draws, Folds, PairCount, PositiveShare, Strength, check_fields
 from pbb_probe.statistics.groups import compare_groups
@@ -237,8 +237,8 @@ def _probes(
     names = _targets(labels)
     relabelled = {"relabelled": relabelled_targets(labels, names, seed)}
     return fit_probes(
-        acts,
-        labels[names],
+        acts.assign_coords({name: ("prompt", storable(labels[name])) for name in names}),
+        names,
         C=instrument.C,
         folds=instrument.folds,
         controls={"chance": None, "shuffled": None, **relabelled, **(elsewhere or {})},

@@ -46,9 +46,9 @@ class PatchConfig:
     metrics: Annotated[tuple[Metric, ...], listed(f"metrics out of {', '.join(get_args(Metric))}")] = (
         "answer_difference",
     )
-    """What a patched run is measured by. answer_difference: log-probability of the clean answer minus that of the
+    """What a patched forward is measured by. answer_difference: log-probability of the clean answer minus that of the
     corrupted one; log_prob: of the clean one; logit_difference and probability: of the answers' first tokens;
-    negative_kl: from the clean run's prediction."""
+    negative_kl: from the prediction of the clean prompt."""
     noising: bool = False
     """Patch the clean prompts with activations of the corrupted ones, instead of the other way round."""
     replace_with: Replacement = "other"
@@ -78,7 +78,7 @@ class PatchConfig:
 
 
 def patch(config: PatchConfig) -> None:
-    """Put one run's activations into another's: what does each place restore, and what does it carry?"""
+    """Put one prompt's activations into another's forward: what does each place restore, and what does it carry?"""
     from pbb_probe.evidence import tables
     from pbb_probe.hooking.load import load_model
     from pbb_probe.hooking.sites import check_layers, check_roles

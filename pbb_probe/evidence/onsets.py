@@ -4,8 +4,8 @@ Used (the transfer map, at the answer position unless said otherwise; every shar
 random vectors of the same norm):
     program   the last block at whose input the name still carries it: this block takes it away
     input     the same at its own place
-    state_k   the first block whose attention or MLP output, put into another run, makes the answer follow state k
-    output    the last block whose attention or MLP output makes the answer follow the whole other run
+    state_k   the first block whose attention or MLP output, put into another prompt, makes the answer follow state k
+    output    the last block whose attention or MLP output makes the answer follow the whole donor
 Read (probes, and the logit lens; gain = (accuracy - control) / (1 - control), the strongest of the controls):
     program   the first block after which the first step's operation is read
     state_k, output   the first block after which the value is read, and from which on it stays so

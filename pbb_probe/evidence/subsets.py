@@ -26,8 +26,8 @@ def answered(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":
             "This array does not say which prompts are answered correctly: label the prompts by `with_answered`; where "
             "it is of a run of a release before 0.9, run the study again, which keeps the trained models."
         )
-    right: np.ndarray = label(array, ANSWERED).to_numpy(bool)
-    return right & label(array, CORRUPTED + ANSWERED).to_numpy(bool) if unit_of(array) == "pair" else right
+    right: np.ndarray = label(array, ANSWERED).eq(True).to_numpy(bool)  # a missing one is not
+    return right & label(array, CORRUPTED + ANSWERED).eq(True).to_numpy(bool) if unit_of(array) == "pair" else right
 
 
 def everything(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":

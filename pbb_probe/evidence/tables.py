@@ -1,8 +1,7 @@
 """Measurements as tables: a row a place, with intervals from resampling whole programs.
 
 Every function takes an array with its labels and has the signature `f(array, by, clusters, models, draws, seed)`, all
-but the array names of coordinates: `by` splits the rows, `clusters` says which are resampled together, `models` which
-finetuned model each is of, where there are several. `clusters=None` takes every prompt or pair for itself.
+but the array, draws and seed being names of coordinates.
 """
 
 from collections.abc import Sequence
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.subsets import label_rows
-from pbb_probe.labels import CONTROL, NONE, label, measurement
+from pbb_probe.labels import CONTROL, NONE, label, label_name, measurement
 from pbb_probe.patching.metrics import recovery as recovered
 from pbb_probe.probing.brewing import LAYERS, OUTCOMES
-from pbb_probe.schema import Draws, Seed, checks_arguments
+from pbb_probe.schema import Draws, Name, NameListIfAny, Seed, checks_arguments
 from pbb_probe.statistics.groups import each_kind, interval_table
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ CELL = ("mode", "group", "family", "steps", "seen")
 @checks_arguments
 def accuracy(
     behaviour: "xr.Dataset",
-    by: Sequence[str] = CELL,
-    clusters: str | None = "program",
-    models: str | None = None,
+    by: NameListIfAny = CELL,
+    clusters: Name | None = "program",
+    models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
@@ -37,8 +36,8 @@ def accuracy(
     Args:
         behaviour: from `evaluate`.
         by: coordinates of the calls; each combination of their values has a row.
-        clusters: coordinate, as above.
-        models: coordinate, as above.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
@@ -69,9 +68,9 @@ def accuracy(
 @checks_arguments
 def probes(
     probes: "xr.Dataset",
-    by: Sequence[str] = ("group",),
-    clusters: str | None = "program",
-    models: str | None = None,
+    by: NameListIfAny = ("group",),
+    clusters: Name | None = "program",
+    models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
@@ -80,8 +79,8 @@ def probes(
     Args:
         probes: from `fit_probes`.
         by: coordinates of the prompts; each combination of their values has rows of its own.
-        clusters: coordinate, as above.
-        models: coordinate, as above.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
@@ -109,47 +108,58 @@ def probes(
     import numpy as np
     import pandas as pd
 
+    if not probes.sizes["prompt"]:
+        raise PbbError("There are no prompts: select some.")
+    for dim in (CONTROL, "target", "site", "layer", "role"):  # of a selection
+        if dim not in probes.dims:
+            probes = probes.expand_dims(dim if dim in probes.coords else {dim: [NONE]})
+    settings: dict[str, Any] = {"clusters": clusters, "models": models, "draws": draws, "seed": seed}
     tables = []
     for variable, measure in (("correct", "accuracy"), ("predicted", "r2")):
-        if variable not in probes:
+        if variable not in probes.data_vars:
             continue
-        every = probes[variable] if CONTROL in probes.dims else probes[variable].expand_dims({CONTROL: [NONE]})
         for kind, rows in each_kind(label_rows(probes, by)):
-            for target in probes["target"].values:
-                values = every.sel(target=[target]).isel(prompt=rows).transpose(CONTROL, ..., "prompt")
+            for target in probes["target"].values.tolist():
+                read = probes[variable].sel(target=[target]).isel(prompt=rows).transpose(CONTROL, ..., "prompt")
                 weights = None
-                if not np.isfinite(values).any():
+                if not np.isfinite(read).any():
                     continue
                 if measure == "r2":
-                    right = pd.to_numeric(label(values, target)).to_numpy(float)
-                    weights = np.nan_to_num((right - np.nanmean(right)) ** 2)
-                    values = weights - (values - right) ** 2
-                settings: dict[str, Any] = {
-                    "clusters": clusters,
-                    "models": models,
-                    "draws": draws,
-                    "seed": seed,
-                    "weights": None if weights is None else weights.tolist(),
-                }
-                table = interval_table(values, **settings).rename(columns={"mean": "score"})
-                above = values.isel({CONTROL: 0}, drop=True) - values.isel({CONTROL: slice(1, None)})
-                gains = interval_table(above.transpose(*values.dims), **settings)
-                gains = gains.rename(columns={"mean": "gain", "lower": "gain_lower", "upper": "gain_upper"})
-                if len(gains):
-                    table = table.merge(gains.drop(columns=["n", "clusters", "models"], errors="ignore"), how="left")
+                    name = label_name(target, "prompt", {*probes.dims, *probes.data_vars})
+                    truth = pd.to_numeric(label(read, name)).to_numpy(float)
+                    squares = np.nan_to_num((truth - np.nanmean(truth)) ** 2)
+                    read, weights = squares - (read - truth) ** 2, squares.tolist()
+                table = interval_table(read, weights=weights, **settings).rename(columns={"mean": "score"})
+                gains = _gains(read, weights, settings)
+                table = table.merge(gains, how="left") if len(gains) else table
                 tables.append(table.assign(measure=measure, **kind))
+    if not tables:
+        raise PbbError("There is nothing to count: these probes have no scores of prompts.")
     table = pd.concat(tables, ignore_index=True)
     last = [name for name in ("models", "gain", "gain_lower", "gain_upper") if name in table]
     first = [*by, CONTROL, "target", "site", "layer", "role", "measure"]
     return table[[*first, "score", "lower", "upper", "n", "clusters", *last]]
 
 
+def _gains(read: "xr.DataArray", weights: list[float] | None, settings: dict[str, Any]) -> "pd.DataFrame":
+    """What the probes have over each control (control, ..., prompt); nothing where the probes are not there."""
+    import pandas as pd
+
+    controls = read[CONTROL].values[read[CONTROL].values != NONE]
+    if NONE not in read[CONTROL] or not len(controls):
+        return pd.DataFrame()
+    above = read.sel({CONTROL: NONE}, drop=True) - read.sel({CONTROL: controls})
+    gains = interval_table(above.transpose(*read.dims), weights=weights, **settings)
+    gains = gains.rename(columns={"mean": "gain", "lower": "gain_lower", "upper": "gain_upper"})
+    return gains.drop(columns=["n", "clusters", "models"], errors="ignore")
+
+
 @checks_arguments
 def recovery(
     effects: "xr.Dataset",
-    by: Sequence[str] = ("group",),
-    clusters: str | None = "program",
-    models: str | None = None,
+    by: NameListIfAny = ("group",),
+    clusters: Name | None = "program",
+    models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
@@ -158,8 +168,8 @@ def recovery(
     Args:
         effects: from `patch_sweep`.
         by: coordinates of the pairs; each combination of their values has rows of its own.
-        clusters: coordinate, as above.
-        models: coordinate, as above.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
@@ -199,9 +209,9 @@ def recovery(
 @checks_arguments
 def transfer(
     carried: "xr.Dataset",
-    by: Sequence[str] = ("group",),
-    clusters: str | None = "corrupted_program",
-    models: str | None = None,
+    by: NameListIfAny = ("group",),
+    clusters: Name | None = "corrupted_program",
+    models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
@@ -210,8 +220,9 @@ def transfer(
     Args:
         carried: from `transfer_map`; a selection of its pairs, controls or places will do.
         by: coordinates of the pairs, such as `group` or `steps`; each combination of their values has rows of its own.
-        clusters: coordinate, as above: the program of the base, which is patched.
-        models: coordinate, as above.
+        clusters: the coordinate that says which pairs are resampled together: the program of the base, which is
+            patched. Each is one of its own when None.
+        models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
@@ -250,9 +261,9 @@ def transfer(
 @checks_arguments
 def outcomes(
     brewed: "xr.Dataset",
-    by: Sequence[str] = ("group",),
-    clusters: str | None = "program",
-    models: str | None = None,
+    by: NameListIfAny = ("group",),
+    clusters: Name | None = "program",
+    models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
@@ -261,8 +272,8 @@ def outcomes(
     Args:
         brewed: from `brewing`, of one variable; prompts without the value are left out.
         by: coordinates of the prompts such as group and steps; each combination of their values has rows of its own.
-        clusters: coordinate, as above.
-        models: coordinate, as above.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 

@@ -59,8 +59,9 @@ def evaluate(
         Over the dimension `call`: `answer` (text), `correct` (bool), and in mode `direct` (NaN otherwise) `forced`
         (0 or 1): is the right answer likelier than all others that this program gives on its inputs? Where every answer
         is one token, it is compared with all that occur. A model that knows nothing is at chance in the forced choice,
-        even where it never answers with an output. All that `Corpus.calls` says of a call is a coordinate (program,
-        source, group, steps, seen, place, input, state_1, ..., output and so on), and so is its mode.
+        even where it never answers with an output. What `Corpus.calls` says of a call is a coordinate (program,
+        source, group, steps, seen, place, input, state_1, ..., output and so on), but for the text `call`, and so is
+        its mode.
 
     Raises:
         PbbError: an unknown or damaged model, or one whose logits are NaN or infinite.

@@ -51,7 +51,7 @@ def check_readable(model: "TransformerBridge", tokens: "torch.Tensor", lengths: 
         if kind == "dynamic" and longest > limit:
             raise PbbError(
                 f"A prompt has {longest} tokens: beyond {limit} this model's rotary embedding (dynamic) depends on "
-                f"what it has read before, so that no two runs are alike. Use prompts of at most {limit} tokens."
+                f"what it has read before, so that no two forwards are alike. Use prompts of at most {limit} tokens."
             )
         if kind == "longrope" and shortest <= limit < longest:
             raise PbbError(

@@ -1,7 +1,7 @@
-"""What a patched run is measured by: functions of the logits at the answer, and the share of the answer recovered.
+"""What a patched forward is measured by: functions of the logits at the answer, and the share of the answer recovered.
 
 A plain metric takes logits [pair, d_vocab] at the answer position and returns [pair]. A metric of whole answers puts
-the answer's tokens behind the prompt in both runs (teacher forcing) and reads the logits that predict each of them.
+the answer's tokens behind both prompts (teacher forcing) and reads the logits that predict each of them.
 """
 
 from collections.abc import Callable
@@ -236,7 +236,7 @@ def recovery(effects: "xr.Dataset") -> "xr.Dataset":
     distance = distances.mean("pair")
     if bool((distance <= 0).any()):
         raise PbbError(
-            "The clean runs score no higher than the corrupted ones: the model does not tell the answers apart."
+            "The clean prompts score no higher than the corrupted ones: the model does not tell the answers apart."
         )
     recovered = (effects.drop_vars(["clean", "corrupted"]) - effects["corrupted"]) / distance
     return recovered.assign_coords(weight=distances / distance)

@@ -119,6 +119,8 @@ class Pairs:
         """
         if self.answers is not None:
             return self.answers
+        if not all("output" in side.labels for side in (self.clean, self.corrupted)):
+            raise PbbError("These pairs do not say their answers: give both sides the label `output`, or answers=.")
         clean, corrupted = (answer_ids(model, side, side.labels["output"]) for side in (self.clean, self.corrupted))
         return clean, corrupted
 
@@ -178,7 +180,7 @@ def make_pairs(
             partners.append(rows.iloc[rng.randrange(len(rows))])
     if not kept:
         raise PbbError(f"No {group} call has a partner with another {other} and another answer: add programs.")
-    return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners), corpus.outputs)
+    return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners).drop(columns="tokens"), corpus.outputs)
 
 
 def has_pair(corpus: Corpus, swap: Swap, group: Group, n: int, seed: int = 0, unseen: bool = False) -> bool:

@@ -122,7 +122,7 @@ def check_acts(acts: "xr.Dataset") -> "xr.Dataset":
     Raises:
         PbbError: no site, or no prompts.
     """
-    if not acts.data_vars:
+    if not getattr(acts, "data_vars", None):
         raise PbbError("The activations have no site: give the Dataset of capture.")
     if "prompt" not in acts.dims:
         raise PbbError("The activations have no dimension 'prompt': give the Dataset of capture.")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import NONE, storable
+from pbb_probe.labels import NONE, label, storable
 from pbb_probe.probing.arguments import (
     check_acts,
     check_kinds,
@@ -125,8 +125,8 @@ def fit_probes(
         whose `scores` this is.
 
     Raises:
-        PbbError: labels that are not there, lengths that differ, a target with one class, or numbers that are none,
-            fewer clusters than folds, a cluster in two folds, an unknown control or kind, too little memory for one
+        PbbError: labels that are not there, a target called like a label but with other values, lengths that differ, a
+            target with one class, or numbers that are none, fewer clusters than folds, a cluster in two folds, an unknown control or kind, too little memory for one
             place, or activations that are NaN or infinite (the message says where).
 
     Example:
@@ -142,6 +142,8 @@ def fit_probes(
 
     acts = check_acts(acts)
     targets = target_table(acts, targets)
+    known = xr.Dataset(coords={str(name): ("prompt", storable(column)) for name, column in targets.items()})
+    _refuse_other_values(known, acts)
     kinds = check_kinds(kinds or {}, targets)
     codes = codes_of(acts, clusters, "clusters")
     split = Split(assigned_folds(codes, folds, read_train(train, acts.sizes["prompt"]), seed))
@@ -160,7 +162,6 @@ def fit_probes(
     for name, other in needs.items():
         if hasattr(other, "data_vars"):
             measured |= _elsewhere(name, check_acts(other), acts, of_targets)
-    known = xr.Dataset(coords={str(name): ("prompt", storable(column)) for name, column in targets.items()})
     scores = _as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets])
     scores = with_labels_of(scores, known, acts)
     if not keep:
@@ -168,6 +169,17 @@ def fit_probes(
     names = values_of(acts, clusters, "clusters").tolist()
     fold = {name: int(k) for name, k in zip(names, split.fold, strict=True) if k >= 0}
     return _kept(measured, of_targets, acts, scores, fold)
+
+
+def _refuse_other_values(targets: "xr.Dataset", acts: "xr.Dataset") -> None:
+    """Refuse targets that are called like a label of the prompts and have other values.
+
+    Raises:
+        PbbError: one is; in the scores there would be two labels of one name.
+    """
+    for name in set(targets.coords) & set(acts.coords):
+        if acts[name].dims == ("prompt",) and not label(targets, str(name)).equals(label(acts, str(name))):
+            raise PbbError(f"The target {name!r} has other values than the label {name!r}: call the target otherwise.")
 
 
 def _elsewhere(name: str, other: "xr.Dataset", acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
