@@ -80,7 +80,7 @@ def label_name(name: object, unit: str, taken: Collection[Hashable]) -> str:
     """
     if not isinstance(name, str) or not name or re.search(r"[\s/]", name):
         raise PbbError(f"The label {name!r} cannot be stored: name it by a text without spaces and slashes.")
-    return f"{unit}_{name}" if name in taken else name
+    return f"{unit}_{name}" if name in {*taken, CONTROL} else name
 
 
 def labels_of(array: "xr.Dataset | xr.DataArray", unit: str | None = None) -> "pd.DataFrame":

@@ -95,9 +95,7 @@ def check_fields(config: Any, at: str = "") -> None:
         object.__setattr__(config, name, checked(at + name, getattr(config, name), kind))
 
 
-_PAIRS = (
-    "give the pairs whole, transfer_map(model, pairs): the corrupted prompts are the base, the clean ones the donor"
-)
+_PAIRS = "give pairs, as transfer_map(model, pairs): their corrupted prompts are the base, the clean ones the donor"
 _SETTINGS = "give settings=SweepSettings(...) of patching.sweep"
 FORMER = {
     ("transfer_map", "base"): _PAIRS,

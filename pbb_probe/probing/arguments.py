@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label, labels_of
+from pbb_probe.labels import label, label_name, labels_of
 from pbb_probe.probing.readers import KINDS, Kind
 from pbb_probe.schema import NameList, checked, is_printable, refuse_unknown, shown
 
@@ -145,5 +145,5 @@ def with_labels_of(array: Array, *labelled: "xr.Dataset | xr.DataArray") -> Arra
     for other in labelled:
         for name, coordinate in other.coords.items():
             if coordinate.dims == ("prompt",) and name != "prompt":
-                labels.setdefault(f"prompt_{name}" if name in taken else name, coordinate.variable)
+                labels.setdefault(label_name(name, "prompt", taken), coordinate.variable)
     return array.assign_coords(labels)

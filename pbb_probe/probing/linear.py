@@ -126,8 +126,9 @@ def fit_probes(
 
     Raises:
         PbbError: labels that are not there, a target called like a label but with other values, lengths that differ, a
-            target with one class, or numbers that are none, fewer clusters than folds, a cluster in two folds, an unknown control or kind, too little memory for one
-            place, or activations that are NaN or infinite (the message says where).
+            target with one class, or numbers that are none, fewer clusters than folds, a cluster in two folds, an
+            unknown control or kind, too little memory for one place, or activations that are NaN or infinite (the
+            message says where).
 
     Example:
         >>> import pbb_probe as pbb
@@ -178,7 +179,10 @@ def _refuse_other_values(targets: "xr.Dataset", acts: "xr.Dataset") -> None:
         PbbError: one is; in the scores there would be two labels of one name.
     """
     for name in set(targets.coords) & set(acts.coords):
-        if acts[name].dims == ("prompt",) and not label(targets, str(name)).equals(label(acts, str(name))):
+        if acts[name].dims != ("prompt",):
+            continue
+        given, known = (label(array, str(name)).astype(object) for array in (targets, acts))
+        if not given.equals(known):
             raise PbbError(f"The target {name!r} has other values than the label {name!r}: call the target otherwise.")
 
 
