@@ -149,6 +149,8 @@ def check_labels(labels: Mapping[str, Any]) -> None:
         checked("a label's name", name, Name)
         if name in TAKEN:
             raise ValueError(f"the label {name!r} has a name that tables use themselves")
+        if re.search(r"[\s/]", name):
+            raise ValueError(f"the label {name!r} has a space or a slash in its name")
         match value:
             case None | bool():
                 continue

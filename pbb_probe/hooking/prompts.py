@@ -15,6 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import label_name
 from pbb_probe.models.tokens import encoded, padded, shared_starts, side_by_side
 from pbb_probe.schema import Name, Text, checked, checks_arguments, is_printable, shown
 
@@ -165,7 +166,7 @@ class Prompts:
             raise PbbError(f"labels must have a row a text ({error}).") from error
         if len(labels) != len(texts):
             raise PbbError(f"There are {len(texts)} texts and {len(labels)} rows of labels: give a row a text.")
-        _refuse_collections(labels)
+        _refuse_unfit(labels)
         if not isinstance(roles or {}, Mapping):
             raise PbbError("roles must be a mapping of names to the characters (start, end) in each text.")
         roles = {checked("a role", role, Name): _listed(f"role {role!r}", at) for role, at in (roles or {}).items()}
@@ -285,8 +286,10 @@ def refuse_tokens(model: "TransformerBridge", ids: Sequence[int], text: str) -> 
         )
 
 
-def _refuse_collections(labels: "pd.DataFrame") -> None:
+def _refuse_unfit(labels: "pd.DataFrame") -> None:
+    """Refuse labels that cannot be stored, by their names or by what they hold."""
     for name, column in labels.items():
+        label_name(name, "prompt", ())
         odd = [v for v in column if isinstance(v, (list, tuple, set, dict)) or not isinstance(v, Hashable)]
         if odd:
             raise PbbError(f"The label {name!r} holds {odd[0]!r}: labels are texts, numbers or booleans; write a text.")

@@ -1,8 +1,11 @@
 """A selection of an array gives the rows of the whole table, or one sentence; never another number under its name."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe.evidence.subsets import answered
@@ -86,9 +89,11 @@ def test_a_prompt_of_which_nothing_is_known_does_not_count_as_answered(corpus, m
 
 @pytest.mark.parametrize("name", ["block no", "a/b", "tab\there", ""])
 def test_a_label_that_netcdf_cannot_hold_is_refused(model, name):
-    prompts = pbb.Prompts.from_texts(model, ["dolvik(3) ="], labels=pd.DataFrame({name: [1]}))
     with pytest.raises(pbb.PbbError, match="cannot be stored: name it by a text without spaces and slashes"):
-        pbb.capture(model, prompts)
+        pbb.Prompts.from_texts(model, ["dolvik(3) ="], labels=pd.DataFrame({name: [1]}))
+    labelled = SimpleNamespace(unit="prompt", labels=pd.DataFrame({name: [1]}))
+    with pytest.raises(pbb.PbbError, match="cannot be stored"):
+        pbb.prompts.with_labels(xr.DataArray([1.0], dims="prompt"), labelled)
 
 
 def test_a_label_named_like_a_dimension_is_kept_under_a_longer_name(model, tmp_path):

@@ -30,7 +30,7 @@ def labels_of(n: int) -> pd.DataFrame:
         {
             "program": [f"p{k % 3}" for k in range(n)],
             "steps": range(n),
-            "state/1": [k if k % 2 else None for k in range(n)],
+            "state.1": [k if k % 2 else None for k in range(n)],
             "share": [k / 3 for k in range(n)],
             "correct": [k % 2 == 0 for k in range(n)],
             "output": [None if k == 1 else "\U0001f642" * k for k in range(n)],
@@ -49,7 +49,8 @@ def test_what_is_on_disk_is_what_would_be_in_memory(model, tmp_path):
     here, there = capture(model, prompts, **ASKED), capture(model, prompts, **ASKED, out=tmp_path)
     xr.testing.assert_identical(there.load(), here)
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
-    assert set(here.coords) == {"layer", "role", "program", "steps", "state/1", "share", "correct", "output"}
+    kept = {"program", "steps", "state.1", "share", "correct", "output", "prompt_layer"}
+    assert set(here.coords) == {"layer", "role", *kept}
     assert here["steps"].dims == ("prompt",)
 
 
