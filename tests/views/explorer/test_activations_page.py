@@ -112,7 +112,7 @@ def test_prompts_are_selected_by_value_too_and_lead_to_their_programs(page, serv
     assert sorted(shown) == expected.tolist()
     wanted.fill("__class__ = 3")
     wanted.press("Enter")
-    page.wait_for_function("document.getElementById('refused').textContent.includes('there are template, call')")
+    page.wait_for_function("document.getElementById('refused').textContent.includes('template, call')")
     first = labels.iloc[expected[0]]
     page.locator("#selected tbody a").first.click()
     page.wait_for_selector("#figure-readings .main-svg")
