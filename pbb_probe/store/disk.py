@@ -8,15 +8,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from pbb_probe.errors import PbbError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-LONGEST_NAME = 120
-"""Characters of a file's name before its ending; file systems allow 255 bytes."""
 _SEAL = "seal"
 
 
@@ -125,12 +122,3 @@ def files_in(folder: Path) -> Iterator[Path]:
             yield from files_in(path)
         else:
             yield path
-
-
-def file_name(label: Any) -> str:
-    """A name for a file or folder made from a label: it stays in its folder, and no two labels share one.
-
-    Letters, digits, `-` and `_` stay, and everything else is escaped as in a URL; a long name ends with a hash.
-    """
-    name = quote(str(label), safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E") or "%"
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}%{digest(name)}"

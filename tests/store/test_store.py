@@ -16,7 +16,7 @@ from sealed import seal
 
 from pbb_probe.errors import PbbError
 from pbb_probe.store import outputs, records
-from pbb_probe.store.disk import digest, file_hash, file_name, write, write_array
+from pbb_probe.store.disk import digest, file_hash, write, write_array
 from pbb_probe.store.writable import WritableRun
 
 
@@ -290,34 +290,6 @@ def test_where_there_is_no_run_none_is_made(tmp_path):
         with pytest.raises(PbbError, match=f"no run in {tmp_path / name}"):
             WritableRun.existing(tmp_path / name)
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "empty"}
-
-
-def test_a_label_becomes_the_name_of_one_file_in_its_folder(tmp_path):
-    labels = [
-        "output",
-        "state_1",
-        "../../../x",
-        "..",
-        ".",
-        "",
-        "a/b",
-        "a\\b",
-        "a.b",
-        "~",
-        "a%2Eb",
-        "ä",
-        "\udcff",
-        "\0",
-        " ",
-    ]
-    labels += ["x" * 200 + "1", "x" * 200 + "2", "ü" * 90]
-    names = [file_name(label) for label in labels]
-    assert names[:2] == ["output", "state_1"]
-    assert len(set(names)) == len(names)
-    for name in names:
-        (tmp_path / f"{name}.txt").write_text(name)
-        assert (tmp_path / f"{name}.txt").resolve().parent == tmp_path.resolve()
-    assert len(list(tmp_path.iterdir())) == len(names)
 
 
 # What becomes of a step whose files were touched
