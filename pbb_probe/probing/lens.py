@@ -23,7 +23,6 @@ from pbb_probe.hooking.capture import capture
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.sites import check_eval, check_layers, check_roles, hook_name
 from pbb_probe.labels import CONTROL, NONE, with_labels
-from pbb_probe.probing.arguments import with_labels_of
 from pbb_probe.probing.controls import Control, controls_out_of, shuffled_values
 from pbb_probe.schema import BatchSize, LayerList, NameList, Seed, checked, checks_arguments, refuse_unknown
 
@@ -151,7 +150,7 @@ def lens(
         coords=coords | ({CONTROL: [NONE, *controls]} if controls else {}),
         attrs={"decode": decode} if targets is None else {"decode": decode, "subtract": int(subtract)},
     )
-    return with_labels_of(looked, with_labels(xr.DataArray(range(len(prompts)), dims="prompt"), prompts))
+    return with_labels(looked, prompts)
 
 
 def _table(prompts: Prompts, variables: "pd.DataFrame | Sequence[str]") -> "pd.DataFrame":
