@@ -17,8 +17,8 @@ from pbb_probe.programs.values import fault, not_run
 from pbb_probe.programs.whitelist import check_source
 from pbb_probe.schema import shown
 
-Group = Literal["with_io", "without_io"]
-"""Whether a program has input/output examples beside its source."""
+Group = Literal["with_io", "without_io", "io_only"]
+"""What a model is shown of a program: source and input/output examples, source alone, or examples alone (a control)."""
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 LONGEST_TIME = 86_400  # seconds
