@@ -43,7 +43,8 @@ def accuracy(
 
     Returns:
         The columns `by`; mean, lower and upper (95 %, cluster bootstrap), forced (the mean of the forced choice, where
-        there is one), n calls, programs (clusters), and chance, the share of the most common right answer.
+        there is one), n calls, programs (clusters), and chance, the share of the most common right answer
+        (missing where programs were recited).
 
     Raises:
         PbbError: a coordinate that the calls do not have.
@@ -57,10 +58,11 @@ def accuracy(
     """
     table = interval_table(behaviour["correct"].astype(float), by, clusters, models, draws, seed)
     table = table.rename(columns={"clusters": "programs"})
-    calls = label_rows(behaviour, (*by, "output")).assign(forced=behaviour["forced"].values)
+    asked = ("output",) if "output" in behaviour.coords else ()  # recitations have none
+    calls = label_rows(behaviour, (*by, *asked)).assign(forced=behaviour["forced"].values)
     kinds = [calls[rows] for _, rows in each_kind(calls[list(by)])]
     table["forced"] = [kind["forced"].mean() for kind in kinds]
-    table["chance"] = [kind["output"].value_counts(normalize=True).max() for kind in kinds]
+    table["chance"] = [kind["output"].value_counts(normalize=True).max() if asked else float("nan") for kind in kinds]
     counts = ["n", "programs", *(["models"] if models else [])]
     return table[[*by, "mean", "lower", "upper", "forced", *counts, "chance"]]
 
