@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.patching.hypotheses import STEPS, WHOLE, cuts, hypotheses, told_apart
+from pbb_probe.patching.cutting import cuts
+from pbb_probe.patching.hypotheses import STEPS, WHOLE, hypotheses, told_apart
 from pbb_probe.patching.pairs import Pairs, aligned_pairs, token_counter
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
 from pbb_probe.programs.program import Program, call_arguments
