@@ -54,7 +54,8 @@ def drawn_calls(
             f"No such {group} call is decisive, a simpler program gives the answer of each: use programs of more steps "
             "or values, or decisive=False."
         )
-    return may_stand[:n].reset_index(drop=True)
+    turn = may_stand.groupby("program").cumcount()
+    return may_stand.loc[turn.sort_values(kind="stable").index][:n].reset_index(drop=True)  # programs take turns again
 
 
 def chosen(calls: "pd.DataFrame", decisive: bool = True, novelty: Sequence[str] | None = None) -> "pd.DataFrame":
