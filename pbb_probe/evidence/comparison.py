@@ -11,7 +11,7 @@ from pbb_probe.evidence.subsets import SUBSETS, label_rows, subsets
 from pbb_probe.labels import join, label, measurement
 from pbb_probe.patching.pairs import SWAPS
 from pbb_probe.programs.program import GROUPS
-from pbb_probe.statistics.groups import compare_groups
+from pbb_probe.statistics.groups import compare_groups, interval_table
 from pbb_probe.store.run import Run
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def comparison_tables(
     return {
         "probing": probing_table(run, **within),
         "probing_controls": control_table(run, **settings),
+        "probing_leak": leak_table(run, **settings),
         "probing_across": across_table(run, **settings),
         "lens": lens_table(run, **settings),
         "outcomes": outcome_table(run, **settings),
@@ -81,6 +82,31 @@ def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
         tables.probes(probes.isel(prompt=rows), **settings).assign(subset=subset) for subset, rows in subsets(probes)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def leak_table(run: Run, **settings: Any) -> "pd.DataFrame":
+    """What probes read more where folds part programs of one function: accuracy `by_program` minus that `by_function`.
+
+    By group, steps, target, site, layer and role; no rows where no two programs share a function.
+    """
+    import pandas as pd
+
+    if not run.holds("probing/probes_by_program.nc"):
+        return pd.DataFrame(columns=["group", "steps", "target", "site", "layer", "role", "by_program", "by_function"])
+    by_function, by_program = (
+        measurement(run.array(f"probing/{name}"))["correct"] for name in ("probes", "probes_by_program")
+    )
+    table, of_programs = (
+        interval_table(values, ("group", "steps"), **settings) for values in (by_program - by_function, by_program)
+    )
+    counts = ["n", "clusters", "programs"]
+    places = [name for name in table if name not in ("mean", "lower", "upper", *counts)]
+    return table[places].assign(
+        by_program=of_programs["mean"],
+        by_function=of_programs["mean"] - table["mean"],
+        difference=table["mean"],
+        **table[["lower", "upper", *counts]],
+    )
 
 
 def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
