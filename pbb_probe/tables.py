@@ -2,6 +2,7 @@
 
 from pbb_probe.evidence.differences import transfer_differences
 from pbb_probe.evidence.effective import effective
+from pbb_probe.evidence.gate import gate
 from pbb_probe.evidence.nodes import by_node
 from pbb_probe.evidence.onsets import (
     how_evaluated,
@@ -24,6 +25,7 @@ __all__ = [
     "cluster_bootstrap",
     "compare_runs",
     "effective",
+    "gate",
     "gather",
     "how_evaluated",
     "interval_table",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label, storable
+from pbb_probe.labels import AUTO, cluster_label, label, storable
 from pbb_probe.programs.mutants import DIFFERENCES
 from pbb_probe.schema import Draws, Name, NameListIfAny, Seed, checks_arguments
 from pbb_probe.statistics.groups import interval_table
@@ -30,7 +30,7 @@ def effective(
     effective: "xr.Dataset",
     recite: "xr.Dataset | None" = None,
     by: NameListIfAny = ("group", "steps", "novelty"),
-    clusters: Name | None = "program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -42,7 +42,8 @@ def effective(
         recite: from `evaluate` in mode `recite`, of the same model and corpus. With it the table says what becomes of
             programs that the model can recite.
         by: coordinates of the programs; each combination of their values has rows of its own.
-        clusters: the coordinate that says which programs are resampled together; each is one of its own when None.
+        clusters: the coordinate that says which programs are resampled together, `function` where some share one; each
+            is one of its own when None.
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
@@ -68,6 +69,7 @@ def effective(
 
     if not effective.sizes.get("program"):
         raise PbbError("There are no programs: give what effective_programs returns, or select some of it.")
+    clusters = cluster_label(effective, clusters)
     what = "difference" if recite is None else "outcome"
     words = effective["difference"].values.astype(str) if recite is None else _outcomes(effective, recite, models)
     order = DIFFERENCES if recite is None else OUTCOMES

@@ -4,11 +4,12 @@ Calls of one program are not independent, so whole programs are resampled and re
 programs of one finetuned model, so where there are several, models are resampled first and their programs within them.
 """
 
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label
+from pbb_probe.labels import AUTO, cluster_label, label
 from pbb_probe.schema import Draws, Margin, Seed, checks_arguments
 from pbb_probe.statistics.pvalues import centred, equivalence_p, holm, permutation_p
 from pbb_probe.statistics.resampling import (
@@ -16,13 +17,14 @@ from pbb_probe.statistics.resampling import (
     bootstrap_groups,
     bootstrap_means,
     cluster_sums,
+    groups_of,
     numbered,
     of_rows,
     percentiles,
+    programs_of,
     read_rows,
     read_weights,
-    relabelled_means,
-    two_groups,
+    relabelled_pair,
     weighted_mean,
 )
 
@@ -90,7 +92,7 @@ def cluster_bootstrap(
 def interval_table(
     values: "xr.DataArray",
     by: Sequence[str] = (),
-    clusters: Labels | None = "program",
+    clusters: Labels | None = AUTO,
     models: Labels | None = None,
     draws: int = 10_000,
     seed: int = 0,
@@ -102,7 +104,8 @@ def interval_table(
         values: (..., row), in that order; NaN counts as missing. Clusters, models and weights are names of coordinates
             of the rows, or their values [row].
         by: coordinates of the rows; each combination of their values gets rows of its own.
-        clusters: what each row belongs to; each is one of its own when None.
+        clusters: what each row belongs to; each is one of its own when None. `auto` is `function` where programs share
+            one, else `program` (`labels.cluster_label`).
         models: as in `compare_groups`.
         draws: resamples.
         seed: of the resamples.
@@ -110,8 +113,8 @@ def interval_table(
 
     Returns:
         A row for each combination of the values of `by` and of the dimensions but the last in which there is a value:
-        the columns `by` and the dimensions, `mean` with `lower` and `upper`, `n` rows and `clusters`, and `models`
-        where they are given.
+        the columns `by` and the dimensions, `mean` with `lower` and `upper`, `n` rows and `clusters`, `models`
+        where they are given, and `programs` where clusters are functions.
 
     Raises:
         PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
@@ -127,8 +130,8 @@ def interval_table(
     import numpy as np
     import pandas as pd
 
-    row = str(values.dims[-1])
-    clusters = range(values.sizes[row]) if clusters is None else clusters
+    row, name = str(values.dims[-1]), cluster_label(values, clusters)
+    clusters, programs = range(values.sizes[row]) if name is None else name, programs_of(values, name)
     of_each = {
         name: np.asarray(of_rows(values, given))
         for name, given in {"clusters": clusters, "models": models, "weights": weights}.items()
@@ -139,8 +142,10 @@ def interval_table(
         pd.DataFrame({name: label(values, name, row) for name in by}, range(values.sizes[row]))
     ):
         table = _intervals(values.isel({row: rows}), draws=draws, seed=seed, **{k: v[rows] for k, v in of_each.items()})
-        for place, (name, value) in enumerate(kind.items()):
-            table.insert(place, name, value)
+        for place, (column, value) in enumerate(kind.items()):
+            table.insert(place, column, value)
+        if programs is not None:
+            table["programs"] = len(set(programs[rows].tolist()))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -198,7 +203,7 @@ def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndar
 def compare_groups(
     values: "xr.DataArray",
     group: Labels = "group",
-    clusters: Labels = "program",
+    clusters: Labels = AUTO,
     *,
     weights: Labels | None = None,
     models: Labels | None = None,
@@ -207,7 +212,7 @@ def compare_groups(
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
-    """Two groups side by side at every place.
+    """Groups side by side at every place, two by two.
 
     Intervals say what to expect of other programs than these, and with `models` of other finetunings, too; p says how
     often chance would part these very programs, or models, into groups as far apart.
@@ -223,31 +228,35 @@ def compare_groups(
     Args:
         values: (..., row), the last dimension being prompts or pairs; NaN counts as missing. Group, clusters, weights
             and models are names of coordinates of the rows, or their values [row].
-        group: of each row; two values, the first in sorted order minus the second is the difference.
-        clusters: what each row belongs to; a cluster lies in one group.
+        group: of each row; two values or more. Each is compared with each after it: program groups in the order of
+            `GROUPS`, others sorted.
+        clusters: what each row belongs to; a cluster lies in one group. `auto` is `function` where programs share one,
+            else `program` (`labels.cluster_label`); a function counts as a cluster in each group that has it.
         weights: the mean of rows is the sum of their values over the sum of their weights; ones when None. With
             the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
         models: the finetuned model (the seed) of each row; one for all when None. Models are drawn with
             replacement, and then clusters within each. A name that two models share is two clusters, taken as
             independent: give models programs of their own, or what these have in common is not in the interval.
         margin: the smallest difference that would matter, in the unit of the values; tested when given.
-        adjust: of p for all rows of the table: `max_t` (Westfall and Young 1993) allows for how places go together,
-            `holm` (1979) for any way that they may.
+        adjust: of p for all places of one pair of groups: `max_t` (Westfall and Young 1993) allows for how places go
+            together, `holm` (1979) for any way that they may.
         draws: bootstrap resamples, and permutations.
         seed: of both.
 
     Returns:
-        A row for each combination of the other dimensions: `mean_<group>` with `lower_`, `upper_` and the number of
-        rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of both groups;
-        `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the groups of whole
-        clusters (two-sided), and `p_adjusted` for all rows of the table. With a margin, `p_equivalent` is that of two
-        one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the
-        same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds
-        of several places at once if it holds of each, without adjustment (intersection-union test).
+        A row for each pair of groups and combination of the other dimensions: `mean_<group>` with `lower_`, `upper_`
+        and the number of rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` and, where
+        clusters are functions, of programs `programs_` of every group, which are the same for each pair; the pair's
+        `first` and `second` group, and of the first minus the second `difference` with `lower` and `upper` from the
+        cluster bootstrap; `p` from permuting the two groups of whole clusters (two-sided), and `p_adjusted` for all
+        places of this pair, not for there being several. With a margin, `p_equivalent` is that of two one-sided tests
+        (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the same resamples, and
+        `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds of several places at
+        once if it holds of each, without adjustment (intersection-union test).
 
     Raises:
-        PbbError: a coordinate that the rows do not have, not two groups, lengths that differ, a cluster in both groups,
-            a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
+        PbbError: a coordinate that the rows do not have, less than two groups, lengths that differ, a cluster in
+            several, a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
 
     Example:
         >>> import xarray as xr
@@ -255,18 +264,19 @@ def compare_groups(
         >>> correct = xr.DataArray([[1, 1, 1, 1, 1, 1, 0, 0]], dims=("layer", "prompt"))
         >>> groups = ["with_io"] * 4 + ["without_io"] * 4
         >>> table = pbb.compare_groups(correct, groups, clusters=range(8))
-        >>> table[["mean_with_io", "mean_without_io", "difference"]].values.tolist()
-        [[1.0, 0.5, 0.5]]
+        >>> table[["mean_with_io", "mean_without_io", "first", "difference"]].values.tolist()
+        [[1.0, 0.5, 'with_io', 0.5]]
     """
     import numpy as np
+    import pandas as pd
     from einops import rearrange
 
     if adjust not in ("max_t", "holm"):
         raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
     rows = read_rows(values, group, clusters, weights, models)
-    names, first = two_groups(rows)
+    groups = groups_of(rows)
 
-    for name in names:
+    for name in groups:
         if (total := rows.weights[rows.labels == name].sum()) <= 0:
             raise PbbError(f"The weights of {name} add up to {total:g}: a mean needs a sum above 0.")
     try:
@@ -278,25 +288,29 @@ def compare_groups(
     table = places(values, values.dims[:-1])
     rng = np.random.default_rng(seed)
     sums = cluster_sums(flat, rows.cluster, rows.weights)
-    resampled = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
-    for name, means in zip(names, resampled, strict=True):
+    resampled = dict(zip(groups, bootstrap_groups(sums, list(groups.values()), rows.model, draws, rng), strict=True))
+    for name, means in resampled.items():
         here = rows.labels == name
         table[f"mean_{name}"] = weighted_mean(flat[:, here], rows.weights[here])
         table[f"lower_{name}"], table[f"upper_{name}"] = percentiles(means)
         table[f"n_{name}"] = np.isfinite(flat[:, here]).sum(axis=1)
         for unit, count in rows.counts(here).items():
             table[f"{unit}_{name}"] = count
-    observed = (table[f"mean_{names[0]}"] - table[f"mean_{names[1]}"]).to_numpy()
-    table["difference"] = observed
-    table["lower"], table["upper"] = percentiles(resampled[0] - resampled[1])
-
-    relabelled = relabelled_means(sums, first, rows.model, draws, rng)
-    null = relabelled[0] - relabelled[1]
-    tested = (observed, null) if rows.model.max() == 0 else centred(observed, null)
-    table["p"], table["p_adjusted"] = permutation_p(*tested)
-    if adjust == "holm":
-        table["p_adjusted"] = holm(table["p"].to_numpy())
-    if margin is not None:
-        table["p_equivalent"] = equivalence_p(observed, resampled[0] - resampled[1], margin)
-        table["equivalent"] = table["p_equivalent"] < EQUIVALENT_BELOW
-    return table
+    pairs = []
+    for first, second in itertools.combinations(groups, 2):
+        pair = table.assign(first=first, second=second)
+        apart = resampled[first] - resampled[second]
+        observed = (table[f"mean_{first}"] - table[f"mean_{second}"]).to_numpy()
+        pair["difference"] = observed
+        pair["lower"], pair["upper"] = percentiles(apart)
+        relabelled, n_models = relabelled_pair(sums, groups[first], groups[second], rows.model, draws, rng)
+        null = relabelled[0] - relabelled[1]
+        tested = (observed, null) if n_models == 1 else centred(observed, null)
+        pair["p"], pair["p_adjusted"] = permutation_p(*tested)
+        if adjust == "holm":
+            pair["p_adjusted"] = holm(pair["p"].to_numpy())
+        if margin is not None:
+            pair["p_equivalent"] = equivalence_p(observed, apart, margin)
+            pair["equivalent"] = pair["p_equivalent"] < EQUIVALENT_BELOW
+        pairs.append(pair)
+    return pd.concat(pairs, ignore_index=True)

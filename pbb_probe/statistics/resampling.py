@@ -6,11 +6,12 @@ are these two sums in each cluster: a resample counts how often it takes each cl
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label
+from pbb_probe.labels import cluster_label, is_function, label
+from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,18 +33,23 @@ class Rows(NamedTuple):
     cluster: "np.ndarray"  # [row]
     model: "np.ndarray"  # [cluster]
     named: bool  # whether models are given, or one is taken for all
+    program: "np.ndarray | None"  # [row] where clusters are functions
 
     def counts(self, here: "np.ndarray") -> dict[str, int]:
-        """How many clusters some rows [row] have, and how many models if there is word of these."""
+        """How many clusters some rows [row] have, and how many models and programs if there is word of these."""
         clusters = set(self.cluster[here].tolist())
         models = {"models": len(set(self.model[list(clusters)].tolist()))} if self.named else {}
-        return {"clusters": len(clusters), **models}
+        programs = {} if self.program is None else {"programs": len(set(self.program[here].tolist()))}
+        return {"clusters": len(clusters), **models, **programs}
 
 
 def read_rows(
     values: "xr.DataArray", group: Labels, clusters: Labels, weights: Labels | None, models: Labels | None
 ) -> Rows:
     """The arguments of `compare_groups` and `locate` that have an entry a row, of values (..., row).
+
+    A function is a cluster in each group that has it: what two groups share is not resampled together, which makes the
+    interval of their difference wider.
 
     Raises:
         PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
@@ -52,7 +58,8 @@ def read_rows(
     import pandas as pd
 
     n_rows = values.shape[-1]
-    labels, clusters = np.asarray(list(of_rows(values, group))), of_rows(values, clusters)
+    labels, name = np.asarray(list(of_rows(values, group))), cluster_label(values, clusters)
+    clusters, programs = of_rows(values, name), programs_of(values, name)
     weight = np.ones(n_rows) if weights is None else read_weights(of_rows(values, weights))
     models = None if models is None else of_rows(values, models)
     if pd.isna(labels).any():
@@ -62,7 +69,19 @@ def read_rows(
             f"There are {n_rows} rows, {len(labels)} groups, {len(clusters)} clusters and {len(weight)} weights: "
             "these must be equal."
         )
-    return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None)
+    if is_function(name):
+        clusters = [None if pd.isna(each) else f"{of} {each}" for of, each in zip(labels, clusters, strict=True)]
+    return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None, programs)
+
+
+def programs_of(values: "xr.DataArray", clusters: Labels | None) -> "np.ndarray | None":
+    """The program of each row [row] where clusters are functions; None where each is a cluster itself."""
+    import numpy as np
+
+    name = str(clusters).replace("function", "program")
+    if not is_function(clusters) or name not in values.coords:
+        return None
+    return np.asarray(label(values, name, str(values.dims[-1])))
 
 
 def of_rows(values: "xr.DataArray", given: Labels) -> Sequence[Any]:
@@ -117,21 +136,43 @@ def numbered(
     return numbers, model[np.unique(numbers, return_index=True)[1]]
 
 
-def two_groups(rows: Rows) -> "tuple[list[Hashable], np.ndarray]":
-    """Both groups' names in sorted order, and whether each cluster [cluster] is of the first.
+def in_order(names: "Iterable[Hashable]") -> list[Any]:
+    """Different groups: those of programs in the order of `GROUPS`, then others sorted."""
+    return sorted(set(names), key=lambda name: (GROUPS.index(name) if name in GROUPS else len(GROUPS), name))
+
+
+def groups_of(rows: Rows) -> "dict[Hashable, np.ndarray]":
+    """The groups in order, and whether each cluster is of them [cluster].
 
     Raises:
-        PbbError: not two groups, or a cluster in both.
+        PbbError: less than two groups, or a cluster in several.
     """
     import numpy as np
 
-    names = sorted(set(rows.labels.tolist()))
-    if len(names) != 2:
-        raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
-    of_first, size = (np.bincount(rows.cluster, weights=weight) for weight in (rows.labels == names[0], None))
-    if ((of_first > 0) & (of_first < size)).any():
-        raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
-    return names, of_first > 0
+    names = in_order(rows.labels.tolist())
+    if len(names) < 2:
+        raise PbbError(f"Two groups or more are compared; these rows have {len(names)}: {names}.")
+    size = np.bincount(rows.cluster)
+    held = {name: np.bincount(rows.cluster, weights=rows.labels == name) for name in names}
+    if any(((count > 0) & (count < size)).any() for count in held.values()):
+        raise PbbError("A cluster has rows in several groups: clusters are compared whole, so give each one group.")
+    return {name: count > 0 for name, count in held.items()}
+
+
+def relabelled_pair(
+    sums: "np.ndarray",
+    first: "np.ndarray",
+    second: "np.ndarray",
+    model: "np.ndarray",
+    draws: int,
+    rng: "np.random.Generator",
+) -> "tuple[np.ndarray, int]":
+    """`relabelled_means` of two groups among others [cluster], and how many models these two have."""
+    import numpy as np
+
+    pair = first | second
+    models, own = np.unique(model[pair], return_inverse=True)
+    return relabelled_means(sums[:, pair], first[pair], own, draws, rng), len(models)
 
 
 def cluster_sums(values: "np.ndarray", cluster: "np.ndarray", weights: "np.ndarray") -> "np.ndarray":

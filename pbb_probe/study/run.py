@@ -18,6 +18,7 @@ from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.models.bases import base_digest
 from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.programs.templates import MODES, Mode
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
@@ -27,14 +28,14 @@ from pbb_probe.study import steps as measuring
 from pbb_probe.views.report import REPORTS
 
 VERSIONS = {
-    "corpus": 1,
+    "corpus": 2,
     "stage": 1,
-    "behaviour": 2,
-    "probing": 2,
-    "patching": 2,
-    "transfer": 2,
-    "interchange": 2,
-    "comparison": 2,
+    "behaviour": 3,
+    "probing": 3,
+    "patching": 3,
+    "transfer": 3,
+    "interchange": 3,
+    "comparison": 3,
     "report": 1,
 }
 """Of what each step means: raised when the same inputs come to give other results, and never for a release alone. Then
@@ -215,7 +216,7 @@ class Study:
         step(
             "comparison",
             lambda out: self._compare(run, out),
-            ("corpus", "probing", "patching", "transfer", "interchange"),
+            ("corpus", "behaviour", "probing", "patching", "transfer", "interchange"),
             draws=config.draws,
             threshold=config.threshold,
             margin=config.margin,
@@ -233,20 +234,20 @@ class Study:
     def _behave(self, run: OpenedRun, out: Path) -> None:
         import pandas as pd
 
-        from pbb_probe.evidence import tables
+        from pbb_probe.evidence.behaviour import behaviour_table
         from pbb_probe.finetuning.behaviour import evaluate
 
-        models = run.models | {"base, code in context": self.config.base}
-        behaviours = {
-            name: evaluate(
-                path, run.corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
-            )
-            for name, path in models.items()
-        }
+        alone = {name.removesuffix(" alone"): path for name, path in run.models.items() if name != "stage2 alone"}
+        models = run.models | {f"{name}, code in context": path for name, path in alone.items()}
+        behaviours = {}
+        for name, path in models.items():
+            in_context = name.endswith("context")
+            modes: Sequence[Mode] = MODES[:1] if in_context and not name.startswith("base") else MODES
+            behaviours[name] = evaluate(path, run.corpus, modes, self.config.calls, in_context, self.config.seed)
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
-        accuracy = {name: tables.accuracy(behaviour, **settings) for name, behaviour in behaviours.items()}
+        accuracy = {name: behaviour_table(behaviour, **settings) for name, behaviour in behaviours.items()}
         pd.concat(accuracy, names=["model"]).reset_index("model").to_csv(out / "behaviour.csv", index=False)
 
     def _compare(self, run: OpenedRun, out: Path) -> None:
