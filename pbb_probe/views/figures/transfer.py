@@ -20,6 +20,9 @@ def transfer_map(
 ) -> "Figure":
     """What each place carries: stacked shares of pairs down the layers, the groups side by side at each role.
 
+    A bar is as long as its share of all pairs of the group. A hypothesis that tells nothing in some of them (another
+    predicts the same answer) is followed in the share of the others that its hover gives, and bars may not reach 1.
+
     Args:
         table: from `tables.transfer`, of pairs with as many steps.
         title: of the figure.
@@ -61,15 +64,15 @@ def transfer_map(
                 continue
             cells = cells.dropna(axis="columns", how="all")
             figure.add_bar(
-                x=cells["proportion"],
+                x=cells["proportion"] * cells["n"] / n_pairs[group],
                 y=place_names(cells),
                 orientation="h",
                 name=hypothesis.replace("_", " "),
                 marker={"color": _hypothesis_colour(hypothesis), "line_width": 0},
                 legendgroup=hypothesis,
-                customdata=cells[["lower", "upper", "n", "programs"]],
-                hovertemplate=f"layer %{{y}}: {interval('x', '.1%')}<br>%{{customdata[2]}} pairs of %{{customdata[3]}} "
-                f"programs<extra>{hypothesis}</extra>",
+                customdata=cells[["lower", "upper", "proportion", "n", "programs"]],
+                hovertemplate=f"layer %{{y}}: {interval('customdata[2]', '.1%')}<br>%{{customdata[3]}} pairs of "
+                f"%{{customdata[4]}} programs<extra>{hypothesis}</extra>",
                 row=r,
                 col=c,
             )
@@ -91,6 +94,8 @@ _STEP_COLOURS = {
     "state": ("#D55E00", "#A33F00", "#6E2A00"),
     "steps_to": ("#CC79A7", "#A64F82", "#7A2F5C"),
     "steps_after": ("#56B4E9", "#8FD0F5", "#BFE5FA"),
+    "only_step": ("#F0E442", "#D1C61F", "#A89F00"),
+    "program_only_step": ("#000000", "#333333", "#555555"),
 }
 
 
