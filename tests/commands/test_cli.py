@@ -258,7 +258,7 @@ def test_evaluate_prints_the_accuracies_of_every_call(finetuned, tmp_path, capsy
     expected = calls.groupby(["mode", "group", "family", "steps", "seen"])["correct"].mean()
     every = table[(table["calls"] == "all") & (table["programs"] == "all")]
     assert list(every["mean"]) == pytest.approx(list(expected))
-    assert every["n"].sum() == len(calls) == 80
+    assert every["n"].sum() == len(calls) == 3 * 40
     assert all(f"{value:.3f}" in printed for value in table["mean"])
     decisive = table[(table["calls"] == "decisive") & (table["programs"] == "all")]
     assert decisive["n"].sum() == calls["decisive"].sum()
