@@ -1,6 +1,8 @@
 """Titles of figures, as markup: names that a user may choose are to be escaped. `calls` says which a figure is of."""
 
 BEHAVIOUR = "Behaviour: calls answered correctly (dotted: chance)"
+DECISIVE_BEHAVIOUR = "Behaviour: decisive calls of new functions answered right (pale: all calls; dotted: chance)"
+EFFECTIVE = "How the program that the answers fit differs from the one that was asked for"
 ONSETS = "Where each variable is used and read, {calls}"
 TRANSFER = "What each place carries: programs of {steps}, {calls}"
 RECOVERY = "Recovery when {site} is patched, {calls}"
