@@ -15,7 +15,7 @@ from pbb_probe.calibration.circuits import DECOYS, DIFFERENT, Circuit, Decoy, Ev
 from pbb_probe.calibration.wiring import IS_NAME, Wiring
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.arithmetic import VALUES, Step, arithmetic_program, every_step, worth_asking
-from pbb_probe.programs.corpus import GROUPS, Corpus, Entry
+from pbb_probe.programs.corpus import Corpus, Entry, Group
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 from pbb_probe.programs.program import trace_programs
 
@@ -27,6 +27,8 @@ KINDS = 12
 """Different steps at each place of a program, few enough that held-out programs are made of those of others."""
 SHOWN = 5
 """Inputs of a with_io program whose answers count as shown."""
+PLANTED: tuple[Group, ...] = ("with_io", "without_io")
+"""The groups of the programs, in turn."""
 
 
 def planted_model(
@@ -96,7 +98,7 @@ def planted_model(
     wiring = Wiring(n_layers, inputs=[("input", value) for value in VALUES])
     set_words(wiring)
     for circuit in circuits:
-        own = {name: steps for i, (name, steps) in enumerate(programs.items()) if GROUPS[i % 2] in circuit.groups}
+        own = {name: steps for i, (name, steps) in enumerate(programs.items()) if PLANTED[i % 2] in circuit.groups}
         set_circuit(wiring, circuit, own)
     for name in programs if noise else ():
         wiring.tokens[name] |= {held: rng.gauss(1.0, noise) for held in wiring.tokens[name] if held != IS_NAME}
@@ -135,7 +137,7 @@ def check_design(
     if set(DIFFERENT) <= set(decoys):
         raise PbbError("later and lookup both say how without_io programs are evaluated: take one away.")
     evaluation: Evaluation = "compiled" if "composed" in decoys else "step by step" if states else "one step"
-    first = Circuit(GROUPS, retrieve, states, output, evaluation, where, decoys, arrive)
+    first = Circuit(PLANTED, retrieve, states, output, evaluation, where, decoys, arrive)
     used = (output,) if "composed" in decoys else (*states, output)
     if min(retrieve, arrive) < 0 or used[0] < first.ready or list(used) != sorted(set(used)):
         raise PbbError(
@@ -150,7 +152,7 @@ def check_design(
         raise PbbError(f"twice needs a block between those of state 1 ({used[0]}) and of what follows ({used[1]}).")
     circuits = [first]
     if set(DIFFERENT) & set(decoys):
-        circuits = [replace(first, groups=(group,)) for group in GROUPS]
+        circuits = [replace(first, groups=(group,)) for group in PLANTED]
     if "later" in decoys:
         moved = tuple(layer + 1 for layer in states)
         circuits[1] = replace(circuits[1], retrieve=retrieve + 1, states=moved, output=output + 1)
@@ -176,6 +178,6 @@ def _corpus(programs: dict[str, tuple[Step, ...]], rng: random.Random) -> Corpus
     made = [arithmetic_program(name, steps) for name, steps in programs.items()]
     entries = []
     for i, (program, traces) in enumerate(zip(made, trace_programs(made, [VALUES] * len(made)), strict=True)):
-        shown = sorted(rng.sample(VALUES, SHOWN)) if GROUPS[i % 2] == "with_io" else []
-        entries.append(Entry(program, GROUPS[i % 2], tuple(traces), tuple(shown)))
+        shown = sorted(rng.sample(VALUES, SHOWN)) if PLANTED[i % 2] == "with_io" else []
+        entries.append(Entry(program, PLANTED[i % 2], tuple(traces), tuple(shown)))
     return Corpus(tuple(entries))

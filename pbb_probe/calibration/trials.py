@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.calibration.circuits import DECOYS, Decoy, Where
-from pbb_probe.calibration.planted import check_design, planted_model
+from pbb_probe.calibration.planted import PLANTED, check_design, planted_model
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.differences import flat_places, transfer_differences
 from pbb_probe.evidence.onsets import how_evaluated, located_lens, located_reading, located_use, side_by_side
 from pbb_probe.labels import join, label, measurement, storable
-from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.programs.corpus import Corpus
 from pbb_probe.schema import Count, Draws, Folds, PairCount, PositiveShare, Strength, check_fields
 from pbb_probe.statistics.groups import compare_groups
 
@@ -111,13 +111,13 @@ def try_design(design: Design, instrument: Instrument) -> "pd.DataFrame":
     model = load_model(hf_model, tokenizer)
     settings: dict[str, Any] = {"draws": instrument.draws, "seed": design.seed}
     carried: dict[str, xr.Dataset] = {
-        group: _carried(model, corpus, group, instrument, design.seed) for group in GROUPS
+        group: _carried(model, corpus, group, instrument, design.seed) for group in PLANTED
     }
     parts = [located_use(found, ["group"], threshold=instrument.threshold, **settings) for found in carried.values()]
     used = pd.concat(parts, ignore_index=True)
     prompts, acts = _activations(model, corpus, instrument, design.seed)
     labels, parts = prompts.labels, []
-    for group in GROUPS:  # each by probes of its own, on programs that they have not seen
+    for group in PLANTED:  # each by probes of its own, on programs that they have not seen
         rows = np.flatnonzero(labels["group"] == group)
         of_group = labels.iloc[rows].reset_index(drop=True)
         tokens = embeddings(model, prompts.select(rows.tolist()), ["name"])
@@ -169,7 +169,7 @@ def null_comparisons(data: NullData, splits: int, instrument: Instrument, seed: 
         "lens": (flat_places(right), "program"),
     }
     if data != "labels":
-        maps = join([measurement(_carried(model, corpus, group, instrument, seed)) for group in GROUPS], "pair")
+        maps = join([measurement(_carried(model, corpus, group, instrument, seed)) for group in PLANTED], "pair")
         measured["transfer"] = (flat_places(maps.to_array("site"), "pair"), "corrupted_program")
     rng, rows = np.random.default_rng(seed), []
     for split in range(splits):

@@ -84,7 +84,7 @@ def control_table(run: Run, **settings: Any) -> "pd.DataFrame":
 
 
 def across_table(run: Run, **settings: Any) -> "pd.DataFrame":
-    """The same of the probes that were fitted on either group, which `fitted_on` names."""
+    """The same of the probes that were fitted on each group, which `fitted_on` names."""
     import pandas as pd
 
     probes = run.array("probing/groups")
@@ -137,15 +137,16 @@ def patching_table(run: Run, **settings: Any) -> "pd.DataFrame":
 
     compared = []
     for swap in SWAPS:
-        effects = [run.array(f"patching/{swap}_{group}") for group in GROUPS]
+        names = [f"patching/{swap}_{group}" for group in GROUPS if run.holds(f"patching/{swap}_{group}.nc")]
+        effects = [run.array(name) for name in names]
         for subset in ("all", "correct"):
-            chosen = [dict(subsets(of_group)).get(subset) for of_group in effects]
-            if any(rows is None for rows in chosen):
-                continue
             parts = [
                 recovery_or_nothing(of_group.isel(pair=rows)).to_array("site")
-                for of_group, rows in zip(effects, chosen, strict=True)
+                for of_group in effects
+                if (rows := dict(subsets(of_group)).get(subset)) is not None
             ]
+            if len(parts) < 2:
+                continue
             values = join(parts, "pair").transpose("site", "role", "layer", "pair")
             compared.append(compare_groups(values, weights="weight", **settings).assign(swap=swap, subset=subset))
     return pd.concat(compared, ignore_index=True)
@@ -173,15 +174,16 @@ def interchange_table(run: Run, **settings: Any) -> "pd.DataFrame":
 
 
 def transfer_difference_table(run: Run, **settings: Any) -> "pd.DataFrame":
-    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows where a group has no map."""
+    """`transfer_differences` of a run's maps by steps, with the column `subset`; no rows of less than two maps."""
     import pandas as pd
 
-    maps = {group: run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")}
+    maps = [run.array(f"transfer/{group}") for group in GROUPS if run.holds(f"transfer/{group}.nc")]
     parts = []
-    for subset, rows in SUBSETS.items() if len(maps) == len(GROUPS) else ():
-        chosen = {group: carried.isel(pair=rows(carried)) for group, carried in maps.items()}
-        if set.intersection(*(set(label(carried, "steps")) for carried in chosen.values())):
-            parts.append(transfer_differences(join(list(chosen.values()), "pair"), **settings).assign(subset=subset))
+    for subset, rows in SUBSETS.items():
+        chosen = [carried.isel(pair=rows(carried)) for carried in maps]
+        held = [steps for carried in chosen for steps in set(label(carried, "steps"))]
+        if len(set(held)) < len(held):  # two groups have pairs of as many steps
+            parts.append(transfer_differences(join(chosen, "pair"), **settings).assign(subset=subset))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["subset", "steps", "p_adjusted"])
 
 

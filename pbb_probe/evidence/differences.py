@@ -1,4 +1,4 @@
-"""Where the transfer maps of two groups differ: which places carry other things in the one than in the other."""
+"""Where the transfer maps of groups differ, two by two: which places carry other things in one than in another."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,22 +20,23 @@ def transfer_differences(
     clusters: str = "corrupted_program",
     **settings: Any,
 ) -> "pd.DataFrame":
-    """Where do the places of two groups' transfer maps carry different things?
+    """Where do the places of groups' transfer maps carry different things?
 
     Args:
-        carried: from `transfer_map`, of both groups (`labels.join` puts two maps together); of maps with controls the
-            measurement counts.
+        carried: from `transfer_map`, of two groups or more (`labels.join` puts maps together); of maps with controls
+            the measurement counts.
         by: coordinates of the pairs whose values are compared apart.
-        group: coordinate of the pairs with two values.
+        group: coordinate of the pairs with two values or more.
         clusters: coordinate that says which pairs belong together: the program of the base, which is patched.
         settings: those of `compare_groups`.
 
     Returns:
-        `compare_groups` of the shares of pairs, a row a combination of the values of `by` that both groups have, site,
-        layer, [head | kv_head,] role and hypothesis; p is adjusted over the rows of such a combination.
+        `compare_groups` of the shares of pairs, a row a combination of the values of `by` that two groups or more
+        have, pair of these groups, site, layer, [head | kv_head,] role and hypothesis; p is adjusted over the places of
+        such a combination and pair of groups.
 
     Raises:
-        PbbError: not two groups, a coordinate that the pairs do not have, or no combination that both groups have.
+        PbbError: less than two groups, a coordinate that the pairs do not have, or no combination that two groups have.
 
     Example:
         >>> import pbb_probe as pbb
@@ -53,22 +54,18 @@ def transfer_differences(
     import pandas as pd
 
     groups = sorted(set(label(carried, group)))
-    if len(groups) != 2:
-        raise PbbError(f"Two groups are compared; there are {len(groups)}: {', '.join(groups)}.")
+    if len(groups) < 2:
+        raise PbbError(f"Two groups or more are compared; there are {len(groups)}: {', '.join(groups)}.")
     both = by_site(measurement(carried))
     tables = []
     for kind, rows in each_kind(label_rows(both, by)):
         chosen = both.isel(pair=rows)
         if label(chosen, group).nunique() < 2:
             continue
-        places = flat_places(chosen, "pair")
-        table = compare_groups(places, group, clusters, **settings)
-        where = pd.DataFrame({str(name): places[name].values for name in both.dims if name != "pair"})
-        tables.append(pd.concat([where, table.drop(columns="place")], axis=1).assign(**kind))
+        table = compare_groups(places := flat_places(chosen, "pair"), group, clusters, **settings)
+        tables.append(named_places(table, places, [str(name) for name in both.dims if name != "pair"]).assign(**kind))
     if not tables:
-        raise PbbError(
-            f"There are no values of {', '.join(by)} that both groups have: take another `by`, or add pairs."
-        )
+        raise PbbError(f"There are no values of {', '.join(by)} that two groups have: take another `by`, or add pairs.")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -97,3 +94,11 @@ def flat_places(values: "xr.DataArray", row: str = "prompt") -> "xr.DataArray":
     )
     measured = stacked.isel(place=np.isfinite(stacked.values).any(axis=1))
     return measured.assign_coords(place=range(measured.sizes["place"]))
+
+
+def named_places(table: "pd.DataFrame", places: "xr.DataArray", names: Sequence[str]) -> "pd.DataFrame":
+    """A table with a column `place` of `flat_places`, whose rows say what these are in its stead."""
+    import pandas as pd
+
+    where = pd.DataFrame({name: places[name].values for name in names}).loc[table["place"]].reset_index(drop=True)
+    return pd.concat([where, table.drop(columns="place")], axis=1)

@@ -92,7 +92,7 @@ def located_tables(
 
 
 def transfer_maps(runs: "Mapping[str, Run]", step: str = "transfer") -> "xr.Dataset | None":
-    """The transfer maps of both groups and all runs along `pair`, with the coordinate `model`.
+    """The transfer maps of all groups and runs along `pair`, with the coordinate `model`.
 
     Of the maps' controls, random vectors are kept. None where there is no map.
     """

@@ -195,7 +195,7 @@ def located_patching(
 def onset_differences(
     curves: "Iterable[Curve]", threshold: float, margin: float = 0.5, **settings: Any
 ) -> "pd.DataFrame":
-    """How many blocks later each variable sets in in one group than in the other.
+    """How many blocks later each variable sets in in one group than in another.
 
     Args:
         curves: from `use_curves`, `reading_curves` or `lens_curves`, by group and whatever else.
@@ -205,7 +205,7 @@ def onset_differences(
         settings: `draws`, `seed` of `locate_difference`.
 
     Returns:
-        `locate_difference`, a row a variable and kind but for the group, where both groups have it.
+        `locate_difference`, a row a variable, kind but for the group, and pair of the groups that have it.
     """
     import pandas as pd
     import xarray as xr
@@ -214,17 +214,17 @@ def onset_differences(
     for curve in curves:
         sides.setdefault(repr({**curve.place, "group": ""}), []).append(curve)
     tables = []
-    for both in sides.values():
-        if len(both) < 2:
+    for curved in sides.values():
+        if len(curved) < 2:
             continue
-        values = xr.concat([curve.values.reset_coords(drop=True) for curve in both], "row")
-        group = [curve.kind["group"] for curve in both for _ in range(curve.values.sizes["row"])]
-        rows: dict[str, Any] = {name: [one for curve in both for one in curve.rows[name]] for name in both[0].rows}
+        values = xr.concat([curve.values.reset_coords(drop=True) for curve in curved], "row")
+        group = [curve.kind["group"] for curve in curved for _ in range(curve.values.sizes["row"])]
+        rows: dict[str, Any] = {name: [one for curve in curved for one in curve.rows[name]] for name in curved[0].rows}
         table = locate_difference(
-            values, group=group, threshold=threshold, edge=both[0].edge, margin=margin, **rows, **settings
+            values, group=group, threshold=threshold, edge=curved[0].edge, margin=margin, **rows, **settings
         )
-        where = {name: value for name, value in both[0].place.items() if name != "group"}
-        tables.append(pd.DataFrame([where]).join(table))
+        where = {name: value for name, value in curved[0].place.items() if name != "group"}
+        tables.append(pd.DataFrame([where] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
-from pbb_probe.evidence.differences import by_site, flat_places
+from pbb_probe.evidence.differences import by_site, flat_places, named_places
 from pbb_probe.evidence.subsets import answered, matched
 from pbb_probe.labels import CORRUPTED, join, labels_of, measurement
 from pbb_probe.patching.metrics import recovery
@@ -77,7 +77,7 @@ def compare_runs(
         second: those of the other.
         measure: as in `gather`.
         names: of the conditions, in the columns of the table.
-        group: whose programs are compared, with_io or without_io.
+        group: whose programs are compared, one of `GROUPS` that the runs have.
         correct: only what was answered right.
         settings: those of `compare_groups`. With several runs in each condition these are what is resampled, and their
             programs within them; where either has but one it is programs, and nothing is said of other finetunings.
@@ -101,8 +101,6 @@ def compare_runs(
         6      2        0.0         0.0
         9      3        0.0         0.0
     """
-    import pandas as pd
-
     if group not in GROUPS:
         raise PbbError(f"Unknown group {group!r}: choose from {', '.join(GROUPS)}.")
     refuse_unknown("setting", settings, SETTINGS)
@@ -128,8 +126,7 @@ def compare_runs(
     table = compare_groups(
         places, "condition", programs, weights="weight", models="run" if several else None, **settings
     )
-    where = pd.DataFrame({name: places[name].values for name in both.dims if name != "row"})
-    return pd.concat([where, table.drop(columns="place")], axis=1)
+    return named_places(table, places, [str(name) for name in both.dims if name != "row"])
 
 
 def _check_runs(runs: Any) -> None:
@@ -146,22 +143,23 @@ def _check_runs(runs: Any) -> None:
 
 
 def _measured(run: Run, measure: Measure) -> "Iterator[xr.DataArray]":
-    """Values (places..., row) with the labels of the rows, one or two parts a run."""
+    """Values (places..., row) with the labels of the rows, a part a run, or a part a group that it has."""
     if measure in ("probes", "lens"):
         values = measurement(run.array(f"probing/{measure}"))["correct"]
         yield values.assign_coords(
             correct=("prompt", answered(values)), weight=("prompt", [1.0] * len(values["prompt"]))
         )
         return
-    for group in GROUPS:
+    stem = "transfer/" if measure == "transfer" else f"patching/{measure.removeprefix('recovery_')}_"
+    for name in [f"{stem}{group}" for group in GROUPS if run.holds(f"{stem}{group}.nc")] or [f"{stem}{GROUPS[0]}"]:
         if measure == "transfer":
-            carried = run.array(f"transfer/{group}")
+            carried = run.array(name)
             coordinates = {"correct": answered(carried), "matched": matched(carried)}
             values = _of_base(by_site(measurement(carried))).assign_coords(
                 weight=("pair", [1.0] * len(carried["pair"]))
             )
         else:
-            recovered = recovery_or_nothing(run.array(f"patching/{measure.removeprefix('recovery_')}_{group}"))
+            recovered = recovery_or_nothing(run.array(name))
             coordinates, values = {"correct": answered(recovered)}, by_site(recovered)
         yield values.assign_coords({name: ("pair", rows) for name, rows in coordinates.items()})
 

@@ -4,6 +4,7 @@ Not found where behaviour or controls fail; undetermined where the evidence does
 few programs where there are fewer than `ENOUGH`.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def describe(
     onset_differences: "pd.DataFrame",
     differences: "Mapping[str, pd.DataFrame]",
 ) -> list[str]:
-    """A paragraph on behaviour, one on each group, and one on the difference between them.
+    """A paragraph on behaviour, one on each group, and one on the difference between each two.
 
     Args:
         behaviour: from `accuracy_table`, with the model `finetuned`.
@@ -50,10 +51,11 @@ def describe(
         return [words, "No direct answers are above chance: where they are evaluated was not found."]
     onsets, evaluation = (best_subset(table, ["group", "steps"]) for table in (onsets, evaluation))
     onset_differences = best_subset(onset_differences, ["steps"])
+    there = [group for group in GROUPS if any(group == this for this, _ in meaningful)]
     return [
         words,
-        *(_group(onsets, evaluation, group, meaningful) for group in GROUPS),
-        _difference(onset_differences, differences, meaningful),
+        *(_group(onsets, evaluation, group, meaningful) for group in there),
+        *(_difference(onset_differences, differences, pair, meaningful) for pair in itertools.combinations(there, 2)),
     ]
 
 
@@ -91,9 +93,25 @@ def programs_of(onsets: "pd.DataFrame") -> int:
     return int(min(counts, default=0))
 
 
+def with_pairs(differences: "pd.DataFrame") -> "pd.DataFrame":
+    """A table of differences with its columns `first` and `second`, which earlier releases left to be understood."""
+    return differences if "first" in differences else differences.assign(first="with_io", second="without_io")
+
+
+def programs_in(differences: "pd.DataFrame") -> "pd.DataFrame":
+    """How many programs the pair of groups of each row of `compare_groups` has: the columns `first` and `second`."""
+    import pandas as pd
+
+    pairs = with_pairs(differences)
+    counts = {
+        side: [row[f"clusters_{row[side]}"] for row in pairs.to_dict(orient="records")] for side in ("first", "second")
+    }
+    return pd.DataFrame(counts, index=differences.index, dtype=float)
+
+
 def enough_programs(differences: "pd.DataFrame") -> "pd.Series":
-    """Of each row of `compare_groups`: do both groups have `ENOUGH` programs?"""
-    return differences[[f"clusters_{group}" for group in GROUPS]].min(axis=1) >= ENOUGH
+    """Of each row of `compare_groups`: do both groups of its pair have `ENOUGH` programs?"""
+    return programs_in(differences).min(axis=1) >= ENOUGH
 
 
 def too_few(*n: int) -> str:
@@ -166,30 +184,39 @@ def _variable(row: dict[str, Any]) -> str:
 
 
 def _difference(
-    onsets: "pd.DataFrame", differences: "Mapping[str, pd.DataFrame]", meaningful: dict[tuple[str, int], bool]
+    onsets: "pd.DataFrame",
+    differences: "Mapping[str, pd.DataFrame]",
+    pair: tuple[str, str],
+    meaningful: dict[tuple[str, int], bool],
 ) -> str:
     parts = []
-    known = onsets[onsets["difference"].notna()] if len(onsets) else onsets
-    for row in known.to_dict(orient="records"):
-        if not all(meaningful.get((group, row["steps"]), False) for group in GROUPS):
+    for row in _of_pair(onsets, pair).to_dict(orient="records"):
+        if row["difference"] != row["difference"] or not all(meaningful.get((each, row["steps"])) for each in pair):
             continue
         computed = row["variable"] == "output" or row["variable"].startswith("state_")
         if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
         name = f"{row['variable']} ({_steps(row['steps'])}, {row['measure']})"
-        n = [int(row[f"clusters_{group}"]) for group in GROUPS]
+        n = [int(row[f"clusters_{group}"]) for group in pair]
         if min(n) < ENOUGH:
             parts.append(f"{name}: {too_few(*n)}")
             continue
         verb = "leaves its place" if row["variable"] in LEAVES else "comes"
-        when = f"{row['difference']:+.0f} blocks later in {GROUPS[0]}" if row["difference"] else "in the same block"
+        when = f"{row['difference']:+.0f} blocks later in {pair[0]}" if row["difference"] else "in the same block"
         parts.append(f"{name} {verb} {when} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f})")
     said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
-    said += [_places(table, what) for what, table in differences.items()]
-    return "Difference between the groups, only calls answered correctly. " + " ".join(said)
+    said += [_places(_of_pair(table, pair), pair, what) for what, table in differences.items()]
+    return f"Difference between {pair[0]} and {pair[1]}, only calls answered correctly. " + " ".join(said)
 
 
-def _places(table: "pd.DataFrame", what: str) -> str:
+def _of_pair(differences: "pd.DataFrame", pair: tuple[str, str]) -> "pd.DataFrame":
+    if differences.empty:
+        return differences
+    paired = with_pairs(differences)
+    return paired[(paired["first"] == pair[0]) & (paired["second"] == pair[1])]
+
+
+def _places(table: "pd.DataFrame", pair: tuple[str, str], what: str) -> str:
     subset = "matched" if "matched" in set(table["subset"]) else "correct"
     chosen = table[table["subset"] == subset]
     chosen = chosen[chosen["p_adjusted"].notna()]
@@ -197,7 +224,7 @@ def _places(table: "pd.DataFrame", what: str) -> str:
         return f"In {what} they could not be compared: a group has none."
     enough = enough_programs(chosen)
     if not enough.any():
-        n = [int(chosen[f"clusters_{group}"].max()) for group in GROUPS]
+        n = [int(chosen[f"clusters_{group}"].max()) for group in pair]
         return f"In {what} they were not compared: {too_few(*n)}."
     few = f"; {(~enough).sum()} more have fewer than {ENOUGH} programs in a group" if not enough.all() else ""
     chosen = chosen[enough]
@@ -209,9 +236,10 @@ def _places(table: "pd.DataFrame", what: str) -> str:
     top = differing.loc[differing["difference"].abs().idxmax()]
     named = ("site", "layer", "role", "swap", "target", "hypothesis", "steps")
     place = ", ".join(f"{name} {top[name]}" for name in named if name in top and top[name] == top[name])
+    means = ", ".join(f"{group} {top[f'mean_{group}']:.2f}" for group in pair)
     return (
-        f"{head}; most at {place}: with_io {top['mean_with_io']:.2f}, without_io {top['mean_without_io']:.2f}, "
-        f"difference {top['difference']:.2f} [{top['lower']:.2f}, {top['upper']:.2f}]."
+        f"{head}; most at {place}: {means}, difference {top['difference']:.2f} [{top['lower']:.2f}, "
+        f"{top['upper']:.2f}]."
     )
 
 

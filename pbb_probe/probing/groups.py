@@ -1,4 +1,4 @@
-"""Do both groups use the same code? Probes fitted on either group read both, and their directions are compared.
+"""Do groups use the same code? Probes fitted on each group read all, and their directions are compared two by two.
 
 Two probes of finite data differ even where the model does not. A cosine between groups is therefore read beside the
 cosine within each group, between probes of its two halves. Between groups, too, probes of halves are compared.
@@ -83,13 +83,13 @@ def direction_cosines(
     seed: Seed = 0,
     memory_gib: Gibibytes = 2.0,
 ) -> "xr.Dataset":
-    """The cosine between probe directions that were fitted on two halves of a group, and between those of two groups.
+    """The cosine between probe directions that were fitted on two halves of a group, and on two groups.
 
     Args:
         acts: from `capture`.
         targets: names of labels of `acts`, or a table with a column a target and a row a prompt.
         clusters: the label that says what a row belongs to, or its values [prompt]; never split over halves.
-        group: the label of groups, or its values [prompt]; the first two, sorted, are compared.
+        group: the label of groups, or its values [prompt]; two or more, compared two by two.
         C: inverse regularisation strength, as in `fit_probes`.
         kinds: as in `fit_probes`.
         balanced: as in `fit_probes`.
@@ -98,8 +98,9 @@ def direction_cosines(
 
     Returns:
         `cosine` (halves, target, site, layer, role): the mean over classes and over the pairings of halves. `halves` is
-        a group (its one half against its other) or `between`, the first two groups' halves against one another. A value
-        between groups near those within says that no difference in direction was found at this amount of data.
+        a group (its one half against its other) or `between`, two groups' halves against one another; of more groups
+        `between io_only and with_io` and so on. A value between groups near those within says that no difference in
+        direction was found at this amount of data.
 
     Raises:
         PbbError: less than two groups, or a half in which a target has fewer than two classes.
@@ -118,12 +119,13 @@ def direction_cosines(
     acts = check_acts(acts)
     targets = target_table(acts, targets)
     group_of, names = _groups(acts, group)
-    names = names[:2]
     kinds = check_kinds(kinds or {}, targets)
     codes_of(acts, clusters, "clusters")  # which says what is wrong with them
     halves = halves_of_groups(values_of(acts, clusters, "clusters").tolist(), group_of, names, seed)
     pairs: dict[str, list[tuple[Half, Half]]] = {name: [((name, 0), (name, 1))] for name in names}
-    pairs[BETWEEN] = list(itertools.product([(names[0], 0), (names[0], 1)], [(names[1], 0), (names[1], 1)]))
+    for first, second in itertools.combinations(names, 2):
+        between = BETWEEN if len(names) == 2 else f"{BETWEEN} {first} and {second}"
+        pairs[between] = list(itertools.product([(first, 0), (first, 1)], [(second, 0), (second, 1)]))
     parts = []
     for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns), memory_gib)):
         of_half = {

@@ -4,6 +4,7 @@ Calls of one program are not independent, so whole programs are resampled and re
 programs of one finetuned model, so where there are several, models are resampled first and their programs within them.
 """
 
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,13 +17,13 @@ from pbb_probe.statistics.resampling import (
     bootstrap_groups,
     bootstrap_means,
     cluster_sums,
+    groups_of,
     numbered,
     of_rows,
     percentiles,
     read_rows,
     read_weights,
-    relabelled_means,
-    two_groups,
+    relabelled_pair,
     weighted_mean,
 )
 
@@ -207,7 +208,7 @@ def compare_groups(
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
-    """Two groups side by side at every place.
+    """Groups side by side at every place, two by two.
 
     Intervals say what to expect of other programs than these, and with `models` of other finetunings, too; p says how
     often chance would part these very programs, or models, into groups as far apart.
@@ -223,7 +224,8 @@ def compare_groups(
     Args:
         values: (..., row), the last dimension being prompts or pairs; NaN counts as missing. Group, clusters, weights
             and models are names of coordinates of the rows, or their values [row].
-        group: of each row; two values, the first in sorted order minus the second is the difference.
+        group: of each row; two values or more. Each is compared with each after it: program groups in the order of
+            `GROUPS`, others sorted.
         clusters: what each row belongs to; a cluster lies in one group.
         weights: the mean of rows is the sum of their values over the sum of their weights; ones when None. With
             the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
@@ -231,23 +233,25 @@ def compare_groups(
             replacement, and then clusters within each. A name that two models share is two clusters, taken as
             independent: give models programs of their own, or what these have in common is not in the interval.
         margin: the smallest difference that would matter, in the unit of the values; tested when given.
-        adjust: of p for all rows of the table: `max_t` (Westfall and Young 1993) allows for how places go together,
-            `holm` (1979) for any way that they may.
+        adjust: of p for all places of one pair of groups: `max_t` (Westfall and Young 1993) allows for how places go
+            together, `holm` (1979) for any way that they may.
         draws: bootstrap resamples, and permutations.
         seed: of both.
 
     Returns:
-        A row for each combination of the other dimensions: `mean_<group>` with `lower_`, `upper_` and the number of
-        rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of both groups;
-        `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the groups of whole
-        clusters (two-sided), and `p_adjusted` for all rows of the table. With a margin, `p_equivalent` is that of two
-        one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the
-        same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds
-        of several places at once if it holds of each, without adjustment (intersection-union test).
+        A row for each pair of groups and combination of the other dimensions: `mean_<group>` with `lower_`, `upper_`
+        and the number of rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of every
+        group, which are the same for each pair; the pair's `first` and `second` group, and of the first minus the
+        second `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the two groups of
+        whole clusters (two-sided), and `p_adjusted` for all places of this pair, not for there being several. With a
+        margin, `p_equivalent` is that of two one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond
+        the margin on either side, from the same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval
+        lies within the margin). That holds of several places at once if it holds of each, without adjustment
+        (intersection-union test).
 
     Raises:
-        PbbError: a coordinate that the rows do not have, not two groups, lengths that differ, a cluster in both groups,
-            a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
+        PbbError: a coordinate that the rows do not have, less than two groups, lengths that differ, a cluster in
+            several, a row without a cluster or a model, a margin that is not above zero, or an unknown adjustment.
 
     Example:
         >>> import xarray as xr
@@ -255,18 +259,19 @@ def compare_groups(
         >>> correct = xr.DataArray([[1, 1, 1, 1, 1, 1, 0, 0]], dims=("layer", "prompt"))
         >>> groups = ["with_io"] * 4 + ["without_io"] * 4
         >>> table = pbb.compare_groups(correct, groups, clusters=range(8))
-        >>> table[["mean_with_io", "mean_without_io", "difference"]].values.tolist()
-        [[1.0, 0.5, 0.5]]
+        >>> table[["mean_with_io", "mean_without_io", "first", "difference"]].values.tolist()
+        [[1.0, 0.5, 'with_io', 0.5]]
     """
     import numpy as np
+    import pandas as pd
     from einops import rearrange
 
     if adjust not in ("max_t", "holm"):
         raise PbbError(f"Unknown adjustment {adjust!r}: choose max_t or holm.")
     rows = read_rows(values, group, clusters, weights, models)
-    names, first = two_groups(rows)
+    groups = groups_of(rows)
 
-    for name in names:
+    for name in groups:
         if (total := rows.weights[rows.labels == name].sum()) <= 0:
             raise PbbError(f"The weights of {name} add up to {total:g}: a mean needs a sum above 0.")
     try:
@@ -278,25 +283,29 @@ def compare_groups(
     table = places(values, values.dims[:-1])
     rng = np.random.default_rng(seed)
     sums = cluster_sums(flat, rows.cluster, rows.weights)
-    resampled = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
-    for name, means in zip(names, resampled, strict=True):
+    resampled = dict(zip(groups, bootstrap_groups(sums, list(groups.values()), rows.model, draws, rng), strict=True))
+    for name, means in resampled.items():
         here = rows.labels == name
         table[f"mean_{name}"] = weighted_mean(flat[:, here], rows.weights[here])
         table[f"lower_{name}"], table[f"upper_{name}"] = percentiles(means)
         table[f"n_{name}"] = np.isfinite(flat[:, here]).sum(axis=1)
         for unit, count in rows.counts(here).items():
             table[f"{unit}_{name}"] = count
-    observed = (table[f"mean_{names[0]}"] - table[f"mean_{names[1]}"]).to_numpy()
-    table["difference"] = observed
-    table["lower"], table["upper"] = percentiles(resampled[0] - resampled[1])
-
-    relabelled = relabelled_means(sums, first, rows.model, draws, rng)
-    null = relabelled[0] - relabelled[1]
-    tested = (observed, null) if rows.model.max() == 0 else centred(observed, null)
-    table["p"], table["p_adjusted"] = permutation_p(*tested)
-    if adjust == "holm":
-        table["p_adjusted"] = holm(table["p"].to_numpy())
-    if margin is not None:
-        table["p_equivalent"] = equivalence_p(observed, resampled[0] - resampled[1], margin)
-        table["equivalent"] = table["p_equivalent"] < EQUIVALENT_BELOW
-    return table
+    pairs = []
+    for first, second in itertools.combinations(groups, 2):
+        pair = table.assign(first=first, second=second)
+        apart = resampled[first] - resampled[second]
+        observed = (table[f"mean_{first}"] - table[f"mean_{second}"]).to_numpy()
+        pair["difference"] = observed
+        pair["lower"], pair["upper"] = percentiles(apart)
+        relabelled, n_models = relabelled_pair(sums, groups[first], groups[second], rows.model, draws, rng)
+        null = relabelled[0] - relabelled[1]
+        tested = (observed, null) if n_models == 1 else centred(observed, null)
+        pair["p"], pair["p_adjusted"] = permutation_p(*tested)
+        if adjust == "holm":
+            pair["p_adjusted"] = holm(pair["p"].to_numpy())
+        if margin is not None:
+            pair["p_equivalent"] = equivalence_p(observed, apart, margin)
+            pair["equivalent"] = pair["p_equivalent"] < EQUIVALENT_BELOW
+        pairs.append(pair)
+    return pd.concat(pairs, ignore_index=True)

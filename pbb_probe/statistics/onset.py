@@ -1,6 +1,6 @@
 """Onset layers: where a measure crosses a threshold, in each group and between groups, with intervals."""
 
-from collections.abc import Iterable
+import itertools
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
@@ -12,10 +12,11 @@ from pbb_probe.statistics.resampling import (
     bootstrap_groups,
     bootstrap_means,
     cluster_sums,
+    groups_of,
+    in_order,
     percentiles,
     read_rows,
-    relabelled_means,
-    two_groups,
+    relabelled_pair,
     weighted_mean,
 )
 
@@ -79,7 +80,7 @@ def locate(
     stacked, layers, table = _by_layer(values, edge)
     rows = read_rows(values, group, clusters, weights, models)
     located = []
-    for name in sorted(set(rows.labels.tolist())):
+    for name in in_order(rows.labels.tolist()):
         here = rows.labels == name
         chosen, weight, cluster = stacked[..., here], rows.weights[here], rows.cluster[here]
         means = bootstrap_means(chosen, cluster, draws, np.random.default_rng(seed), weight, rows.model[cluster])
@@ -103,13 +104,13 @@ def locate_difference(
     draws: Draws = 10_000,
     seed: Seed = 0,
 ) -> "pd.DataFrame":
-    """How many layers later a measure sets in or dies away in one group than in the other.
+    """How many layers later a measure sets in or dies away in one group than in another.
 
-    Both groups are resampled and relabelled as in `compare_groups`, which says what the interval and p mean.
+    Groups are resampled and relabelled as in `compare_groups`, which says what the interval and p mean.
 
     Args:
         values: those of `locate`.
-        group: of each row; two values, the first in sorted order minus the second is the difference.
+        group: of each row; two values or more, compared as in `compare_groups`.
         clusters: what each row belongs to; a cluster lies in one group.
         weights: as in `compare_groups`.
         models: as in `compare_groups`.
@@ -120,17 +121,18 @@ def locate_difference(
         seed: of both.
 
     Returns:
-        A row for each combination of the other dimensions: `layer_<group>`, rows `n_`, clusters `clusters_` and, where
-        given, models `models_` of both groups; `difference` of their layers with `lower` and `upper` (95 %, cluster
-        bootstrap), and `found`, the share of resamples in which both groups have a layer. `p` is from permuting the
-        groups of whole clusters (two-sided, not adjusted): a permutation that leaves either group without a layer
-        counts as one that sets them further apart, which makes p larger. `p_equivalent` is that of two one-sided tests
-        that the difference lies beyond the margin on either side, as in `compare_groups`: a resample that leaves either
-        group without a layer counts as beyond both. Where either group has no layer the difference, its bounds and
-        both p are missing, and so are the bounds where fewer than half of the resamples have both layers.
+        A row for each pair of groups and combination of the other dimensions: `layer_<group>`, rows `n_`, clusters
+        `clusters_` and, where given, models `models_` of every group; the pair's `first` and `second` group, and the
+        `difference` of their layers with `lower` and `upper` (95 %, cluster bootstrap), and `found`, the share of
+        resamples in which both have a layer. `p` is from permuting the two groups of whole clusters (two-sided, not
+        adjusted): a permutation that leaves either group without a layer counts as one that sets them further apart,
+        which makes p larger. `p_equivalent` is that of two one-sided tests that the difference lies beyond the margin
+        on either side, as in `compare_groups`: a resample that leaves either group without a layer counts as beyond
+        both. Where either group has no layer the difference, its bounds and both p are missing, and so are the bounds
+        where fewer than half of the resamples have both layers.
 
     Raises:
-        PbbError: an unknown edge, no layers, not two groups, lengths that differ, a cluster in both groups, a row
+        PbbError: an unknown edge, no layers, less than two groups, lengths that differ, a cluster in several, a row
             without a cluster or a model, or a margin that is not above zero.
 
     Example:
@@ -143,49 +145,51 @@ def locate_difference(
         [[1.0, 2.0, -1.0]]
     """
     import numpy as np
+    import pandas as pd
     from einops import rearrange
 
     stacked, layers, table = _by_layer(values, edge)
     rows = read_rows(values, group, clusters, weights, models)
-    names, first = two_groups(rows)
-    for name in names:
+    groups = groups_of(rows)
+    for name in groups:
         here = rows.labels == name
         means = weighted_mean(stacked[..., here], rows.weights[here])
         table[f"layer_{name}"] = _cross(means, layers, threshold, edge)
         table[f"n_{name}"] = int(here.sum())
         for unit, count in rows.counts(here).items():
             table[f"{unit}_{name}"] = count
-    observed = (table[f"layer_{names[0]}"] - table[f"layer_{names[1]}"]).to_numpy()
+
+    def layer_of(means: "np.ndarray") -> "np.ndarray":
+        """The layer [draw, place] of a group's means [draw, place * layer]."""
+        curves = rearrange(means, "draw (place layer) -> draw place layer", layer=len(layers))
+        return _cross(curves, layers, threshold, edge)
 
     rng = np.random.default_rng(seed)
     sums = cluster_sums(rearrange(stacked, "place layer row -> (place layer) row"), rows.cluster, rows.weights)
-    drawn = bootstrap_groups(sums, [first, ~first], rows.model, draws, rng)
-    relabelled = relabelled_means(sums, first, rows.model, draws, rng)
-
-    def apart(means: "Iterable[np.ndarray]") -> "np.ndarray":
-        """The difference of the groups' layers [draw, place] from the means of both groups [draw, place * layer]."""
-        first_layer, second_layer = (
-            _cross(
-                rearrange(part, "draw (place layer) -> draw place layer", layer=len(layers)), layers, threshold, edge
+    drawn = bootstrap_groups(sums, list(groups.values()), rows.model, draws, rng)
+    resampled = {name: layer_of(means) for name, means in zip(groups, drawn, strict=True)}
+    pairs = []
+    for first, second in itertools.combinations(groups, 2):
+        observed = (table[f"layer_{first}"] - table[f"layer_{second}"]).to_numpy()
+        apart = resampled[first] - resampled[second]
+        relabelled, _ = relabelled_pair(sums, groups[first], groups[second], rows.model, draws, rng)
+        null = layer_of(relabelled[0]) - layer_of(relabelled[1])
+        known, bounds = np.isfinite(observed), _bounds(apart)
+        # equal up to rounding counts as extreme, and so does one without a difference
+        extreme = ~(np.abs(null) < np.abs(observed) - 1e-12)
+        pairs.append(
+            table.assign(
+                first=first,
+                second=second,
+                difference=observed,
+                lower=np.where(known, bounds["lower"], np.nan),
+                upper=np.where(known, bounds["upper"], np.nan),
+                found=bounds["found"],
+                p=np.where(known, (1 + extreme.sum(axis=0)) / (1 + len(null)), np.nan),
+                p_equivalent=equivalence_p(observed, apart, margin),
             )
-            for part in means
         )
-        difference: np.ndarray = first_layer - second_layer
-        return difference
-
-    resampled, null = apart(drawn), apart(relabelled)
-    known = np.isfinite(observed)
-    bounds = _bounds(resampled)
-    # equal up to rounding counts as extreme, and so does one without a difference
-    extreme = ~(np.abs(null) < np.abs(observed) - 1e-12)
-    return table.assign(
-        difference=observed,
-        lower=np.where(known, bounds["lower"], np.nan),
-        upper=np.where(known, bounds["upper"], np.nan),
-        found=bounds["found"],
-        p=np.where(known, (1 + extreme.sum(axis=0)) / (1 + len(null)), np.nan),
-        p_equivalent=equivalence_p(observed, resampled, margin),
-    )
+    return pd.concat(pairs, ignore_index=True)
 
 
 def _by_layer(values: "xr.DataArray", edge: Edge) -> "tuple[np.ndarray, np.ndarray, pd.DataFrame]":

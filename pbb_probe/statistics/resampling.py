@@ -6,11 +6,12 @@ are these two sums in each cluster: a resample counts how often it takes each cl
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import label
+from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,21 +118,43 @@ def numbered(
     return numbers, model[np.unique(numbers, return_index=True)[1]]
 
 
-def two_groups(rows: Rows) -> "tuple[list[Hashable], np.ndarray]":
-    """Both groups' names in sorted order, and whether each cluster [cluster] is of the first.
+def in_order(names: "Iterable[Hashable]") -> list[Any]:
+    """Different groups: those of programs in the order of `GROUPS`, then others sorted."""
+    return sorted(set(names), key=lambda name: (GROUPS.index(name) if name in GROUPS else len(GROUPS), name))
+
+
+def groups_of(rows: Rows) -> "dict[Hashable, np.ndarray]":
+    """The groups in order, and whether each cluster is of them [cluster].
 
     Raises:
-        PbbError: not two groups, or a cluster in both.
+        PbbError: less than two groups, or a cluster in several.
     """
     import numpy as np
 
-    names = sorted(set(rows.labels.tolist()))
-    if len(names) != 2:
-        raise PbbError(f"Two groups are compared; these rows have {len(names)}: {names}.")
-    of_first, size = (np.bincount(rows.cluster, weights=weight) for weight in (rows.labels == names[0], None))
-    if ((of_first > 0) & (of_first < size)).any():
-        raise PbbError("A cluster has rows in both groups: clusters are compared whole, so give each one group.")
-    return names, of_first > 0
+    names = in_order(rows.labels.tolist())
+    if len(names) < 2:
+        raise PbbError(f"Two groups or more are compared; these rows have {len(names)}: {names}.")
+    size = np.bincount(rows.cluster)
+    held = {name: np.bincount(rows.cluster, weights=rows.labels == name) for name in names}
+    if any(((count > 0) & (count < size)).any() for count in held.values()):
+        raise PbbError("A cluster has rows in several groups: clusters are compared whole, so give each one group.")
+    return {name: count > 0 for name, count in held.items()}
+
+
+def relabelled_pair(
+    sums: "np.ndarray",
+    first: "np.ndarray",
+    second: "np.ndarray",
+    model: "np.ndarray",
+    draws: int,
+    rng: "np.random.Generator",
+) -> "tuple[np.ndarray, int]":
+    """`relabelled_means` of two groups among others [cluster], and how many models these two have."""
+    import numpy as np
+
+    pair = first | second
+    models, own = np.unique(model[pair], return_inverse=True)
+    return relabelled_means(sums[:, pair], first[pair], own, draws, rng), len(models)
 
 
 def cluster_sums(values: "np.ndarray", cluster: "np.ndarray", weights: "np.ndarray") -> "np.ndarray":

@@ -18,12 +18,13 @@ from pbb_probe.patching.pairs import SWAPS, has_pair
 from pbb_probe.probing.folds import assigned_folds
 from pbb_probe.probing.groups import halves_of_groups
 from pbb_probe.probing.tasks import Task
-from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
+from pbb_probe.programs.corpus import Corpus, Entry, Group
 from pbb_probe.programs.documents import Document, call_document, program_document
 from pbb_probe.programs.program import Trace
 from pbb_probe.programs.templates import Mode, templates
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.schema import shown
+from pbb_probe.study.steps import groups_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 ProgramKind = Literal["code", "description"]
 PROGRAM_KINDS: tuple[ProgramKind, ...] = get_args(ProgramKind)
+COMPARED: tuple[Group, ...] = ("with_io", "without_io")
+"""The groups without which there is no study; others are measured where they are there."""
 
 
 def check_feasible(config: StudyConfig, corpus: Corpus) -> None:
@@ -45,7 +48,7 @@ def check_feasible(config: StudyConfig, corpus: Corpus) -> None:
     _check_documents(config, corpus)
     _check_probing(config, corpus)
     for swap in SWAPS:
-        for group in GROUPS:
+        for group in groups_there(corpus):
             if not has_pair(corpus, swap, group, config.patching.pairs, config.seed, config.patching.unseen_inputs):
                 raise PbbError(
                     f"Patching swaps the {swap}, and no {group} call has a partner of as many steps with another "
@@ -54,12 +57,14 @@ def check_feasible(config: StudyConfig, corpus: Corpus) -> None:
 
 
 def _check_groups(config: StudyConfig, corpus: Corpus) -> None:
-    for group in GROUPS:
-        if not (entries := corpus.of(group)):
+    for group in COMPARED:
+        if not corpus.of(group):
             raise PbbError(
                 f"The study compares with_io and without_io programs, and there are no {group} ones: "
                 f"{_more(config, group)}."
             )
+    for group in groups_there(corpus):
+        entries = corpus.of(group)
         all_shown = all(len(entry.shown) == len(entry.traces) for entry in entries)
         for step in ("probing", "patching"):
             if all_shown and getattr(config, step).unseen_inputs:
@@ -122,13 +127,13 @@ def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
                 "raise probing.prompts."
             )
     programs = calls.groupby("group")["program"].nunique()
-    for group in GROUPS:
+    for group in groups_there(corpus):
         if programs[group] < probing.folds:
             raise PbbError(
                 f"probing.folds is {probing.folds}, and {programs[group]} {group} programs are probed: lower it, raise "
                 f"probing.prompts, or {_more(config, group)}."
             )
-    for group, rows, part in _fitted_on(config, calls):
+    for group, rows, part in _fitted_on(config, calls, groups_there(corpus)):
         for name in probing.targets:
             if calls[name][rows].nunique() < 2:
                 raise PbbError(
@@ -139,14 +144,16 @@ def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
         Task.of(NONE, calls[name], "logistic")  # refuses values that cannot be sorted
 
 
-def _fitted_on(config: StudyConfig, calls: "pd.DataFrame") -> "Iterator[tuple[Group, np.ndarray, str]]":
+def _fitted_on(
+    config: StudyConfig, calls: "pd.DataFrame", groups: Sequence[Group]
+) -> "Iterator[tuple[Group, np.ndarray, str]]":
     """The rows [call] of each group on which some probe is fitted, and which part of the group they are."""
     import pandas as pd
 
     folds, labels = config.probing.folds, calls["group"].to_numpy()
     codes = pd.factorize(calls["program"])[0]
-    halves = halves_of_groups(calls["program"].tolist(), labels, GROUPS, config.seed)
-    for group in GROUPS:
+    halves = halves_of_groups(calls["program"].tolist(), labels, groups, config.seed)
+    for group in groups:
         fold = assigned_folds(codes, folds, labels == group, config.seed)
         for k in range(folds):
             yield group, (fold >= 0) & (fold != k), f"{folds - 1} of {folds} folds"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import label
 from pbb_probe.models.bases import available_device
-from pbb_probe.programs.corpus import GROUPS, Corpus
+from pbb_probe.programs.corpus import GROUPS, Corpus, Group
 from pbb_probe.store.disk import write_array
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _look(
 
 
 def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
-    """Recovery with the input and with the program swapped, in both groups."""
+    """Recovery with the input and with the program swapped, in each group that the corpus has."""
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.metrics import answer_difference
     from pbb_probe.patching.pairs import SWAPS, make_pairs
@@ -122,7 +122,7 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
 
     model = load_model(final, device=available_device())
     for swap in SWAPS:
-        for group in GROUPS:
+        for group in groups_there(corpus):
             pairs = make_pairs(corpus, model, swap, group, config.pairs, seed, config.unseen_inputs)
             effects = patch_sweep(
                 model,
@@ -206,6 +206,11 @@ def interchange(
             write_array(carried, out / variable / f"{group}.nc")
 
 
+def groups_there(corpus: Corpus) -> list[Group]:
+    """The groups of which the corpus has programs: `io_only` may be left out."""
+    return [group for group in GROUPS if corpus.of(group)]
+
+
 def check_targets(targets: Sequence[str], labels: "pd.DataFrame") -> None:
     """Refuse variables that the calls do not have.
 
@@ -237,7 +242,7 @@ def _transfer_pairs(
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 
     pairs: dict[str, Pairs] = {}
-    for group in GROUPS:
+    for group in groups_there(corpus):
         try:
             pairs[group] = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
         except PbbError as reason:  # programs of too many steps, say

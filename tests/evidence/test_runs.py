@@ -292,7 +292,10 @@ def test_a_run_that_lacks_a_step_says_what_it_has(tmp_path):
         gather({"0": path}, "lens")
     (tmp_path / "run" / "transfer" / "without_io.nc").unlink()
     seal(tmp_path / "run")
-    with pytest.raises(PbbError, match=r"has no transfer/without_io\.nc"):
+    assert set(gather({"0": path}, "transfer")["group"].values) == {"with_io"}
+    (tmp_path / "run" / "transfer" / "with_io.nc").unlink()
+    seal(tmp_path / "run")
+    with pytest.raises(PbbError, match=r"has no transfer/with_io\.nc"):
         gather({"0": path}, "transfer")
     (tmp_path / "run" / "probing" / "probes.nc").unlink()
     with pytest.raises(PbbError, match=r"not as its step wrote it: probing/probes\.nc \(missing\)"):

@@ -114,9 +114,9 @@ def test_a_site_without_heads_is_compared_once():
 
 def test_what_cannot_be_compared_is_refused():
     one = carried([1, 1, 0, 0])
-    with pytest.raises(PbbError, match="Two groups are compared"):
+    with pytest.raises(PbbError, match="Two groups or more are compared"):
         transfer_differences(both({"a": one}))
-    with pytest.raises(PbbError, match="no values of steps that both groups have"):
+    with pytest.raises(PbbError, match="no values of steps that two groups have"):
         transfer_differences(both({"a": one, "b": carried([1, 1], first=4, steps=2)}))
     with pytest.raises(PbbError, match="no coordinate 'family'"):
         transfer_differences(both({"a": one, "b": one}), by=["family"])

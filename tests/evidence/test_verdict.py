@@ -102,7 +102,7 @@ def test_a_paragraph_on_behaviour_one_on_each_group_and_one_on_the_difference():
     )
     assert said[1].startswith("with_io, only calls answered correctly. 2 steps (40 pairs, 70 prompts): ")
     assert said[2].startswith("without_io, only calls answered correctly. 2 steps (40 pairs, 70 prompts): ")
-    assert said[3].startswith("Difference between the groups")
+    assert said[3].startswith("Difference between with_io and without_io")
 
 
 def test_what_is_used_and_read_is_named_with_interval_and_n():

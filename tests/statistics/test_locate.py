@@ -275,13 +275,24 @@ def test_a_difference_in_other_dimensions_is_that_of_each():
     assert list(last["difference"]) == list(table["difference"])  # below up to there is above from the next layer on
 
 
+def test_layers_of_three_groups_are_compared_two_by_two():
+    values = curves(*[[0.0, 0.0, 1.0, 1.0]] * 4, *[[0.0, 1.0, 1.0, 1.0]] * 4, *[[0.0, 0.0, 0.0, 1.0]] * 4)
+    groups = [name for name in ("with_io", "io_only", "without_io") for _ in range(4)]
+    table = locate_difference(values, groups, range(12), draws=200)
+    said = table[["first", "second", "difference"]].values.tolist()
+    assert said == [["with_io", "without_io", -1.0], ["with_io", "io_only", 1.0], ["without_io", "io_only", 2.0]]
+    assert table[["layer_with_io", "layer_without_io", "layer_io_only"]].values.tolist() == [[2.0, 3.0, 1.0]] * 3
+    alone = locate_difference(values[..., :8], groups[:8], range(8), draws=200)
+    assert table["p"][1] == pytest.approx(alone["p"][0], abs=0.03)  # 2 of 70 ways, however drawn
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"edge": "middle"}, "middle"),
         ({"margin": 0.0}, "above 0"),
         ({"group": list("aaaa")}, "Two groups"),
-        ({"clusters": list("pqqr")}, "both groups"),
+        ({"clusters": list("pqqr")}, "several groups"),
         ({"models": list("xyz")}, "3 models"),
     ],
 )

@@ -70,6 +70,13 @@ def test_a_difference_of_what_rows_hold_is_gone():
     assert len(rows) == 2 * sum(n)
 
 
+def test_three_groups_have_as_many_rows_of_what_all_have():
+    table = pd.DataFrame({"group": list("aaabbccc"), "steps": [1, 1, 2, 1, 2, 1, 1, 3]})
+    drawn = table.iloc[matched_rows(table, ["steps"])]
+    assert sorted(drawn["group"]) == list("abc")
+    assert set(drawn["steps"]) == {1}
+
+
 @pytest.mark.parametrize(
     ("group", "on", "message"),
     [
@@ -77,7 +84,7 @@ def test_a_difference_of_what_rows_hold_is_gone():
         ("abab", ["length"], "length.*digits"),
         ("abab", [], "nothing"),
         ("aaaa", ["digits"], "Two groups"),
-        ("abca", ["digits"], "Two groups"),
+        ("abcc", ["digits"], "in common"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(group: str, on: list[str], message: str):

@@ -263,7 +263,7 @@ def test_draws_in_blocks_are_the_same_draws(monkeypatch):
         ("pqrs", list("xyz"), "4 rows and 3 models"),
         ("pqrs", [0, 1, None, 1], "no model"),
         (["p", None, "q", "r"], None, "no cluster"),
-        ("pqpr", list("xxxx"), "both groups"),
+        ("pqpr", list("xxxx"), "several groups"),
     ],
 )
 def test_what_cannot_be_resampled_is_refused(clusters, models, message: str):
