@@ -24,8 +24,9 @@ def in_order(groups: Iterable[Any]) -> list[Any]:
 
 
 def groups_of(table: "pd.DataFrame", of: str = "mean") -> list[str]:
-    """The groups whose columns `OF_GROUP` a table of comparisons has."""
-    return in_order(name.removeprefix(f"{of}_") for name in map(str, table) if name.startswith(f"{of}_"))
+    """The groups whose columns `OF_GROUP` a table of comparisons has; of a table with rows those that have a value."""
+    named = [name for name in map(str, table) if name.startswith(f"{of}_")]
+    return in_order(name.removeprefix(f"{of}_") for name in named if table.empty or table[name].notna().any())
 
 
 def pairs_of(table: "pd.DataFrame", groups: Sequence[Any] | None = None, of: str = "mean") -> list[Pair]:

@@ -74,7 +74,7 @@ def _of_groups(asked: Asked) -> "Component":
     if not tables:
         raise PbbError("Nothing was measured here: choose another role, site or variable.")
     title = words.LAYERS.format(role=asked["role"], calls=SHORT_SUBSETS[asked["subset"]])
-    said = words.TWO_GROUPS + words.ABSENT.format(curves="; ".join(absent)) * bool(absent)
+    said = words.GROUPS_BY_LAYER + words.ABSENT.format(curves="; ".join(absent)) * bool(absent)
     return _curves(asked, tables, said, title=title)
 
 

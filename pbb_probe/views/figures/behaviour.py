@@ -83,8 +83,8 @@ def _add_bars(
     place: Mapping[str, int],
 ) -> None:
     """The bars of a model in a panel, those of all calls paler and without intervals."""
-    counts = "%{customdata[2]} calls" + f"{'' if is_headline else ' of all programs'}"
-    columns = ["lower", "upper", "n"]
+    counts, columns = "%{customdata[2]} calls" + " of all programs" * (not is_headline), ["lower", "upper", "n"]
+    of = model + ", all calls" * (not is_headline)
     if not tells_apart(cells):
         counts, columns = "%{customdata[2]} calls of %{customdata[3]} programs", [*columns, "programs"]
     figure.add_bar(
@@ -92,7 +92,7 @@ def _add_bars(
         y=cells["mean"],
         error_y=error_bars(cells["mean"], cells["lower"], cells["upper"], 1) if is_headline else None,
         customdata=cells[columns],
-        hovertemplate=f"{interval(digits='.1%')}<br>{counts}<extra>{model}{'' if is_headline else ', all calls'}</extra>",
+        hovertemplate=f"{interval(digits='.1%')}<br>{counts}<extra>{of}</extra>",
         name=model,
         marker_color=colour,
         opacity=1 if is_headline else _PALE,

@@ -18,9 +18,9 @@ SAID = "said: logit lens of {variable}"
 USED = "used: recovery, {swap} swapped ({site})"
 CARRIED = "carried: {hypothesis}, {steps} ({site})"
 LAYERS = "Layer by layer at the {role}, {calls}"
-TWO_GROUPS = (
-    "Above, both groups with 95 % bands from resampling programs; below, their difference, marked where it is "
-    "significant over all places of its table (adjusted p < 0.05)."
+GROUPS_BY_LAYER = (
+    "Above, the groups with 95 % bands from resampling programs; below, their differences two by two, marked where "
+    "they are significant over all places of their table (adjusted p < 0.05)."
 )
 ABSENT = " Not measured here: {curves}."
 SELECTED = "{n} selected prompts and the others, at the {role}, {calls}"

@@ -14,4 +14,5 @@ COSINES = "Cosines of probe directions fitted on halves of the programs ({site})
 INTERCHANGE = "What the subspace that a probe of {variable} reads carries: programs of {steps}, {calls}"
 LENS = "What the model itself could say after each block at the answer position, {calls}"
 OUTCOMES = "What becomes of {variable} at the answer position"
-ONSET_DIFFERENCES = "How many blocks later onsets are in with_io than in without_io, {calls}"
+ONSET_DIFFERENCES = "How many blocks later onsets are in {first} than in {second}, {calls}"
+PAIRED_ONSET_DIFFERENCES = "How many blocks later onsets are in the first group than in the second, {calls}"
