@@ -23,9 +23,13 @@ NONE = "none"
 CORRUPTED = "corrupted_"
 """Before the labels of a pair's corrupted prompt."""
 
+AUTO = "auto"
+"""In place of the label of clusters: the one that `cluster_label` chooses."""
+
 _EXACT = 2**53
 """Whole numbers up to this are exact as floats."""
 Array = TypeVar("Array", "xr.Dataset", "xr.DataArray")
+T = TypeVar("T")
 
 
 class Labelled(Protocol):
@@ -139,6 +143,41 @@ def label(array: "xr.Dataset | xr.DataArray", name: str, unit: str | None = None
         there = ", ".join(labels_of(array, unit).columns) or "none"
         raise PbbError(f"The {unit}s have no coordinate {name!r}: {there} are there. Name another, or do without it.")
     return _series(array[name].values, name)
+
+
+def cluster_label(labels: "xr.Dataset | xr.DataArray | pd.DataFrame", given: T, side: str = "") -> T | str:
+    """The label that says which rows are held out, resampled and relabelled together.
+
+    Programs that compute the same function are not independent: who has seen one knows the answers of the other. So it
+    is `function` wherever some programs share one, and else `program`.
+
+    Args:
+        labels: an array with labels, or a table of them.
+        given: `auto`, or anything else, which is returned as it is.
+        side: the prefix of the labels in question, such as `corrupted_` for those of a pair's corrupted prompt.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"program": ["dax", "lug", "wif"], "function": ["f", "g", "f"]})
+        >>> cluster_label(table, "auto"), cluster_label(table[:2], "auto")
+        ('function', 'program')
+    """
+    import pandas as pd
+
+    if not isinstance(given, str) or given != AUTO:
+        return given
+    program, function = side + "program", side + "function"
+    there = labels.columns if isinstance(labels, pd.DataFrame) else labels.coords
+    if function not in there or program not in there:
+        return program
+    table = pd.DataFrame({name: restored(labels[name].to_numpy()) for name in (program, function)})
+    shared = table[function].notna().all() and len(table) and table.groupby(function)[program].nunique().max() > 1
+    return function if shared else program
+
+
+def is_function(clusters: object) -> bool:
+    """Are clusters named by a label of functions, which groups may share?"""
+    return isinstance(clusters, str) and clusters in ("function", CORRUPTED + "function")
 
 
 def join(arrays: Sequence[Array], unit: str) -> Array:

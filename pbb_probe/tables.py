@@ -1,6 +1,7 @@
 """Measurements as tables with intervals, and what they say: onsets, differences, several runs."""
 
 from pbb_probe.evidence.differences import transfer_differences
+from pbb_probe.evidence.gate import gate
 from pbb_probe.evidence.nodes import by_node
 from pbb_probe.evidence.onsets import (
     how_evaluated,
@@ -22,6 +23,7 @@ __all__ = [
     "by_node",
     "cluster_bootstrap",
     "compare_runs",
+    "gate",
     "gather",
     "how_evaluated",
     "interval_table",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.hooking.sites import SITES
-from pbb_probe.labels import CONTROL, NONE
+from pbb_probe.labels import AUTO, CONTROL, NONE
 from pbb_probe.patching.grid import Replacement
 from pbb_probe.patching.transfer import CONTROLS
 from pbb_probe.probing.controls import Control, controls_out_of
@@ -121,7 +121,7 @@ def patch(config: PatchConfig) -> None:
             settings=settings,
         )
         write_array(effects, out / "effects.nc")
-        clusters = "program" if "program" in pairs.labels else None
+        clusters = AUTO if "program" in pairs.labels else None
         table = tables.recovery(effects, (), clusters, draws=config.draws, seed=config.seed)
         table.to_csv(out / "recovery.csv", index=False)
         first = table[table["metric"] == config.metrics[0]]

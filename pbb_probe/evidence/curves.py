@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.subsets import label_rows
-from pbb_probe.labels import CONTROL, NONE, labels_of, measurement
+from pbb_probe.labels import AUTO, CONTROL, CORRUPTED, NONE, cluster_label, labels_of, measurement
 from pbb_probe.statistics.groups import each_kind
 from pbb_probe.statistics.onset import Edge
 
@@ -39,6 +39,8 @@ class Curve(NamedTuple):
     """(layer, row)."""
     rows: dict[str, Any]
     """The clusters of the rows and, of several finetunings, their models, as `locate` takes them."""
+    programs: int
+    """How many the rows have."""
 
     @property
     def place(self) -> dict[str, Any]:
@@ -49,11 +51,13 @@ class Curve(NamedTuple):
 def use_curves(
     carried: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "corrupted_program",
+    clusters: str = AUTO,
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_use` locates: shares of pairs minus those with random vectors."""
-    labels = label_rows(carried, _needed(by, clusters, models))
+    clusters = cluster_label(carried, clusters, CORRUPTED)
+    label_rows(carried, _needed(by, clusters, models))  # refuses what is not there
+    labels = labels_of(carried, "pair")
     states = [name for name in carried["hypothesis"].values if name.startswith("state_")]
     rules: list[tuple[str, Sequence[str], str, str, Edge]] = [
         ("program", STREAM, "name", "program", "last"),
@@ -72,14 +76,15 @@ def use_curves(
             known = values.notnull().all(["site", "layer"]).values
             if known.any():  # programs of one step have no state
                 best = _best_site(values.isel(row=known))
-                yield Curve(kind, variable, role, edge, best, _rows(table[known], clusters, models))
+                rows, programs = _rows(table[known], clusters, models), _programs(table[known], clusters)
+                yield Curve(kind, variable, role, edge, best, rows, programs)
 
 
 def patching_curves(
     recovered: "xr.DataArray",
     variable: Literal["program", "input"],
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_patching` locates: recovery of the stream at the swapped variable's own place."""
@@ -87,22 +92,22 @@ def patching_curves(
     if role not in recovered["role"] or STREAM[0] not in recovered["site"]:
         return
     values = recovered.sel(site=STREAM[0], role=role).transpose("layer", "pair").rename(pair="row")
-    table = labels_of(recovered, "pair")
+    table, clusters = labels_of(recovered, "pair"), cluster_label(recovered, clusters)
     for kind, chosen in each_kind(table[list(by)]):
         rows = _rows(table[chosen], clusters, models) | {"weights": table["weight"][chosen].tolist()}
-        yield Curve(kind, variable, role, "last", values.isel(row=chosen), rows)
+        yield Curve(kind, variable, role, "last", values.isel(row=chosen), rows, _programs(table[chosen], clusters))
 
 
 def reading_curves(
     probes: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_reading` locates: gains over the strongest control."""
     if CONTROL not in probes.dims:
         raise PbbError("These probes have no controls: fit them with controls, such as chance and relabelled.")
-    targets = probes["target"].values.tolist()
+    targets, clusters = probes["target"].values.tolist(), cluster_label(probes, clusters)
     label_rows(probes, [*_needed(by, clusters, models), *targets])  # refuses what is not there
     labels, correct = labels_of(probes, "prompt"), measurement(probes)["correct"]
     controls = probes["correct"].sel({CONTROL: [name for name in probes[CONTROL].values if name != NONE]})
@@ -120,25 +125,27 @@ def reading_curves(
                 left_out = NO_OBJECTION.get(target.split("_")[0], ())
                 gain = _gain(here, _strongest(beside.isel({CONTROL: ~beside[CONTROL].isin(left_out)})))
                 variable = "program" if target == PROGRAM else target
-                yield Curve(kind, variable, role, edge, gain, _rows(labels[known], clusters, models))
+                rows, programs = _rows(labels[known], clusters, models), _programs(labels[known], clusters)
+                yield Curve(kind, variable, role, edge, gain, rows, programs)
             if target == PROGRAM and "embedding" in controls[CONTROL] and known.any():
                 everywhere = controls.sel(target=target).isel(site=0, role=0, prompt=known)
                 tokens = everywhere.sel({CONTROL: "embedding"}, drop=True).isel(layer=[0])
                 others = everywhere.isel({"layer": [0], CONTROL: ~everywhere[CONTROL].isin(NO_OBJECTION["op"])})
                 tokens, others = (values.assign_coords(layer=[TOKENS]) for values in (tokens, others))
-                rows = _rows(labels[known], clusters, models)
-                yield Curve(kind, "program", "embedding", "once", _gain(tokens, _strongest(others)), rows)
+                rows, programs = _rows(labels[known], clusters, models), _programs(labels[known], clusters)
+                yield Curve(kind, "program", "embedding", "once", _gain(tokens, _strongest(others)), rows, programs)
 
 
 def lens_curves(
     looked: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
 ) -> Iterator[Curve]:
     """What `located_lens` locates: gains over values of other prompts."""
     if CONTROL not in looked.dims or "shuffled" not in looked[CONTROL]:
         raise PbbError('The lens has no control: call it with controls=["shuffled"].')
+    clusters = cluster_label(looked, clusters)
     label_rows(looked, _needed(by, clusters, models))  # refuses what is not there
     labels, correct = labels_of(looked, "prompt"), looked["correct"].sel(role="answer")
     right, by_chance = (correct.sel({CONTROL: name}, drop=True) for name in (NONE, "shuffled"))
@@ -149,7 +156,8 @@ def lens_curves(
                 continue
             here, beside = (values.sel(variable=name, drop=True).isel(prompt=known) for values in (right, by_chance))
             gain = _gain(here, beside)
-            yield Curve(kind, name, "answer", "first", gain, _rows(labels[known], clusters, models))
+            rows, programs = _rows(labels[known], clusters, models), _programs(labels[known], clusters)
+            yield Curve(kind, name, "answer", "first", gain, rows, programs)
 
 
 def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
@@ -191,6 +199,12 @@ def _best_site(values: "xr.DataArray") -> "xr.DataArray":
 
 def _rows(table: "pd.DataFrame", clusters: str, models: str | None) -> dict[str, Any]:
     return {"clusters": table[clusters].tolist()} | ({"models": table[models].tolist()} if models else {})
+
+
+def _programs(table: "pd.DataFrame", clusters: str) -> int:
+    """How many programs rows have: of the side that the clusters are of; clusters where no programs are named."""
+    name = clusters.replace("function", "program")
+    return int(table[name if name in table else clusters].nunique())
 
 
 def _needed(by: Sequence[str], clusters: str, models: str | None) -> list[str]:

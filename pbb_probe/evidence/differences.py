@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.subsets import label_rows
-from pbb_probe.labels import label, measurement
+from pbb_probe.labels import AUTO, CORRUPTED, cluster_label, label, measurement
 from pbb_probe.statistics.groups import compare_groups, each_kind
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def transfer_differences(
     carried: "xr.Dataset",
     by: Sequence[str] = ("steps",),
     group: str = "group",
-    clusters: str = "corrupted_program",
+    clusters: str = AUTO,
     **settings: Any,
 ) -> "pd.DataFrame":
     """Where do the places of groups' transfer maps carry different things?
@@ -27,7 +27,8 @@ def transfer_differences(
             the measurement counts.
         by: coordinates of the pairs whose values are compared apart.
         group: coordinate of the pairs with two values or more.
-        clusters: coordinate that says which pairs belong together: the program of the base, which is patched.
+        clusters: coordinate that says which pairs belong together; `auto` is the function or program of the base, which
+            is patched, as in `located_use`.
         settings: those of `compare_groups`.
 
     Returns:
@@ -56,7 +57,7 @@ def transfer_differences(
     groups = sorted(set(label(carried, group)))
     if len(groups) < 2:
         raise PbbError(f"Two groups or more are compared; there are {len(groups)}: {', '.join(groups)}.")
-    both = by_site(measurement(carried))
+    both, clusters = by_site(measurement(carried)), cluster_label(carried, clusters, CORRUPTED)
     tables = []
     for kind, rows in each_kind(label_rows(both, by)):
         chosen = both.isel(pair=rows)

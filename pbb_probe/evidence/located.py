@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.evidence.curves import Curve, lens_curves, reading_curves, use_curves
+from pbb_probe.evidence.gate import gate_of
 from pbb_probe.evidence.onsets import (
     how_evaluated,
     located_curves,
@@ -12,7 +13,7 @@ from pbb_probe.evidence.onsets import (
     side_by_side,
 )
 from pbb_probe.evidence.runs import Measure, gather
-from pbb_probe.evidence.subsets import SUBSETS, answered, subsets
+from pbb_probe.evidence.subsets import SUBSETS, rows_of, subsets
 from pbb_probe.labels import CONTROL, join, measurement
 from pbb_probe.patching.pairs import Swap
 from pbb_probe.programs.program import GROUPS
@@ -28,7 +29,11 @@ RECOVERED: dict[Swap, Measure] = {"program": "recovery_program", "input": "recov
 
 
 def located_tables(
-    runs: "Mapping[str, Run]", threshold: float = 0.5, margin: float = 0.2, **settings: Any
+    runs: "Mapping[str, Run]",
+    threshold: float = 0.5,
+    margin: float = 0.2,
+    gate: "pd.DataFrame | None" = None,
+    **settings: Any,
 ) -> "dict[str, pd.DataFrame]":
     """The tables `TABLES` of one run or of several finetunings pooled, by group and steps.
 
@@ -36,13 +41,16 @@ def located_tables(
         runs: by name; with several, models are resampled and programs within them.
         threshold: share of pairs from which on a place carries a variable.
         margin: gain over its controls from which on a variable is read.
+        gate: from `gate_of`, which is asked when None.
         settings: `draws` and `seed`.
 
     Returns:
         `onsets` of `side_by_side`, `evaluation` of `how_evaluated`, and
         `onset_differences` of what is used (`measure` use), of probes and of the lens. Each has the column `subset`:
-        all; correct, prompts and pairs answered right; and matched, the same prompts and pairs whose swapped calls are
-        answered right too, so that a share below 1 is not one of wrong answers (`answers_all`).
+        all; correct, prompts and pairs answered right; matched, the same prompts and pairs whose swapped calls are
+        answered right too, so that a share below 1 is not one of wrong answers (`answers_all`); and decisive, decisive
+        calls answered right, without examples of new functions, of the groups and numbers of steps that are evaluated.
+        `evaluated` says whether they are, and of a difference whether both groups' are.
 
     What a run lacks is left out: transfer maps, controls of its probes, the lens.
 
@@ -51,16 +59,17 @@ def located_tables(
     """
     import pandas as pd
 
+    gate = gate_of(runs, **settings) if gate is None else gate
     made: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     models = "model" if len(runs) > 1 else None
     bars = {"use": threshold, "probes": margin, "lens": margin}
     maps = transfer_maps(runs)
     recovered = {swap: gather(runs, measure).rename(row="pair") for swap, measure in RECOVERED.items()}
     probes, looked = _readings(runs)
-    prompts = dict(subsets(probes))
+    prompts = dict(subsets(probes, gate))
     for subset in SUBSETS:
-        rows = prompts.get("all" if subset == "all" else "correct")
-        pairs = None if maps is None else SUBSETS[subset](maps)
+        rows = prompts.get("correct" if subset == "matched" else subset)
+        pairs = None if maps is None else rows_of(maps, subset, gate)
         if rows is None or (subset == "matched" and (pairs is None or not pairs.any())):
             continue
         curves: dict[str, list[Curve]] = {"use": [], "probes": [], "lens": []}
@@ -73,7 +82,7 @@ def located_tables(
         used, read, lens = (located_curves(traced, KIND, bars[measure], settings) for measure, traced in curves.items())
         patched = [
             located_patching(
-                values if subset == "all" else values.isel(pair=answered(values)),
+                values.isel(pair=rows_of(values, "correct" if subset == "matched" else subset, gate)),
                 swap,
                 models="run" if models else None,
                 threshold=threshold,
@@ -82,13 +91,23 @@ def located_tables(
             for swap, values in recovered.items()
         ]
         onsets = side_by_side(used, read, lens, pd.concat(patched, ignore_index=True))
-        made["onsets"].append(onsets.assign(subset=subset))
-        made["evaluation"].append(how_evaluated(used, read).assign(subset=subset))
-        made["onset_differences"] += [
-            onset_differences(traced, bars[measure], **settings).assign(measure=measure, subset=subset)
+        apart = [
+            onset_differences(traced, bars[measure], **settings).assign(measure=measure)
             for measure, traced in curves.items()
         ]
+        for name, tables in (("onsets", [onsets]), ("evaluation", [how_evaluated(used, read)]), (TABLES[2], apart)):
+            made[name] += [_marked(table, gate).assign(subset=subset) for table in tables]
     return {name: pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for name, tables in made.items()}
+
+
+def _marked(table: "pd.DataFrame", gate: "pd.DataFrame | None") -> "pd.DataFrame":
+    """A table of kinds, or of pairs of them, with the column `evaluated`; as it is without a gate."""
+    if gate is None or table.empty:
+        return table
+    there = {(row.group, row.steps) for row in gate.itertuples() if row.evaluated}
+    sides = [side for side in ("group", "first", "second") if side in table]
+    rows = table.to_dict(orient="records")
+    return table.assign(evaluated=[all((row[side], row["steps"]) in there for side in sides) for row in rows])
 
 
 def transfer_maps(runs: "Mapping[str, Run]", step: str = "transfer") -> "xr.Dataset | None":

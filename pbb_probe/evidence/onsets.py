@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.evidence.curves import Curve, lens_curves, patching_curves, reading_curves, use_curves
+from pbb_probe.labels import AUTO
 from pbb_probe.statistics.groups import each_kind
 from pbb_probe.statistics.onset import locate, locate_difference
 from pbb_probe.statistics.resampling import weighted_mean
@@ -36,7 +37,7 @@ UNDETERMINED = "undetermined"
 def located_use(
     carried: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "corrupted_program",
+    clusters: str = AUTO,
     models: str | None = None,
     threshold: float = 0.5,
     **settings: Any,
@@ -48,7 +49,8 @@ def located_use(
             name, input and answer; with the control `random` if it is to be taken into account. Variables whose site or
             role is lacking are left out.
         by: coordinates of the pairs whose values get rows of their own.
-        clusters: the coordinate that says which pairs belong together.
+        clusters: the coordinate that says which pairs belong together; `auto` is `corrupted_function` where programs
+            share one, else `corrupted_program` (`labels.cluster_label`).
         models: the coordinate that says which finetuned model a pair is of, where there are several.
         threshold: share of pairs.
         settings: `draws`, `seed` of `locate`.
@@ -56,7 +58,7 @@ def located_use(
     Returns:
         A row a kind and variable: `role` and `edge`, `layer` with `lower`, `upper` and `found` as in `locate`, but
         missing unless `found` in nearly all resamples (`SURE`); `peak` (the largest share over the layers, after its
-        control), n pairs, clusters and models.
+        control), n pairs, clusters, models and programs.
 
     Raises:
         PbbError: a coordinate that the pairs do not have.
@@ -76,7 +78,7 @@ def located_use(
 def located_reading(
     probes: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
@@ -89,7 +91,8 @@ def located_reading(
     Args:
         probes: from `fit_probes` with controls, of prompts with labels; the first of its sites counts.
         by: coordinates whose combinations of values get rows of their own.
-        clusters: the coordinate that says which prompts belong together.
+        clusters: the coordinate that says which prompts belong together; `auto` is `function` where programs share one,
+            else `program`.
         models: the coordinate that says which finetuned model a prompt was given, where there are several.
         margin: of the gain, the share of what the strongest control at the same place gets wrong that the probe gets
             right. Controls that are no objection to a target are left out (`curves.NO_OBJECTION`), and so are prompts
@@ -119,7 +122,7 @@ def located_reading(
 def located_lens(
     looked: "xr.Dataset",
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
     margin: float = 0.2,
     **settings: Any,
@@ -160,7 +163,7 @@ def located_patching(
     recovered: "xr.DataArray",
     variable: Literal["program", "input"],
     by: Sequence[str] = ("group", "steps"),
-    clusters: str = "program",
+    clusters: str = AUTO,
     models: str | None = None,
     threshold: float = 0.5,
     **settings: Any,
@@ -172,7 +175,7 @@ def located_patching(
             of `resid_pre`, and at the role `name` for the program or `input` for the input.
         variable: the one that was swapped.
         by: as in `located_use`.
-        clusters: as in `located_use`, by default the program of the clean prompt.
+        clusters: as in `located_use`, but of the clean prompt.
         models: as in `located_use`.
         threshold: mean recovery.
         settings: `draws`, `seed` of `locate`.
@@ -205,7 +208,8 @@ def onset_differences(
         settings: `draws`, `seed` of `locate_difference`.
 
     Returns:
-        `locate_difference`, a row a variable, kind but for the group, and pair of the groups that have it.
+        `locate_difference`, a row a variable, kind but for the group, and pair of the groups that have it; with
+        `programs_<group>`. A cluster that two groups have counts in each.
     """
     import pandas as pd
     import xarray as xr
@@ -220,10 +224,12 @@ def onset_differences(
         values = xr.concat([curve.values.reset_coords(drop=True) for curve in curved], "row")
         group = [curve.kind["group"] for curve in curved for _ in range(curve.values.sizes["row"])]
         rows: dict[str, Any] = {name: [one for curve in curved for one in curve.rows[name]] for name in curved[0].rows}
+        rows["clusters"] = [f"{of} {one}" for of, one in zip(group, rows["clusters"], strict=True)]
         table = locate_difference(
             values, group=group, threshold=threshold, edge=curved[0].edge, margin=margin, **rows, **settings
         )
         where = {name: value for name, value in curved[0].place.items() if name != "group"}
+        where |= {f"programs_{curve.kind['group']}": curve.programs for curve in curved}
         tables.append(pd.DataFrame([where] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -246,10 +252,10 @@ def side_by_side(
 
     Returns:
         Of the program, the input, the states and the output, those that are in either of the first two tables: the
-        columns `layer`, `lower`, `upper`, `peak`, `n` and `clusters` of each table, prefixed `used_`, `read_`, `lens_`,
-        `patched_`.
-        `agreement` compares use with the probe: `agree` where their intervals overlap, `disagree` where they do not,
-        `only read`, `only used` or `neither` where one is not found or both, in these programs or in most resamples.
+        columns `layer`, `lower`, `upper`, `peak`, `n`, `clusters` and `programs` of each table, prefixed `used_`,
+        `read_`, `lens_`, `patched_`. `agreement` compares use with the probe: `agree` where their intervals overlap,
+        `disagree` where they do not, `only read`, `only used` or `neither` where one is not found or both, in these
+        programs or in most resamples.
 
     Example:
         >>> import pbb_probe as pbb
@@ -265,11 +271,13 @@ def side_by_side(
         3   output         NaN         3.0  only read
     """
     key = [*by, "variable"]
-    numbers = ["layer", "lower", "upper", "peak", "n", "clusters"]
+    numbers = ["layer", "lower", "upper", "peak", "n", "clusters", "programs"]
     read = read[read["role"] == "answer"]
     parts = {"used": used, "read": read, "lens": lens, "patched": patched}
     tables = [
-        table.set_index(key)[numbers].add_prefix(f"{name}_") for name, table in parts.items() if table is not None
+        table.set_index(key).reindex(columns=numbers).add_prefix(f"{name}_")
+        for name, table in parts.items()
+        if table is not None
     ]
     both = tables[0].join(tables[1:], how="outer", sort=False)
     names = {*used["variable"], *(name for name in read["variable"] if not name.startswith(("op_", "constant_")))}
@@ -346,6 +354,6 @@ def located_curves(
         if found["found"] < SURE:
             found |= dict.fromkeys(("layer", "lower", "upper"), float("nan"))
         means = weighted_mean(curve.values.values, np.asarray(curve.rows.get("weights", 1.0)))
-        rows.append({**curve.place, **found, "peak": float(pd.Series(means).max())})
-    numbers = ("layer", "lower", "upper", "found", "n", "clusters", "peak")
+        rows.append({**curve.place, **found, "peak": float(pd.Series(means).max()), "programs": curve.programs})
+    numbers = ("layer", "lower", "upper", "found", "n", "clusters", "peak", "programs")
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*by, "variable", "role", "edge", *numbers])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.differences import by_site, flat_places, named_places
 from pbb_probe.evidence.subsets import answered, matched
-from pbb_probe.labels import CORRUPTED, join, labels_of, measurement
+from pbb_probe.labels import AUTO, CORRUPTED, cluster_label, join, labels_of, measurement
 from pbb_probe.patching.metrics import recovery
 from pbb_probe.programs.program import GROUPS
 from pbb_probe.schema import Name, checked, checks_arguments, refuse_unknown, shown
@@ -122,9 +122,10 @@ def compare_runs(
         raise PbbError(f"No {group} prompt or pair of {lacking[0]} {what}.")
     places = flat_places(chosen, "row")
     several = min(len(first), len(second)) > 1
-    programs = [f"{run} {name}" for run, name in zip(places["run"].values, places["program"].values, strict=True)]
+    unit = places[cluster_label(places, AUTO)].values
+    clusters = [f"{run} {name}" for run, name in zip(places["run"].values, unit, strict=True)]
     table = compare_groups(
-        places, "condition", programs, weights="weight", models="run" if several else None, **settings
+        places, "condition", clusters, weights="weight", models="run" if several else None, **settings
     )
     return named_places(table, places, [str(name) for name in both.dims if name != "row"])
 

@@ -1,4 +1,7 @@
-"""Which prompts and pairs count: all, those answered correctly, and pairs whose swapped calls are right as well."""
+"""Which prompts and pairs count: all, those answered correctly, pairs whose swapped calls are right, decisive calls.
+
+Decisive ones show evaluation: answered correctly, and of new functions where programs have no examples.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
 
 ANSWERED = "answered"
 """The label that says whether a prompt is answered correctly."""
+DECISIVE = "decisive"
+"""The label that says that no simpler program gives a call's answer."""
+NEW = ("new_function", "new_step")
+"""The `novelty` of programs without examples whose function no program with examples computes."""
 
 
 def answered(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":
@@ -56,19 +63,78 @@ def matched(carried: "xr.Dataset") -> "np.ndarray":
     return right
 
 
+def decisive_calls(array: "xr.Dataset | xr.DataArray", side: str = "") -> "np.ndarray":
+    """Is each call decisive, and where its program has no examples, of a new function? [prompt | pair | call]
+
+    Args:
+        array: with labels. What it does not say is taken to be so.
+        side: the prefix of the labels, such as `corrupted_`.
+    """
+    rows = everything(array)
+    if side + DECISIVE in array.coords:
+        rows &= label(array, side + DECISIVE).eq(True).to_numpy(bool)
+    if side + "novelty" in array.coords:
+        group = side + "group" if side + "group" in array.coords else "group"
+        new = label(array, side + "novelty").isin(NEW) | (label(array, group) != "without_io")
+        rows &= new.to_numpy(bool)
+    return rows
+
+
+def decisive(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":
+    """Is each prompt, or are both of each pair, answered correctly, decisive, and of a new function if without_io?
+
+    [prompt | pair]; False throughout where the array does not say which calls are decisive.
+    """
+    import numpy as np
+
+    if DECISIVE not in array.coords:
+        return np.zeros(array.sizes[unit_of(array)], bool)
+    rows: np.ndarray = answered(array) & decisive_calls(array)
+    if unit_of(array) == "pair":
+        rows &= decisive_calls(array, CORRUPTED)
+    return rows
+
+
+def passing(array: "xr.Dataset | xr.DataArray", gate: "pd.DataFrame | None") -> "np.ndarray":
+    """Is each row of a group and number of steps that is evaluated? [prompt | pair] True without a gate.
+
+    Args:
+        array: with the labels `group` and `steps`.
+        gate: from `gate`.
+    """
+    import numpy as np
+
+    if gate is None:
+        return everything(array)
+    there = {(row.group, row.steps) for row in gate.itertuples() if row.evaluated}
+    kinds = zip(label(array, "group"), label(array, "steps"), strict=True)
+    return np.array([kind in there for kind in kinds], bool)
+
+
 SUBSETS: "dict[str, Callable[[xr.Dataset], np.ndarray]]" = {
     "all": everything,
     "correct": answered,
     "matched": matched,
+    DECISIVE: decisive,
 }
 """The pairs [pair] of each subset."""
+SINGLE = ("all", "correct", DECISIVE)
+"""Those of single prompts, too."""
 
 
-def subsets(array: "xr.Dataset | xr.DataArray") -> "Iterator[tuple[str, np.ndarray]]":
-    """All rows [prompt | pair], and those answered correctly where there are any."""
-    yield "all", everything(array)
-    if (right := answered(array)).any():
-        yield "correct", right
+def rows_of(array: "xr.Dataset | xr.DataArray", subset: str, gate: "pd.DataFrame | None" = None) -> "np.ndarray":
+    """The rows [prompt | pair] of a subset; of decisive ones, where they are evaluated."""
+    rows = SUBSETS[subset](array)  # type: ignore[arg-type]
+    return rows & passing(array, gate) if subset == DECISIVE else rows
+
+
+def subsets(
+    array: "xr.Dataset | xr.DataArray", gate: "pd.DataFrame | None" = None
+) -> "Iterator[tuple[str, np.ndarray]]":
+    """All rows [prompt | pair], those answered correctly and those that are decisive, too, where there are any."""
+    for name in SINGLE:
+        if (rows := rows_of(array, name, gate)).any() or name == "all":
+            yield name, rows
 
 
 def label_rows(array: "xr.Dataset | xr.DataArray", names: Sequence[str]) -> "pd.DataFrame":

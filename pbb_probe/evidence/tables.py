@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.subsets import label_rows
-from pbb_probe.labels import CONTROL, NONE, label, label_name, measurement
+from pbb_probe.labels import AUTO, CONTROL, CORRUPTED, NONE, cluster_label, label, label_name, measurement
 from pbb_probe.patching.metrics import recovery as recovered
 from pbb_probe.probing.brewing import LAYERS, OUTCOMES
 from pbb_probe.schema import Draws, Name, NameListIfAny, Seed, checks_arguments
@@ -26,7 +26,7 @@ CELL = ("mode", "group", "family", "steps", "seen")
 def accuracy(
     behaviour: "xr.Dataset",
     by: NameListIfAny = CELL,
-    clusters: Name | None = "program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -36,14 +36,16 @@ def accuracy(
     Args:
         behaviour: from `evaluate`.
         by: coordinates of the calls; each combination of their values has a row.
-        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None. `auto` is
+            `function` where programs share one, else `program` (`labels.cluster_label`).
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
     Returns:
         The columns `by`; mean, lower and upper (95 %, cluster bootstrap), forced (the mean of the forced choice, where
-        there is one), n calls, programs (clusters), and chance, the share of the most common right answer.
+        there is one), n calls, programs and the clusters that they are in, and chance, the share of the most common
+        right answer.
 
     Raises:
         PbbError: a coordinate that the calls do not have.
@@ -56,12 +58,12 @@ def accuracy(
         [3, 3]
     """
     table = interval_table(behaviour["correct"].astype(float), by, clusters, models, draws, seed)
-    table = table.rename(columns={"clusters": "programs"})
+    table = with_programs(table)
     calls = label_rows(behaviour, (*by, "output")).assign(forced=behaviour["forced"].values)
     kinds = [calls[rows] for _, rows in each_kind(calls[list(by)])]
     table["forced"] = [kind["forced"].mean() for kind in kinds]
     table["chance"] = [kind["output"].value_counts(normalize=True).max() for kind in kinds]
-    counts = ["n", "programs", *(["models"] if models else [])]
+    counts = ["n", "programs", "clusters", *(["models"] if models else [])]
     return table[[*by, "mean", "lower", "upper", "forced", *counts, "chance"]]
 
 
@@ -69,7 +71,7 @@ def accuracy(
 def probes(
     probes: "xr.Dataset",
     by: NameListIfAny = ("group",),
-    clusters: Name | None = "program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -79,7 +81,8 @@ def probes(
     Args:
         probes: from `fit_probes`.
         by: coordinates of the prompts; each combination of their values has rows of its own.
-        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None. `auto` is
+            `function` where programs share one, else `program` (`labels.cluster_label`).
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
@@ -113,6 +116,7 @@ def probes(
     for dim in (CONTROL, "target", "site", "layer", "role"):  # of a selection
         if dim not in probes.dims:
             probes = probes.expand_dims(dim if dim in probes.coords else {dim: [NONE]})
+    clusters = cluster_label(probes, clusters)
     settings: dict[str, Any] = {"clusters": clusters, "models": models, "draws": draws, "seed": seed}
     tables = []
     for variable, measure in (("correct", "accuracy"), ("predicted", "r2")):
@@ -136,7 +140,7 @@ def probes(
     if not tables:
         raise PbbError("There is nothing to count: these probes have no scores of prompts.")
     table = pd.concat(tables, ignore_index=True)
-    last = [name for name in ("models", "gain", "gain_lower", "gain_upper") if name in table]
+    last = [name for name in ("models", "programs", "gain", "gain_lower", "gain_upper") if name in table]
     first = [*by, CONTROL, "target", "site", "layer", "role", "measure"]
     return table[[*first, "score", "lower", "upper", "n", "clusters", *last]]
 
@@ -151,14 +155,14 @@ def _gains(read: "xr.DataArray", weights: list[float] | None, settings: dict[str
     above = read.sel({CONTROL: NONE}, drop=True) - read.sel({CONTROL: controls})
     gains = interval_table(above.transpose(*read.dims), weights=weights, **settings)
     gains = gains.rename(columns={"mean": "gain", "lower": "gain_lower", "upper": "gain_upper"})
-    return gains.drop(columns=["n", "clusters", "models"], errors="ignore")
+    return gains.drop(columns=["n", "clusters", "models", "programs"], errors="ignore")
 
 
 @checks_arguments
 def recovery(
     effects: "xr.Dataset",
     by: NameListIfAny = ("group",),
-    clusters: Name | None = "program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -168,7 +172,8 @@ def recovery(
     Args:
         effects: from `patch_sweep`.
         by: coordinates of the pairs; each combination of their values has rows of its own.
-        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None. `auto` is
+            `function` where programs share one, else `program` (`labels.cluster_label`).
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
@@ -210,7 +215,7 @@ def recovery(
 def transfer(
     carried: "xr.Dataset",
     by: NameListIfAny = ("group",),
-    clusters: Name | None = "corrupted_program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -220,15 +225,16 @@ def transfer(
     Args:
         carried: from `transfer_map`; a selection of its pairs, controls or places will do.
         by: coordinates of the pairs, such as `group` or `steps`; each combination of their values has rows of its own.
-        clusters: the coordinate that says which pairs are resampled together: the program of the base, which is
-            patched. Each is one of its own when None.
+        clusters: the coordinate that says which pairs are resampled together; `auto` is the function or program of the
+            base, which is patched. Each is one of its own when None.
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
 
     Returns:
         A row a site and combination of its other dimensions ([control,] layer, [head | kv_head,] role, hypothesis) and
-        of the values of `by`: proportion with lower and upper of its 95 % interval, n (pairs) and programs (clusters).
+        of the values of `by`: proportion with lower and upper of its 95 % interval, n (pairs), programs and the
+        clusters that they are in.
         Only pairs that have the hypothesis count; where none has it there is no row.
 
     Raises:
@@ -249,20 +255,26 @@ def transfer(
         raise PbbError("There are no pairs: select some.")
     if CONTROL in carried.coords and CONTROL not in carried.dims:  # one of them selected
         carried = carried.expand_dims(CONTROL)
+    clusters = cluster_label(carried, clusters, CORRUPTED)
     tables = [
-        interval_table(values.transpose(..., "pair"), by, clusters, models, draws, seed)
-        .rename(columns={"mean": "proportion", "clusters": "programs"})
+        with_programs(interval_table(values.transpose(..., "pair"), by, clusters, models, draws, seed))
+        .rename(columns={"mean": "proportion"})
         .assign(site=site)
         for site, values in carried.items()
     ]
-    return _ordered(tables, by, ["proportion", "lower", "upper", "n", "programs"])
+    return _ordered(tables, by, ["proportion", "lower", "upper", "n", "programs", "clusters"])
+
+
+def with_programs(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table of `interval_table` with the number of programs, which are the clusters where it does not say."""
+    return table if "programs" in table else table.assign(programs=table["clusters"])
 
 
 @checks_arguments
 def outcomes(
     brewed: "xr.Dataset",
     by: NameListIfAny = ("group",),
-    clusters: Name | None = "program",
+    clusters: Name | None = AUTO,
     models: Name | None = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -272,7 +284,8 @@ def outcomes(
     Args:
         brewed: from `brewing`, of one variable; prompts without the value are left out.
         by: coordinates of the prompts such as group and steps; each combination of their values has rows of its own.
-        clusters: the coordinate that says which are resampled together; each is one of its own when None.
+        clusters: the coordinate that says which are resampled together; each is one of its own when None. `auto` is
+            `function` where programs share one, else `program` (`labels.cluster_label`).
         models: the coordinate of the finetuned model, where there are several; they are resampled, too.
         draws: resamples.
         seed: of the resamples.
@@ -348,5 +361,8 @@ def _ordered(tables: "list[pd.DataFrame]", by: Sequence[str], numbers: list[str]
     table = pd.concat(tables, ignore_index=True)
     if by:
         table = table.sort_values(list(by), kind="stable", ignore_index=True)
-    first, numbers = [*by, "site"], [*numbers, *(["models"] if "models" in table else [])]
+    first, numbers = (
+        [*by, "site"],
+        [*numbers, *(name for name in ("models", "programs") if name in table and name not in numbers)],
+    )
     return table[[*first, *table.columns.drop([*first, *numbers]), *numbers]]

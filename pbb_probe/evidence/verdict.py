@@ -1,24 +1,32 @@
 """What a run says in words, generated from its tables.
 
-Not found where behaviour or controls fail; undetermined where the evidence does not say how programs are evaluated; too
-few programs where there are fewer than `ENOUGH`.
+Not evaluated where the gate says so, and not found where controls fail; undetermined where the evidence does not say
+how programs are evaluated; too few programs where there are fewer than `ENOUGH`.
 """
 
 import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.evidence.counting import best_subset as best_subset
+from pbb_probe.evidence.counting import enough_programs as enough_programs
+from pbb_probe.evidence.counting import programs_behind, programs_in
+from pbb_probe.evidence.counting import programs_of as programs_of
+from pbb_probe.evidence.counting import too_few as too_few
+from pbb_probe.evidence.counting import with_pairs as with_pairs
+from pbb_probe.evidence.gate import ENOUGH as ENOUGH
+from pbb_probe.evidence.gate import headline
 from pbb_probe.evidence.onsets import UNDETERMINED
+from pbb_probe.evidence.subsets import DECISIVE
 from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALPHA = 0.05
-ENOUGH = 20
-"""Programs of a group, below which nothing is said of it."""
 LEAVES = ("program", "input")
 """Variables that are located where they leave their own place; others where they come to be."""
+ENDS = ("lower", "upper")
 KINDS = {
     "step by step": "evaluated step by step: a state is carried from one step to the next",
     "one step": "a single step, which leaves no state to look for; whether it is evaluated or looked up is "
@@ -35,41 +43,37 @@ def describe(
     evaluation: "pd.DataFrame",
     onset_differences: "pd.DataFrame",
     differences: "Mapping[str, pd.DataFrame]",
+    gate: "pd.DataFrame | None" = None,
 ) -> list[str]:
-    """A paragraph on behaviour, one on each group, and one on the difference between each two.
+    """Paragraphs: the gate, what examples alone explain, behaviour, each group, and the difference between each two.
 
     Args:
         behaviour: from `accuracy_table`, with the model `finetuned`.
-        onsets: `onsets` of `located_tables`; what is said is of the calls answered correctly, and of kinds that have
-            `ENOUGH` programs.
+        onsets: `onsets` of `located_tables`; what is said is of the calls that `best_subset` chooses, and of kinds that
+            have `ENOUGH` programs.
         evaluation: of the same.
         onset_differences: of the same.
         differences: tables of `compare_groups` with the column `subset`, by what was compared.
+        gate: of the same run; what it does not find evaluated is not described. Without one, as of an earlier release,
+            there is no word of it, and behaviour alone says what is above chance.
     """
-    words, meaningful = _behaviour(behaviour)
-    if not any(meaningful.values()):
-        return [words, "No direct answers are above chance: where they are evaluated was not found."]
+    words, closed = _behaviour(behaviour)
+    first = [] if gate is None else [_gate(gate)]
+    if gate is not None:
+        closed = {(row.group, row.steps): "" if row.evaluated else str(row.sentence) for row in gate.itertuples()}
+    there = [group for group in GROUPS if any(group == this for this, _ in closed)]
+    if all(closed.values()):
+        return [*first, words, "No direct answers are above chance: where they are evaluated was not found."]
     onsets, evaluation = (best_subset(table, ["group", "steps"]) for table in (onsets, evaluation))
     onset_differences = best_subset(onset_differences, ["steps"])
-    there = [group for group in GROUPS if any(group == this for this, _ in meaningful)]
+    if gate is not None:
+        first.append(_common(onsets, closed))
     return [
+        *first,
         words,
-        *(_group(onsets, evaluation, group, meaningful) for group in there),
-        *(_difference(onset_differences, differences, pair, meaningful) for pair in itertools.combinations(there, 2)),
+        *(_group(onsets, evaluation, group, closed) for group in there),
+        *(_difference(onset_differences, differences, pair, closed) for pair in itertools.combinations(there, 2)),
     ]
-
-
-def best_subset(table: "pd.DataFrame", kind: list[str]) -> "pd.DataFrame":
-    """Of each kind the rows of matched pairs, or of those answered right where there are no matched ones.
-
-    Args:
-        table: with the column `subset`.
-        kind: the columns that name a kind.
-    """
-    if table.empty:
-        return table
-    best = table[table["subset"] != "all"].groupby(kind)["subset"].transform("max")  # correct comes before matched
-    return table[table["subset"] == best.reindex(table.index)]
 
 
 def kind_of(evaluation: "pd.DataFrame") -> str:
@@ -78,68 +82,87 @@ def kind_of(evaluation: "pd.DataFrame") -> str:
     return said if said in KINDS else UNDETERMINED
 
 
-def programs_of(onsets: "pd.DataFrame") -> int:
-    """How many programs a kind's onsets rest on: those of its pairs or of its prompts, whichever are fewer.
-
-    Args:
-        onsets: rows of one kind and subset of `onsets`. Where programs were not counted, pairs and prompts are.
-    """
-    counts = []
-    for way in ("used", "read", "lens"):
-        columns = (f"{way}_n", f"{way}_clusters")
-        n, clusters = (onsets[column].max() if column in onsets else 0 for column in columns)
-        if n > 0:
-            counts.append(clusters if clusters > 0 else n)
-    return int(min(counts, default=0))
+def _gate(gate: "pd.DataFrame") -> str:
+    """What is evaluated directly, and what is not."""
+    said = [
+        f"{group}, {_steps(row.steps)}: {row.sentence}"
+        for group in GROUPS
+        for row in gate[gate["group"] == group].sort_values("steps").itertuples()
+    ]
+    return (
+        "Whether calls are evaluated directly, asked of decisive calls whose answers were never shown, of programs "
+        f"without examples those of new functions. {'; '.join(said)}. What is not evaluated is not located."
+    )
 
 
-def with_pairs(differences: "pd.DataFrame") -> "pd.DataFrame":
-    """A table of differences with its columns `first` and `second`, which earlier releases left to be understood."""
-    return differences if "first" in differences else differences.assign(first="with_io", second="without_io")
-
-
-def programs_in(differences: "pd.DataFrame") -> "pd.DataFrame":
-    """How many programs the pair of groups of each row of `compare_groups` has: the columns `first` and `second`."""
-    import pandas as pd
-
-    pairs = with_pairs(differences)
-    counts = {
-        side: [row[f"clusters_{row[side]}"] for row in pairs.to_dict(orient="records")] for side in ("first", "second")
-    }
-    return pd.DataFrame(counts, index=differences.index, dtype=float)
-
-
-def enough_programs(differences: "pd.DataFrame") -> "pd.Series":
-    """Of each row of `compare_groups`: do both groups of its pair have `ENOUGH` programs?"""
-    return programs_in(differences).min(axis=1) >= ENOUGH
-
-
-def too_few(*n: int) -> str:
-    """What is said of so many programs, in one group or in each of both."""
-    return f"too few programs (n = {' and '.join(map(str, n))})"
-
-
-def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], bool]]:
-    """What was answered, and for each group and number of steps whether direct answers are above chance."""
-    finetuned = table[(table["model"] == "finetuned") & ~((table["group"] == "with_io") & table["seen"])]
-    parts, meaningful = [], {}
-    for cell in finetuned.sort_values(["mode", "group", "steps"]).to_dict(orient="records"):
-        parts.append(
-            f"{cell['group']}, {cell['mode']}, {_steps(cell['steps'])}: {cell['mean']:.0%} [{cell['lower']:.0%}, "
-            f"{cell['upper']:.0%}] of {cell['n']} calls (chance {cell['chance']:.0%})"
+def _common(onsets: "pd.DataFrame", closed: dict[tuple[str, int], str]) -> str:
+    """What maps of programs with examples have in common with those of programs whose code was never seen."""
+    both = ("with_io", "io_only")
+    if not any(group == both[1] for group, _ in closed):
+        return (
+            "There are no io_only programs: with_io ones may be answered by induction from their examples, and their "
+            "maps need not be evaluation of code."
         )
-        if cell["mode"] == "direct":
-            meaningful[cell["group"], cell["steps"]] = bool(cell["lower"] > cell["chance"])
-    return "Behaviour on inputs whose answers were never shown. " + "; ".join(parts) + ".", meaningful
+    if onsets.empty or not {both} <= {(first, second) for first in onsets["group"] for second in onsets["group"]}:
+        return (
+            "What with_io maps share with those of io_only programs, and so is not evaluation of code, cannot be said."
+        )
+    shared = []
+    for (steps, variable), rows in onsets.groupby(["steps", "variable"], sort=False):
+        of = {row["group"]: row for row in rows.to_dict(orient="records")}
+        if set(both) <= set(of) and not any(closed.get((group, steps), "no") for group in both):
+            ways = [way for way in ("used", "read", "lens") if _overlap(of[both[0]], of[both[1]], way)]
+            if ways:
+                shared.append(f"{variable} ({_steps(steps)}: {', '.join(ways)})")
+    what = f"the onsets of {'; '.join(shared)}" if shared else "no onset"
+    return (
+        f"The maps of with_io and io_only share {what}. io_only programs were never seen as code: what both share is "
+        "not evaluation of code."
+    )
 
 
-def _group(
-    onsets: "pd.DataFrame", evaluation: "pd.DataFrame", group: str, meaningful: dict[tuple[str, int], bool]
-) -> str:
-    parts = []
-    for steps in sorted({steps for this, steps in meaningful if this == group}):
-        if not meaningful[group, steps]:
-            parts.append(f"{_steps(steps)}: not found, as direct answers are not above chance.")
+def _overlap(first: dict[str, Any], second: dict[str, Any], way: str) -> bool:
+    """Is an onset there in both, and do their intervals meet?"""
+    if not all(_asked(row, way) and _there(row, way) for row in (first, second)):
+        return False
+    (low, high), (others, top) = (
+        [row[f"{way}_{end}"] if row[f"{way}_{end}"] == row[f"{way}_{end}"] else row[f"{way}_layer"] for end in ENDS]
+        for row in (first, second)
+    )
+    return bool(low <= top and others <= high)
+
+
+def _behaviour(table: "pd.DataFrame") -> tuple[str, dict[tuple[str, int], str]]:
+    """What was answered, and for each group and number of steps why nothing is located: empty where something is."""
+    finetuned = table[(table["model"] == "finetuned") & ~((table["group"] != "without_io") & table["seen"])]
+    counted = headline(finetuned)
+    parts, closed = [_cells(counted)], {}
+    for cell in counted[counted["mode"] == "direct"].to_dict(orient="records"):
+        above = cell["lower"] > cell["chance"]
+        closed[cell["group"], cell["steps"]] = "" if above else "not found, as direct answers are not above chance"
+    head = "Behaviour on inputs whose answers were never shown"
+    if "calls" in finetuned:
+        head += ", decisive calls, without examples of new functions"
+        parts.append(
+            f"All calls: {_cells(finetuned[(finetuned['calls'] == 'all') & (finetuned['programs'] == 'all')])}"
+        )
+    return f"{head}. " + " ".join(f"{part}." for part in parts), closed
+
+
+def _cells(table: "pd.DataFrame") -> str:
+    """The accuracy of each mode, group and number of steps."""
+    return "; ".join(
+        f"{cell['group']}, {cell['mode']}, {_steps(cell['steps'])}: {cell['mean']:.0%} [{cell['lower']:.0%}, "
+        f"{cell['upper']:.0%}] of {cell['n']} calls (chance {cell['chance']:.0%})"
+        for cell in table.sort_values(["mode", "group", "steps"]).to_dict(orient="records")
+    )
+
+
+def _group(onsets: "pd.DataFrame", evaluation: "pd.DataFrame", group: str, closed: dict[tuple[str, int], str]) -> str:
+    parts, decisive = [], len(onsets) and (onsets["subset"] == DECISIVE).any()
+    for steps in sorted({steps for this, steps in closed if this == group}):
+        if closed[group, steps]:
+            parts.append(f"{_steps(steps)}: {closed[group, steps]}.")
             continue
         here = onsets[(onsets["group"] == group) & (onsets["steps"] == steps)] if len(onsets) else onsets
         if here.empty:
@@ -158,7 +181,13 @@ def _group(
         pairs, prompts = (here[f"{way}_n"].max() for way in ("used", "read"))
         counts = f"{pairs:.0f} pairs{matched}" + (f", {prompts:.0f} prompts" if prompts == prompts else "")
         parts.append(f"{_steps(steps)} ({counts}): {said}. So: {KINDS[kind_of(of_kind)]}.")
-    return f"{group}, only calls answered correctly. " + " ".join(parts)
+    return f"{group}, {_calls(bool(decisive), group == 'without_io')}. " + " ".join(parts)
+
+
+def _calls(decisive: bool, new: bool) -> str:
+    if not decisive:
+        return "only calls answered correctly"
+    return "only decisive calls answered correctly" + ", of new functions" * new
 
 
 def _variable(row: dict[str, Any]) -> str:
@@ -187,17 +216,20 @@ def _difference(
     onsets: "pd.DataFrame",
     differences: "Mapping[str, pd.DataFrame]",
     pair: tuple[str, str],
-    meaningful: dict[tuple[str, int], bool],
+    closed: dict[tuple[str, int], str],
 ) -> str:
+    for group in pair:
+        if all(why for (this, _), why in closed.items() if this == group):
+            return f"Difference between {pair[0]} and {pair[1]}: not compared, as {group} is not evaluated."
     parts = []
     for row in _of_pair(onsets, pair).to_dict(orient="records"):
-        if row["difference"] != row["difference"] or not all(meaningful.get((each, row["steps"])) for each in pair):
+        if row["difference"] != row["difference"] or any(closed.get((each, row["steps"]), "no") for each in pair):
             continue
         computed = row["variable"] == "output" or row["variable"].startswith("state_")
         if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
         name = f"{row['variable']} ({_steps(row['steps'])}, {row['measure']})"
-        n = [int(row[f"clusters_{group}"]) for group in pair]
+        n = [int(programs_behind(row, group)) for group in pair]
         if min(n) < ENOUGH:
             parts.append(f"{name}: {too_few(*n)}")
             continue
@@ -205,8 +237,10 @@ def _difference(
         when = f"{row['difference']:+.0f} blocks later in {pair[0]}" if row["difference"] else "in the same block"
         parts.append(f"{name} {verb} {when} [{row['lower']:.0f}, {row['upper']:.0f}] (p {row['p']:.2f})")
     said = ["Onsets: " + "; ".join(parts) + "." if parts else "No onset is there in both groups."]
-    said += [_places(_of_pair(table, pair), pair, what) for what, table in differences.items()]
-    return f"Difference between {pair[0]} and {pair[1]}, only calls answered correctly. " + " ".join(said)
+    decisive = any(len(table) and (table["subset"] == DECISIVE).any() for table in (onsets, *differences.values()))
+    said += [_places(table, pair, what, decisive) for what, table in differences.items()]
+    calls = _calls(decisive, "without_io" in pair)
+    return f"Difference between {pair[0]} and {pair[1]}, {calls}. " + " ".join(said)
 
 
 def _of_pair(differences: "pd.DataFrame", pair: tuple[str, str]) -> "pd.DataFrame":
@@ -216,15 +250,15 @@ def _of_pair(differences: "pd.DataFrame", pair: tuple[str, str]) -> "pd.DataFram
     return paired[(paired["first"] == pair[0]) & (paired["second"] == pair[1])]
 
 
-def _places(table: "pd.DataFrame", pair: tuple[str, str], what: str) -> str:
-    subset = "matched" if "matched" in set(table["subset"]) else "correct"
-    chosen = table[table["subset"] == subset]
+def _places(table: "pd.DataFrame", pair: tuple[str, str], what: str, decisive: bool) -> str:
+    subset = DECISIVE if decisive else "matched" if "matched" in set(table["subset"]) else "correct"
+    chosen = _of_pair(table[table["subset"] == subset], pair)
     chosen = chosen[chosen["p_adjusted"].notna()]
     if chosen.empty:
         return f"In {what} they could not be compared: a group has none."
     enough = enough_programs(chosen)
     if not enough.any():
-        n = [int(chosen[f"clusters_{group}"].max()) for group in pair]
+        n = [int(count) for count in programs_in(chosen).max()]
         return f"In {what} they were not compared: {too_few(*n)}."
     few = f"; {(~enough).sum()} more have fewer than {ENOUGH} programs in a group" if not enough.all() else ""
     chosen = chosen[enough]

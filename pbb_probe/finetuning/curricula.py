@@ -4,6 +4,9 @@ A stage is a sequence of phases read one after the other; a phase is a mixture o
 names a group, a kind of document and how often each program is rendered, each time with another surface template, form,
 variables and shown input. "Facts before implications": the code is read until it can be recited, and only then
 executed; in any other order answers are memorised name by name and nothing transfers.
+
+Wherever examples of with_io programs are read, as many are read of io_only programs, of which nothing else is: what a
+model answers of these it has from examples alone.
 """
 
 import itertools
@@ -46,18 +49,26 @@ class Stage:
     """`sft` trains on the documents; `grpo` answers their prompts and is rewarded for right answers."""
 
 
+OPTIONAL: tuple[Group, ...] = ("io_only",)
+"""Groups that a corpus may lack though a stage reads them."""
+
+
+def _examples(times: int, inputs: Inputs = "uniform") -> tuple[Portion, Portion]:
+    return Portion("with_io", "io", times, inputs), Portion("io_only", "io", times, inputs)
+
+
 def _proactive(kind: Kind, inputs: Inputs, suffix: str = "") -> tuple[Stage, Stage]:
     """Programs of `kind` with examples, then programs without, and some replay against forgetting."""
     recite = (Portion("with_io", kind, 34),)
     execute = (
         Portion("with_io", kind, 20),
-        Portion("with_io", "io", 120, inputs),
+        *_examples(120, inputs),
         Portion("with_io", "trace", 20, inputs),
     )
     study = (
         Portion("without_io", kind, 240),
         Portion("with_io", kind, 12),
-        Portion("with_io", "io", 32, inputs),
+        *_examples(32, inputs),
         Portion("with_io", "trace", 8, inputs),
     )
     return Stage(f"stage1{suffix}", (recite, execute)), Stage(f"stage2{suffix}", (study,), rate=2.0)
@@ -73,15 +84,13 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's retroactive order: first read all code, then learn from some programs that code can be executed
     "retroactive_sft": (
         _ALL_CODE,
-        Stage("execute", ((Portion("with_io", "io", 152), Portion("with_io", "trace", 28), *_CODE_AGAIN),)),
+        Stage("execute", ((*_examples(152), Portion("with_io", "trace", 28), *_CODE_AGAIN),)),
     ),
     # the same, where a few examples show how calls are answered and rewards teach the rest
     "retroactive_grpo": (
         _ALL_CODE,
-        Stage("warm_up", ((Portion("with_io", "io", 14), Portion("with_io", "trace", 7), *_CODE_AGAIN),)),
-        Stage(
-            "reinforce", ((Portion("with_io", "io", 8),), (Portion("with_io", "trace", 4),)), rate=0.1, method="grpo"
-        ),
+        Stage("warm_up", ((*_examples(14), Portion("with_io", "trace", 7), *_CODE_AGAIN),)),
+        Stage("reinforce", (_examples(8), (Portion("with_io", "trace", 4),)), rate=0.1, method="grpo"),
     ),
     # everything at once, the code begun first
     "joint": (
@@ -92,7 +101,7 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
                 (
                     Portion("with_io", "code", 32),
                     Portion("without_io", "code", 206),
-                    Portion("with_io", "io", 152),
+                    *_examples(152),
                     Portion("with_io", "trace", 28),
                 ),
             ),
@@ -102,8 +111,8 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
     "stage1_only": _PROACTIVE[:1],
     "stage2_only": (Stage("stage2_alone", ((Portion("without_io", "code", 240),),), rate=2.0),),
     # examples without any code, of inputs taken evenly and as they occur naturally
-    "io_only": (Stage("io_only", ((Portion("with_io", "io", 152),),)),),
-    "io_only_skewed": (Stage("io_only_skewed", ((Portion("with_io", "io", 152, "skewed"),),)),),
+    "io_only": (Stage("io_only", (_examples(152),)),),
+    "io_only_skewed": (Stage("io_only_skewed", (_examples(152, "skewed"),)),),
     # the same programs in English instead of code
     "description": _proactive("description", "uniform", "_description"),
     # code, and demonstrations of inputs as they occur naturally
@@ -166,10 +175,10 @@ def stage_documents(
         share: replayed texts for each document of programs.
 
     Raises:
-        PbbError: the stage reads a group that has no programs in this corpus.
+        PbbError: the stage reads a group that has no programs in this corpus, and that is no control.
     """
     for portion in itertools.chain(*stage.phases):
-        if not corpus.of(portion.group):
+        if portion.group not in OPTIONAL and not corpus.of(portion.group):
             raise PbbError(f"{stage.name} reads {portion.group} programs and the corpus has none: add some.")
     rng = random.Random(f"documents {stage.name} {seed}")
     in_turn = itertools.cycle(texts)

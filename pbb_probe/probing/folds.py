@@ -15,7 +15,9 @@ class Split:
     """Which rows the probe of each fold is fitted on, and which it reads."""
 
     fold: "np.ndarray"
-    """The fold that holds a row out, -1 where it is never fitted on [prompt]."""
+    """The fold that holds a row's cluster out, -1 where no row of it is fitted on [prompt]."""
+    train: "np.ndarray"
+    """Rows that may be fitted on [prompt]."""
 
     @property
     def n(self) -> int:
@@ -24,7 +26,7 @@ class Split:
 
     @property
     def others(self) -> "np.ndarray":
-        """Rows that are never fitted on, which every fold's probe reads [prompt]."""
+        """Rows of clusters that are never fitted on, which every fold's probe reads [prompt]."""
         import numpy as np
 
         return np.asarray(self.fold < 0)
@@ -33,10 +35,10 @@ class Split:
         """Rows that fold k's probe is fitted on [prompt]."""
         import numpy as np
 
-        return np.asarray((self.fold >= 0) & ((self.fold != k) | (self.n == 1)))
+        return np.asarray(self.train & ((self.fold != k) | (self.n == 1)))
 
     def held_out(self, k: int) -> "np.ndarray":
-        """Rows that it has not seen, though others of the folds' probes have [prompt]."""
+        """Rows whose clusters it has not seen, though others of the folds' probes have [prompt]."""
         import numpy as np
 
         return np.asarray((self.fold == k) & (self.n > 1))
@@ -52,7 +54,9 @@ def deal_folds(clusters: "np.ndarray", folds: int, seed: int) -> "np.ndarray":
 
 
 def assigned_folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "np.ndarray", seed: int) -> "np.ndarray":
-    """The fold [prompt] in which each prompt is held out, -1 outside `train`; the arguments are those of `fit_probes`.
+    """The fold [prompt] that holds each prompt's cluster out; the arguments are those of `fit_probes`.
+
+    It is -1 for prompts of clusters that no row of `train` has, and for all outside `train` where there is one fold.
 
     Raises:
         PbbError: fewer clusters than folds, or given folds that leave a gap or part a cluster.
@@ -64,7 +68,7 @@ def assigned_folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "n
         check_folds(folds, n_clusters)
         dealt = np.full(len(clusters), -1)
         dealt[train] = deal_folds(clusters[train], folds, seed)
-        return dealt
+        return _of_clusters(clusters, dealt, train)
     given = np.asarray(folds)
     if (
         given.shape != clusters.shape
@@ -77,7 +81,17 @@ def assigned_folds(clusters: "np.ndarray", folds: int | Sequence[int], train: "n
         raise PbbError(
             "A cluster has rows in two folds, where what is fitted on is tested: give each cluster one fold."
         )
-    return np.where(train, given, -1)
+    return _of_clusters(clusters, np.where(train, given, -1), train)
+
+
+def _of_clusters(clusters: "np.ndarray", fold: "np.ndarray", train: "np.ndarray") -> "np.ndarray":
+    """The folds [prompt] of training rows, given to all rows of their clusters."""
+    import numpy as np
+
+    if not train.any() or fold.max() < 1:
+        return fold
+    of = dict(zip(clusters[train].tolist(), fold[train].tolist(), strict=True))
+    return np.array([of.get(cluster, -1) for cluster in clusters.tolist()])
 
 
 def check_folds(folds: int, n_clusters: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import AUTO, cluster_label
 from pbb_probe.probing.arguments import check_acts, check_kinds, codes_of, target_table, values_of
 from pbb_probe.probing.directions import unit_directions
 from pbb_probe.probing.folds import deal_folds
@@ -31,7 +32,7 @@ Half = tuple[str, int]
 def probe_groups(
     acts: "xr.Dataset",
     targets: "pd.DataFrame | Sequence[str]",
-    clusters: str | Sequence[Hashable] = "program",
+    clusters: str | Sequence[Hashable] = AUTO,
     group: str | Sequence[Hashable] = "group",
     **settings: Any,
 ) -> "xr.Dataset":
@@ -40,7 +41,7 @@ def probe_groups(
     Args:
         acts: from `capture`.
         targets: names of labels of `acts`, or a table with a column a target and a row a prompt.
-        clusters: the label that says what a row belongs to, or its values [prompt].
+        clusters: the label that says what a row belongs to, or its values [prompt]; `auto` as in `fit_probes`.
         group: the label of groups, or its values [prompt]; two or more.
         settings: those of `fit_probes`: C, folds (of each group's clusters), kinds, balanced, seed, memory_gib.
 
@@ -75,7 +76,7 @@ def probe_groups(
 def direction_cosines(
     acts: "xr.Dataset",
     targets: "pd.DataFrame | Sequence[str]",
-    clusters: str | Sequence[Hashable] = "program",
+    clusters: str | Sequence[Hashable] = AUTO,
     group: str | Sequence[Hashable] = "group",
     C: Strength = 1.0,  # noqa: N803
     kinds: Mapping[str, Kind] | None = None,
@@ -88,7 +89,7 @@ def direction_cosines(
     Args:
         acts: from `capture`.
         targets: names of labels of `acts`, or a table with a column a target and a row a prompt.
-        clusters: the label that says what a row belongs to, or its values [prompt]; never split over halves.
+        clusters: as in `fit_probes`; never split over halves.
         group: the label of groups, or its values [prompt]; two or more, compared two by two.
         C: inverse regularisation strength, as in `fit_probes`.
         kinds: as in `fit_probes`.
@@ -116,7 +117,7 @@ def direction_cosines(
     import xarray as xr
     from einops import rearrange
 
-    acts = check_acts(acts)
+    acts, clusters = check_acts(acts), cluster_label(acts, clusters)
     targets = target_table(acts, targets)
     group_of, names = _groups(acts, group)
     kinds = check_kinds(kinds or {}, targets)

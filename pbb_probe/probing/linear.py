@@ -1,6 +1,7 @@
 """Linear probes: what can be read at each site, layer and role, on programs that the probe was not fitted on.
 
-Rows outside `train` (without_io programs, say) are never fitted on, and every fold's probe reads them. A probe that was
+Rows outside `train` (without_io programs, say) are never fitted on, and every fold's probe reads them, but for those
+that have seen other programs of the same function. A probe that was
 fitted on one group and reads the other is evidence that both use the same code. A high accuracy says that a linear
 reader could know the value; it does not say that the model uses it.
 """
@@ -10,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import NONE, label, storable
+from pbb_probe.labels import AUTO, NONE, cluster_label, is_function, label, storable
 from pbb_probe.probing.arguments import (
     check_acts,
     check_kinds,
@@ -73,7 +74,7 @@ def fit_probes(
 def fit_probes(
     acts: "xr.Dataset",
     targets: "pd.DataFrame | Sequence[str]",
-    clusters: str | Sequence[Hashable] = "program",
+    clusters: str | Sequence[Hashable] = AUTO,
     train: "np.ndarray | None" = None,
     C: Strength | StrengthList = 1.0,  # noqa: N803 (scikit-learn's name)
     folds: Annotated[int, whole(1, 100_000)] | FoldList = 5,
@@ -90,8 +91,9 @@ def fit_probes(
         acts: from `capture`, in memory or on disk; heads are read together.
         targets: names of labels of `acts`, or a table with a column a target and a row a prompt; missing values are
             left out of that target.
-        clusters: the label that says what a row belongs to (its program), or its values [prompt]; a cluster is never
-            split over folds.
+        clusters: the label that says what a row belongs to, or its values [prompt]; a cluster is never split over
+            folds. `auto` is `function` where programs share one, else `program` (`labels.cluster_label`): a probe that
+            has seen a program's function under another name can know its answers.
         train: rows that may be fitted on [prompt]; all when None.
         C: inverse regularisation strength, on features standardised by the rows that are fitted on. Of several, each
             probe takes the one that does best on clusters held out of its own training rows, in as many inner folds.
@@ -115,8 +117,8 @@ def fit_probes(
 
     Returns:
         `accuracy` ([control,] target, site, layer, role, fold) on held-out training rows, and `correct` ([control,]
-        target, site, layer, role, prompt): for a training row whether the probe that did not see its cluster was
-        right, for any other row the share of the folds' probes that were; NaN where the target is missing. Targets
+        target, site, layer, role, prompt): for a row whose cluster is fitted on whether the probe that did not see it
+        was right, for any other row the share of the folds' probes that were; NaN where the target is missing. Targets
         read by ridge have instead `r2` ([control,] target, site, layer, role, fold) and `predicted` ([control,] target,
         site, layer, role, prompt), for rows outside `train` the mean over folds. Where C is chosen, `C` (target, site,
         layer, role, fold). With controls, `control` is `none` for the targets themselves and then each control's name;
@@ -141,13 +143,14 @@ def fit_probes(
     import numpy as np
     import xarray as xr
 
-    acts = check_acts(acts)
+    acts, clusters = check_acts(acts), cluster_label(acts, clusters)
     targets = target_table(acts, targets)
     known = xr.Dataset(coords={str(name): ("prompt", storable(column)) for name, column in targets.items()})
     _refuse_other_values(known, acts)
     kinds = check_kinds(kinds or {}, targets)
     codes = codes_of(acts, clusters, "clusters")
-    split = Split(assigned_folds(codes, folds, read_train(train, acts.sizes["prompt"]), seed))
+    rows = read_train(train, acts.sizes["prompt"])
+    split = Split(assigned_folds(codes, folds, rows, seed), rows)
     strengths = [float(strength) for strength in np.atleast_1d(C)]
     if split.n == 1 and (not keep or len(strengths) > 1):
         raise PbbError(
@@ -167,8 +170,13 @@ def fit_probes(
     scores = with_labels_of(scores, known, acts)
     if not keep:
         return scores
-    names = values_of(acts, clusters, "clusters").tolist()
-    fold = {name: int(k) for name, k in zip(names, split.fold, strict=True) if k >= 0}
+    labels = [clusters, "program"] if is_function(clusters) and "program" in acts.coords else [clusters]
+    fold = {
+        name: int(k)
+        for names in labels
+        for name, k in zip(values_of(acts, names, "clusters").tolist(), split.fold, strict=True)
+        if k >= 0
+    }
     return _kept(measured, of_targets, acts, scores, fold)
 
 

@@ -124,8 +124,8 @@ def guessed(plan: Plan) -> dict[str, Read]:
             for rows, share in ((held_out, 1), (others, split.n)):
                 answer = guess if task.kind == "ridge" else task.values[rows] == guess
                 said[0, rows] = np.nan_to_num(said[0, rows]) + np.asarray(answer, np.float32) / share
-            if held_out.any():
-                scores[:, k] = _scored(task, said[:, held_out], held_out)
+            if (scored := held_out & split.train).any():
+                scores[:, k] = _scored(task, said[:, scored], scored)
         reads[task.name] = Read(scores, said, np.full_like(scores, np.nan))
     return reads
 
@@ -171,8 +171,9 @@ def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> _Batc
                     for i in same:
                         answers = values if tasks[i].kind == "ridge" else values == tasks[i].right[where]
                         said[:, i, where] = answers if where is held_out else said[:, i, where] + answers / split.n
-                for i in same if len(held_out) else ():
-                    scores[:, i, k] = _scored(tasks[i], said[:, i, held_out], held_out)
+                scored = held_out[split.train[held_out]]
+                for i in same if len(scored) else ():
+                    scores[:, i, k] = _scored(tasks[i], said[:, i, scored], scored)
                 for i in same if plan.keep else ():
                     kept[i].append(reader)
     return _Batch(scores, said, used, kept)

@@ -2,10 +2,11 @@
 
 Reads `{"sources": [{name, source, calls}], "inputs": [[arguments, ...], ...], "skip": bool}` as JSON on standard input,
 where the first sources are the programs that `inputs` belong to and `calls` maps a callee's name to its place in
-`sources`. Writes a line of JSON per program as soon as it has run: a list per input of `[lines, changes, output]`, or
-null for one that failed and may be skipped. The number of these lines tells the parent which program was running when
-this process ended, by an error or by a signal. Where the job has no programs and `"report": true`, the one line is what
-confines this process, see `_confinement.confine`.
+`sources`. Writes a line of JSON per program as soon as it has run: for each input `[lines, changes, output]`, or with
+`"outputs": true` the output alone. With `skip`, null stands for a call that failed, and for a program that failed as a
+whole. The number of these lines tells the parent which program was running when this process ended, by an error or by
+a signal. Where the job has no programs and `"report": true`, the one line is what confines this process, see
+`_confinement.confine`.
 
 The first defence is the parent's whitelist, to which every source has been held by then. A program reaches only a few
 builtins, and before anything runs the kernel confines this process, in the layers of `_confinement.py`: a program that
@@ -51,6 +52,10 @@ class OvertimeError(Exception):
     """All programs together ran too long, which need not be the fault of the one that was running."""
 
 
+class SlowError(Exception):
+    """One program ran too long."""
+
+
 def end_at_the_limit(seconds: int) -> None:
     """Raise an exception when the CPU time of all programs is used up."""
 
@@ -70,7 +75,7 @@ class Stopwatch:
 
     def stop(self, *_: object) -> None:
         """Called when the time is used up."""
-        raise tracing.Refusal(f"it ran longer than {self.seconds} s")
+        raise SlowError(f"it ran longer than {self.seconds} s")
 
     def __enter__(self) -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
@@ -107,9 +112,23 @@ def describe(error: BaseException) -> str:
         text = " ".join(str(error).split())[:200]
     except Exception:  # a number too long to be written
         text = ""
-    if isinstance(error, (tracing.Refusal, OvertimeError)):
+    if isinstance(error, (tracing.Refusal, OvertimeError, SlowError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def called(function: Any, table: Any, arguments: list[Any], job: dict[str, Any]) -> Any:
+    """The trace or the output of one call; with `skip` None for one that fails by itself."""
+    try:
+        return (
+            tracing.output_of(function, arguments)
+            if job.get("outputs")
+            else tracing.traced_call(function, table, arguments)
+        )
+    except Exception as error:
+        if not job["skip"] or isinstance(error, (OvertimeError, SlowError, MemoryError)):
+            raise
+        return None
 
 
 def main() -> int:
@@ -128,7 +147,7 @@ def main() -> int:
             try:
                 with stopwatch:
                     function, table = workshop.function(place)
-                    text = json.dumps([tracing.traced_call(function, table, arguments) for arguments in inputs])
+                    text = json.dumps([called(function, table, arguments, job) for arguments in inputs])
                     if len(text) > LONGEST:
                         raise tracing.Refusal("its traces are too long to keep")
             except Exception as error:

@@ -32,16 +32,45 @@ def traced_call(function: Callable[..., Any], table: "Lines", arguments: list[An
         output = function(*arguments)
     finally:
         sys.settrace(None)
+    return [tracer.lines, tracer.changes, plain_output(output)]
+
+
+def output_of(function: Callable[..., Any], arguments: list[Any]) -> Any:
+    """What one call of the function returns, within the same limits, but far faster than its trace."""
+    lines = 0
+
+    def local(frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        nonlocal lines
+        lines += 1
+        if lines > LINES:
+            raise Refusal(f"it ran more than {LINES} lines")
+        for value in frame.f_locals.values():
+            kind = type(value)
+            if kind is int and not -LARGEST <= value <= LARGEST:
+                raise Refusal("its numbers grow beyond 10**18")
+            if (kind is list or kind is str) and len(value) > LINES:
+                raise Refusal(f"its values grow beyond {LINES} items")
+        return local
+
+    sys.settrace(lambda *_: local)
+    try:
+        output = function(*arguments)
+    finally:
+        sys.settrace(None)
+    return plain_output(output)
+
+
+def plain_output(output: Any) -> Any:
+    """What a call returned, as `plain` has it."""
     if output is None:
         raise Refusal("it returned nothing")
     try:
         if isinstance(output, (set, dict)):
             raise NotAValueError
-        output = plain(output)
+        return plain(output)
     except NotAValueError:
         kind = type(output).__name__
         raise Refusal(f"it returned {kind}, not whole numbers, text, truth values or lists of them") from None
-    return [tracer.lines, tracer.changes, output]
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -3,8 +3,10 @@
 No program is executed here. How inputs are drawn makes the outputs vary: a target, for example, can mostly be found.
 """
 
+import functools
 import itertools
 import random
+from collections.abc import Callable
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.draws import endless
@@ -32,12 +34,22 @@ def algorithms_programs(names: list[str], rng: random.Random, n_inputs: int = 10
 
     Parameters of a problem repeat only after all have been used. Inputs are sorted by `input_size`.
     """
-    turns = itertools.cycle(rng.sample(list(PROBLEMS), len(PROBLEMS)))
+    draw = algorithms_draws(rng, n_inputs)
+    return [draw(place)(name) for place, name in enumerate(names)]
+
+
+def algorithms_draws(rng: random.Random, n_inputs: int = 10) -> Callable[[int], Callable[[str], Made]]:
+    """What draws the program at a place, as a function of its name."""
+    turns = rng.sample(list(PROBLEMS), len(PROBLEMS))
     pools = {problem: endless(PROBLEMS[problem].combinations(), rng) for problem in PROBLEMS}
-    return [
-        algorithm(name, problem, next(pools[problem]), rng, n_inputs)
-        for name, problem in zip(names, turns, strict=False)
-    ]
+
+    def draw(place: int) -> Callable[[str], Made]:
+        problem = turns[place % len(turns)]
+        return functools.partial(
+            algorithm, problem=problem, parameters=next(pools[problem]), rng=rng, n_inputs=n_inputs
+        )
+
+    return draw
 
 
 def algorithm(name: str, problem: str, parameters: Parameters, rng: random.Random, n_inputs: int = 10) -> Made:

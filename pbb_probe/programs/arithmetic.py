@@ -150,9 +150,19 @@ def arithmetic_programs(
     Raises:
         PbbError: an unknown shape.
     """
+    draw = arithmetic_draws(rng, shapes)
+    return [draw(place)(name) for place, name in enumerate(names)]
+
+
+def arithmetic_draws(rng: random.Random, shapes: tuple[str, ...]) -> Callable[[int], Callable[[str], Program]]:
+    """What draws the program at a place, as a function of its name; the shapes take turns over the places.
+
+    Raises:
+        PbbError: an unknown shape.
+    """
     check_shapes(shapes)
     drawn = {shape: _drawn(shape, rng) for shape in dict.fromkeys(shapes)}
-    return [next(drawn[shape])(name) for name, shape in zip(names, itertools.cycle(shapes), strict=False)]
+    return lambda place: next(drawn[shapes[place % len(shapes)]])
 
 
 def check_shapes(shapes: object) -> None:

@@ -7,7 +7,7 @@ different names, and the inputs are real words: what a program would naturally b
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pbb_probe.programs.cipher_keys import (
@@ -52,18 +52,29 @@ class Cipher:
         return Program(name, "ciphers", source, {"cipher": self.name, "steps": steps, "key": whole})
 
 
-def ciphers_programs(
-    names: list[str], rng: random.Random, n_inputs: int = 10
-) -> list[tuple[Program, list[tuple[Value, ...]]]]:
+Made = tuple[Program, list[tuple[Value, ...]]]
+"""A program and its inputs."""
+
+
+def ciphers_programs(names: list[str], rng: random.Random, n_inputs: int = 10) -> list[Made]:
     """A program for each name, with `n_inputs` different words as its inputs, from common to rare.
 
     The ciphers take turns in a shuffled order. One that has used up its keys waits until all of them have, so that no
     function repeats before every function has come once.
     """
-    return [
-        (cipher.program(name, key), _inputs(rng, n_inputs))
-        for name, (cipher, key) in zip(names, _turns(rng), strict=False)
-    ]
+    draw = ciphers_draws(rng, n_inputs)
+    return [draw(place)(name) for place, name in enumerate(names)]
+
+
+def ciphers_draws(rng: random.Random, n_inputs: int = 10) -> Callable[[int], Callable[[str], Made]]:
+    """What draws the program at a place, as a function of its name; it comes with its inputs."""
+    turns = _turns(rng)
+
+    def draw(place: int) -> Callable[[str], Made]:
+        cipher, key = next(turns)
+        return lambda name: (cipher.program(name, key), _inputs(rng, n_inputs))
+
+    return draw
 
 
 def _turns(rng: random.Random) -> Iterator[tuple[Cipher, Key]]:

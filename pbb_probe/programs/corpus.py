@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.algorithms import algorithms_programs
-from pbb_probe.programs.arithmetic import VALUES, arithmetic_programs, check_shapes
-from pbb_probe.programs.ciphers import ciphers_programs
+from pbb_probe.programs.algorithms import algorithms_draws
+from pbb_probe.programs.arithmetic import VALUES, arithmetic_draws, check_shapes
+from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
+from pbb_probe.programs.drawing import Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
+from pbb_probe.programs.meaning import Meaning, Taught, meanings
 from pbb_probe.programs.names import PACKAGED, nonsense_words
 from pbb_probe.programs.own import load_programs, named_and_grouped
 from pbb_probe.programs.program import GROUPS as GROUPS
 from pbb_probe.programs.program import Group as Group
-from pbb_probe.programs.program import Program, Value, trace_programs
+from pbb_probe.programs.program import trace_programs
 from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.templates import MODES, Mode, templates
 from pbb_probe.programs.values import path_text
-from pbb_probe.schema import AnyPlace, Name, checks_arguments, refuse_unknown, whole
+from pbb_probe.schema import AnyPlace, Name, Share, checks_arguments, refuse_unknown, whole
 from pbb_probe.store.records import refuse_damaged
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ CARD = """\
 
 `corpus.jsonl` holds a program a line: its source, its facts, its group, its traces on every input, and `shown`, the
 places of the inputs whose answers a model may be shown. with_io programs have source and examples, without_io
-programs source only.
+programs source only, and io_only programs, a control, examples only.
 
 | family | group | programs |
 |---|---|---|
@@ -53,18 +55,27 @@ Made by `pbb_probe.make_corpus({settings})`. The first program:
 """
 N_INPUTS = 10  # of a program of the families
 
-FAMILIES: dict[str, Callable[..., list[tuple[Program, list[tuple[Value, ...]]]]]] = {
-    "arithmetic": lambda names, rng, shapes: [
-        (program, [(value,) for value in VALUES]) for program in arithmetic_programs(names, rng, shapes)
-    ],
-    "algorithms": lambda names, rng, _: algorithms_programs(names, rng),
-    "ciphers": lambda names, rng, _: ciphers_programs(names, rng),
+
+def _arithmetic_draws(rng: random.Random, shapes: tuple[str, ...]) -> Draw:
+    draw = arithmetic_draws(rng, shapes)
+
+    def with_inputs(place: int) -> Callable[[str], Made]:
+        made = draw(place)
+        return lambda name: (made(name), [(value,) for value in VALUES])
+
+    return with_inputs
+
+
+FAMILIES: dict[str, Callable[[random.Random, tuple[str, ...]], Draw]] = {
+    "arithmetic": _arithmetic_draws,
+    "algorithms": lambda rng, _: algorithms_draws(rng),
+    "ciphers": lambda rng, _: ciphers_draws(rng),
 }
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Programs with source and input/output examples (with_io) and programs with source only (without_io).
+    """Programs with source and examples (with_io), with source only (without_io), and with examples only (io_only).
 
     Example:
         >>> import pbb_probe as pbb
@@ -87,6 +98,15 @@ class Corpus:
     def by_name(self) -> dict[str, Entry]:
         """The entries by the names of their programs."""
         return {entry.program.name: entry for entry in self.entries}
+
+    @functools.cached_property
+    def meaning(self) -> dict[str, Meaning]:
+        """What each program computes and what its answers show, by its name."""
+        taught = [
+            Taught(entry.program, entry.traces, entry.group != "io_only", entry.group != "without_io")
+            for entry in self.entries
+        ]
+        return dict(zip((entry.program.name for entry in self.entries), meanings(taught), strict=True))
 
     @functools.cached_property
     def outputs(self) -> list[str]:
@@ -113,8 +133,11 @@ class Corpus:
         Returns:
             A row a call: prompt, completion, template, call (the arguments as written in the prompt), place (of the
             input in its natural order), program, source (the program's text), family, group, steps and the program's
-            other facts, seen (is the answer shown in training?), input, state_1, ..., output, and branch_1, ...,
-            iterations_1, ... of `targets.call_targets`, missing where a program has none.
+            other facts, function (an id, equal for programs with equal outputs on all inputs), novelty (of a program
+            without examples, see `meaning.Novelty`; otherwise empty), decisive (does no simpler program give the
+            answer?), explained_by (what does, in words; empty where nothing does), seen (is the answer shown in
+            training?), input, state_1, ..., output, and branch_1, ..., iterations_1, ... of `targets.call_targets`,
+            missing where a program has none.
 
         Raises:
             PbbError: an unknown mode or group, a group without programs, or one without unseen inputs.
@@ -143,7 +166,8 @@ class Corpus:
             for i, turn in turns[:n]:
                 entry, place = entries[i], shuffled[i][turn]
                 template = rng.choice(templates(entry.program.family, mode))
-                rows.append(entry.call(entry.traces[place], mode, template, place))
+                meaning = self.meaning[entry.program.name]
+                rows.append(entry.call(entry.traces[place], mode, template, place) | meaning.labels(place))
         return pd.DataFrame(rows)
 
     def save(self, path: str | Path) -> None:
@@ -212,12 +236,14 @@ def make_corpus(
     shown_inputs: Annotated[int, whole(1, 10**6)] = 7,
     seed: Annotated[int, whole(1 - 2**63, 2**63 - 1)] = 0,
     *,
+    io_only: ProgramCount = 0,
+    new_functions: Share | None = None,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,
     programs: AnyPlace | None = None,
 ) -> Corpus:
-    """Named programs in two groups, traced by executing them.
+    """Named programs in groups, traced by executing them.
 
     Args:
         family: which programs: `arithmetic`, `algorithms` or `ciphers`.
@@ -226,6 +252,10 @@ def make_corpus(
         shown_inputs: how many inputs of a with_io program (out of ten, in the families here) are in its examples; the
             others are held out.
         seed: the same seed makes the same corpus.
+        io_only: how many programs have examples only, as many as a with_io program: a model never sees their code.
+        new_functions: which share of the functions of without_io programs, at least, no program with examples
+            computes, of each number of steps; when None a third of one step and half of more. Of users' own programs it
+            is not drawn: the label `novelty` says which are new.
         shapes: of arithmetic programs, in turn; see `arithmetic.SHAPES`.
         composed_with_io: how many further programs with examples call one or two of the others; these have examples,
             too, and no held-out answer is shown.
@@ -244,11 +274,11 @@ def make_corpus(
         def nigtok(x):
             return x * 7 % 10
     """
-    if with_io + without_io == 0:
-        raise PbbError("A corpus needs at least one program: with_io and without_io are counts of programs.")
-    if with_io + without_io + composed_with_io + composed_without_io > MOST_PROGRAMS:
+    if with_io + without_io + io_only == 0:
+        raise PbbError("A corpus needs at least one program: with_io, without_io and io_only count programs.")
+    if with_io + without_io + io_only + composed_with_io + composed_without_io > MOST_PROGRAMS:
         raise PbbError(
-            f"A corpus has at most {MOST_PROGRAMS:,} programs: with_io, without_io and composed_* have more."
+            f"A corpus has at most {MOST_PROGRAMS:,} programs: with_io, without_io, io_only and composed_* have more."
         )
     if programs is None:
         refuse_unknown("family", [family], FAMILIES)
@@ -261,6 +291,8 @@ def make_corpus(
         "without_io": without_io,
         "shown_inputs": shown_inputs,
         "seed": seed,
+        "io_only": io_only,
+        "new_functions": new_functions,
         "shapes": list(shapes),
         "composed_with_io": composed_with_io,
         "composed_without_io": composed_without_io,
@@ -268,24 +300,29 @@ def make_corpus(
     }
     rng = random.Random(f"corpus {family} {seed}")
     own = [] if programs is None else load_programs(programs)
-    n = len(own) or with_io + without_io
+    counts: dict[Group, int] = {"without_io": without_io, "with_io": with_io, "io_only": io_only}
+    n = len(own) or sum(counts.values())
     n_composed = composed_with_io + composed_without_io
     words = nonsense_words(max(n + n_composed, PACKAGED))
     names = rng.sample(words, n)
     if own:
-        made, groups = named_and_grouped(own, names, with_io / (with_io + without_io), rng)
+        made, groups = named_and_grouped(own, names, counts, rng)
+        runs = trace_programs(
+            [given.program for given in own], [each for _, each in made]
+        )  # refused by their own names
+        drawn = [(program, run) for (program, _), run in zip(made, runs, strict=True)]
     else:
-        made = FAMILIES[family](names, rng, tuple(shapes))
-        groups = ["without_io" if i < without_io else "with_io" for i in range(n)]
-    basic = [program for program, _ in made]
-    executed = [given.program for given in own] or basic  # a refusal names the user's own function
+        groups = [group for group, number in counts.items() for _ in range(number)]
+        functions = random.Random(f"new functions {family} {seed}")
+        draw = FAMILIES[family](rng, tuple(shapes))
+        drawn = drawn_programs(draw, names[:without_io], names[without_io:], new_functions, functions)
     entries = []
-    for program, group, traces in zip(basic, groups, trace_programs(executed, [each for _, each in made]), strict=True):
+    for (program, traces), group in zip(drawn, groups, strict=True):
         if shown_inputs > len(traces):
             raise PbbError(
                 f"shown_inputs must be between 1 and {len(traces)}, the inputs of {program.name}, not {shown_inputs}."
             )
-        shown = sorted(rng.sample(range(len(traces)), shown_inputs)) if group == "with_io" else []
+        shown = [] if group == "without_io" else sorted(rng.sample(range(len(traces)), shown_inputs))
         entries.append(Entry(program, group, tuple(traces), tuple(shown)))
     # a random stream of its own: composed programs leave the others as they are
     rng = random.Random(f"composition {family} {seed}")

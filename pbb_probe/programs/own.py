@@ -83,23 +83,28 @@ def renamed(program: Program, names: Mapping[str, str]) -> Program:
 
 
 def named_and_grouped(
-    own: list[Own], names: list[str], with_io: float, rng: random.Random
+    own: list[Own], names: list[str], counts: Mapping[Group, int], rng: random.Random
 ) -> tuple[list[tuple[Program, list[tuple[Value, ...]]]], list[Group]]:
     """The user's programs under other names, each with its inputs, and their groups.
 
     Args:
         own: the programs.
         names: one for each.
-        with_io: the share of programs with examples among those that name no group.
-        rng: draws these.
+        counts: the groups in whose proportion those that name no group are divided.
+        rng: divides them.
 
     Raises:
         PbbError: a program that asks for examples calls one that has none.
     """
     naming = {given.program.name: name for given, name in zip(own, names, strict=True)}
     undivided = [i for i, given in enumerate(own) if given.group is None]
-    examples = set(rng.sample(undivided, round(with_io * len(undivided))))
-    groups: list[Group] = [given.group or ("with_io" if i in examples else "without_io") for i, given in enumerate(own)]
+    shuffled = rng.sample(undivided, len(undivided))
+    drawn: dict[int, Group] = dict.fromkeys(shuffled, "without_io")
+    for group in ("with_io", "io_only"):
+        n = round(len(undivided) * counts[group] / sum(counts.values()))
+        drawn |= dict.fromkeys(shuffled[:n], group)
+        shuffled = shuffled[n:]
+    groups: list[Group] = [given.group or drawn[i] for i, given in enumerate(own)]
     _refuse_shown_callees(own, groups)
     return [(renamed(given.program, naming), list(given.inputs)) for given in own], groups
 
@@ -111,13 +116,13 @@ def _refuse_shown_callees(own: list[Own], groups: list[Group]) -> None:
     while changed:
         changed = False
         for i, given in enumerate(own):
-            hidden = [callee for callee in given.program.calls if groups[place[callee]] == "without_io"]
+            hidden = [callee for callee in given.program.calls if groups[place[callee]] != "with_io"]
             if groups[i] == "without_io" or not hidden:
                 continue
             if given.group is not None:
                 raise PbbError(
-                    f"{given.program.name:.60} is to have examples and calls {hidden[0]:.60}, which has none: "
-                    "its worked steps would show them; put both into one group."
+                    f"{given.program.name:.60} is to have examples and calls {hidden[0]:.60}, which is not a with_io "
+                    "program: its worked steps would show it; put both into one group."
                 )
             groups[i], changed = "without_io", True
 

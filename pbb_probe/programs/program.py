@@ -139,7 +139,7 @@ def trace_programs(
     """
     _check_numbers(programs, inputs)
     runs = _run(programs, inputs, seconds, library, skip=False)
-    return [traces for traces in runs if traces is not None]
+    return [[trace for trace in traces if trace is not None] for traces in runs]
 
 
 def try_programs(
@@ -152,20 +152,59 @@ def try_programs(
     Raises:
         PbbError: the traces of all programs are too long to keep, or there are not as many inputs as programs.
     """
+    return [
+        None if None in traces else [trace for trace in traces if trace is not None]
+        for traces in try_calls(programs, inputs, library)
+    ]
+
+
+def try_calls(
+    programs: Sequence[Program],
+    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
+    library: Sequence[Program] = (),
+) -> list[list[Trace | None]]:
+    """As `trace_programs`, with None for each call that fails.
+
+    Raises:
+        PbbError: the traces of all programs are too long to keep, or there are not as many inputs as programs.
+    """
+    return _tried(programs, inputs, library, traces=True)
+
+
+def try_outputs(
+    programs: Sequence[Program],
+    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
+    library: Sequence[Program] = (),
+) -> list[list[Value | None]]:
+    """As `try_calls`, with the output alone of each call, which is far faster.
+
+    Raises:
+        PbbError: the outputs of all programs are too long to keep, or there are not as many inputs as programs.
+    """
+    return _tried(programs, inputs, library, traces=False)
+
+
+def _tried(
+    programs: Sequence[Program],
+    inputs: Sequence[Sequence[Value | tuple[Value, ...]]],
+    library: Sequence[Program],
+    traces: bool,
+) -> list[list[Any]]:
+    """What the calls give, halving the programs until one that ends the child process stands alone."""
     _check_numbers(programs, inputs)
     if not programs:
         return []
     try:
-        return _run(programs, inputs, 60, library, skip=True)
+        return _run(programs, inputs, 60, library, skip=True, traces=traces)
     except TooMuchError:
         raise
     except PbbError:
         if len(programs) == 1:
-            return [None]
+            return [[None] * len(_listed(programs[0], inputs[0]))]
     half = len(programs) // 2
     return [
-        *try_programs(programs[:half], inputs[:half], library),
-        *try_programs(programs[half:], inputs[half:], library),
+        *_tried(programs[:half], inputs[:half], library, traces),
+        *_tried(programs[half:], inputs[half:], library, traces),
     ]
 
 
@@ -180,8 +219,9 @@ def _run(
     seconds: int,
     library: Sequence[Program],
     skip: bool,
-) -> list[list[Trace] | None]:
-    """Run all programs in one child process; with `skip`, None for those that raise an error in it."""
+    traces: bool = True,
+) -> list[list[Any]]:
+    """Run all programs in one child process; with `skip`, None for the calls that raise an error in it."""
     if type(seconds) is not int or not 1 <= seconds <= LONGEST_TIME:
         raise PbbError(
             f"The seconds of CPU time must be a whole number from 1 to {LONGEST_TIME}, not {shown(seconds)}."
@@ -197,30 +237,53 @@ def _run(
         "sources": [{"name": program.name, "source": program.source, "calls": calls} for program, calls in sources],
         "inputs": arguments,
         "skip": skip,
+        "outputs": not traces,
     }
     answers = run_job(job, [program.name for program in programs], seconds)
     if len(answers) != len(programs):
         raise PbbError(f"{len(programs)} programs could not be run: their child process gave {len(answers)} answers.")
-    return [_traces(*answer, skip) for answer in zip(programs, arguments, answers, strict=True)]
+    read = _traces if traces else _outputs
+    return [read(*answer, skip) for answer in zip(programs, arguments, answers, strict=True)]
 
 
 def _traces(
     program: Program, arguments: list[tuple[Value, ...]], answer: bytes | bytearray, skip: bool
-) -> list[Trace] | None:
+) -> list[Trace | None]:
     """The traces in the child process's answer about a program, once they have been checked."""
     try:
         runs = json.loads(answer)
         if runs is None and skip:
-            return None
+            runs = [None] * len(arguments)
         traces = [
-            Trace(called_with, tuple(lines), tuple(changes), output)
-            for called_with, (lines, changes, output) in zip(arguments, runs, strict=True)
+            None if run is None and skip else _trace(called_with, *run)
+            for called_with, run in zip(arguments, runs, strict=True)
         ]
-        if reason := next(filter(None, map(trace_fault, traces)), None):
+        if reason := next(filter(None, (trace_fault(trace) for trace in traces if trace)), None):
             raise ValueError(reason)
     except (ValueError, TypeError, RecursionError) as error:
         raise not_run(program.name, "its child process gave an answer that is no trace") from error
     return traces
+
+
+def _outputs(
+    program: Program, arguments: list[tuple[Value, ...]], answer: bytes | bytearray, skip: bool
+) -> list[Value | None]:
+    """The outputs in the child process's answer about a program, once they have been checked."""
+    try:
+        outputs = json.loads(answer)
+        if outputs is None and skip:
+            return [None] * len(arguments)
+        if len(outputs) != len(arguments):
+            raise ValueError(f"{len(outputs)} outputs of {len(arguments)} calls")
+        if reason := next(filter(None, (fault(value) for value in outputs if value is not None)), None):
+            raise ValueError(reason)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise not_run(program.name, "its child process gave an answer that holds no outputs") from error
+    return list(outputs)
+
+
+def _trace(arguments: tuple[Value, ...], lines: Any, changes: Any, output: Any) -> Trace:
+    return Trace(arguments, tuple(lines), tuple(changes), output)
 
 
 def trace_fault(trace: Trace) -> str | None:

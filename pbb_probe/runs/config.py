@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
-from pbb_probe.finetuning.curricula import get_curriculum
+from pbb_probe.finetuning.curricula import OPTIONAL, get_curriculum
 from pbb_probe.hooking.calls import ANSWERED, ROLES
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.patching.transfer import CONTROLS
@@ -25,6 +25,7 @@ from pbb_probe.schema import (
     Place,
     PositiveShare,
     Seed,
+    Share,
     Strength,
     check_fields,
     listed,
@@ -51,8 +52,14 @@ class CorpusConfig:
     """Programs with source and input/output examples."""
     without_io: Programs = 150
     """Programs with source only."""
+    io_only: Programs = 100
+    """Programs with examples only, a control: what is answered of them is no evaluation of code."""
+    new_functions: Share | None = None
+    """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
+    of steps; when None a third of one step and half of more."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
-    """Inputs of each with_io program, of ten in the families here, whose answers are shown; the rest are held out."""
+    """Inputs of each program with examples, of ten in the families here, whose answers are shown; others are held out.
+    """
     shapes: Annotated[tuple[Name, ...], listed("shapes", repeated=True)] = ("one_step", "two_steps", "two_steps")
     """Of arithmetic programs, in turn."""
     composed_with_io: Programs = 0
@@ -66,7 +73,7 @@ class CorpusConfig:
         check_fields(self, "corpus.")
         refuse_unknown("family", [self.family], FAMILIES, "corpus.family")
         refuse_unknown("shape", self.shapes, SHAPES, "corpus.shapes")
-        total = self.with_io + self.without_io + self.composed_with_io + self.composed_without_io
+        total = self.with_io + self.without_io + self.io_only + self.composed_with_io + self.composed_without_io
         if not self.with_io + self.without_io:
             raise PbbError("A corpus needs programs: corpus.with_io and corpus.without_io are both 0.")
         if total > MOST_PROGRAMS:
@@ -83,6 +90,7 @@ class CorpusConfig:
         return {
             "with_io": self.with_io + self.composed_with_io,
             "without_io": self.without_io + self.composed_without_io,
+            "io_only": self.io_only,
         }
 
 
@@ -217,7 +225,7 @@ class StudyConfig:
                 f"corpus.shown_inputs must be below {len(VALUES)}, the inputs of a program: unseen_inputs asks for "
                 "others than those shown."
             )
-        fewest = min(*counts.values(), self.probing.prompts)
+        fewest = min(*filter(None, counts.values()), self.probing.prompts)
         if self.probing.folds > fewest:
             raise PbbError(
                 f"probing.folds must be at most {fewest}, the programs that the smaller group is probed on, not "
@@ -263,7 +271,7 @@ def check_stages(curriculum: str, corpus: CorpusConfig, train: TrainConfig) -> N
     stages, counts = get_curriculum(curriculum), corpus.counts()
     for stage in stages:
         for group in sorted({portion.group for phase in stage.phases for portion in phase}):
-            if counts is not None and not counts[group]:
+            if counts is not None and group not in OPTIONAL and not counts[group]:
                 raise PbbError(f"The curriculum {curriculum} reads {group} programs: give a corpus.{group} above 0.")
         if stage.method == "grpo" and train.batch_size % train.generations:
             raise PbbError(

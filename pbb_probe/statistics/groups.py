@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label
+from pbb_probe.labels import AUTO, cluster_label, label
 from pbb_probe.schema import Draws, Margin, Seed, checks_arguments
 from pbb_probe.statistics.pvalues import centred, equivalence_p, holm, permutation_p
 from pbb_probe.statistics.resampling import (
@@ -21,6 +21,7 @@ from pbb_probe.statistics.resampling import (
     numbered,
     of_rows,
     percentiles,
+    programs_of,
     read_rows,
     read_weights,
     relabelled_pair,
@@ -91,7 +92,7 @@ def cluster_bootstrap(
 def interval_table(
     values: "xr.DataArray",
     by: Sequence[str] = (),
-    clusters: Labels | None = "program",
+    clusters: Labels | None = AUTO,
     models: Labels | None = None,
     draws: int = 10_000,
     seed: int = 0,
@@ -103,7 +104,8 @@ def interval_table(
         values: (..., row), in that order; NaN counts as missing. Clusters, models and weights are names of coordinates
             of the rows, or their values [row].
         by: coordinates of the rows; each combination of their values gets rows of its own.
-        clusters: what each row belongs to; each is one of its own when None.
+        clusters: what each row belongs to; each is one of its own when None. `auto` is `function` where programs share
+            one, else `program` (`labels.cluster_label`).
         models: as in `compare_groups`.
         draws: resamples.
         seed: of the resamples.
@@ -111,8 +113,8 @@ def interval_table(
 
     Returns:
         A row for each combination of the values of `by` and of the dimensions but the last in which there is a value:
-        the columns `by` and the dimensions, `mean` with `lower` and `upper`, `n` rows and `clusters`, and `models`
-        where they are given.
+        the columns `by` and the dimensions, `mean` with `lower` and `upper`, `n` rows and `clusters`, `models`
+        where they are given, and `programs` where clusters are functions.
 
     Raises:
         PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
@@ -128,8 +130,8 @@ def interval_table(
     import numpy as np
     import pandas as pd
 
-    row = str(values.dims[-1])
-    clusters = range(values.sizes[row]) if clusters is None else clusters
+    row, name = str(values.dims[-1]), cluster_label(values, clusters)
+    clusters, programs = range(values.sizes[row]) if name is None else name, programs_of(values, name)
     of_each = {
         name: np.asarray(of_rows(values, given))
         for name, given in {"clusters": clusters, "models": models, "weights": weights}.items()
@@ -140,8 +142,10 @@ def interval_table(
         pd.DataFrame({name: label(values, name, row) for name in by}, range(values.sizes[row]))
     ):
         table = _intervals(values.isel({row: rows}), draws=draws, seed=seed, **{k: v[rows] for k, v in of_each.items()})
-        for place, (name, value) in enumerate(kind.items()):
-            table.insert(place, name, value)
+        for place, (column, value) in enumerate(kind.items()):
+            table.insert(place, column, value)
+        if programs is not None:
+            table["programs"] = len(set(programs[rows].tolist()))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -199,7 +203,7 @@ def each_kind(labels: "pd.DataFrame") -> "Iterator[tuple[dict[str, Any], np.ndar
 def compare_groups(
     values: "xr.DataArray",
     group: Labels = "group",
-    clusters: Labels = "program",
+    clusters: Labels = AUTO,
     *,
     weights: Labels | None = None,
     models: Labels | None = None,
@@ -226,7 +230,8 @@ def compare_groups(
             and models are names of coordinates of the rows, or their values [row].
         group: of each row; two values or more. Each is compared with each after it: program groups in the order of
             `GROUPS`, others sorted.
-        clusters: what each row belongs to; a cluster lies in one group.
+        clusters: what each row belongs to; a cluster lies in one group. `auto` is `function` where programs share one,
+            else `program` (`labels.cluster_label`); a function counts as a cluster in each group that has it.
         weights: the mean of rows is the sum of their values over the sum of their weights; ones when None. With
             the weights of `recovery` it is a ratio of means, whose interval allows for numerator and denominator.
         models: the finetuned model (the seed) of each row; one for all when None. Models are drawn with
@@ -240,14 +245,14 @@ def compare_groups(
 
     Returns:
         A row for each pair of groups and combination of the other dimensions: `mean_<group>` with `lower_`, `upper_`
-        and the number of rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` of every
-        group, which are the same for each pair; the pair's `first` and `second` group, and of the first minus the
-        second `difference` with `lower` and `upper` from the cluster bootstrap; `p` from permuting the two groups of
-        whole clusters (two-sided), and `p_adjusted` for all places of this pair, not for there being several. With a
-        margin, `p_equivalent` is that of two one-sided tests (TOST, Schuirmann 1987) that the difference lies beyond
-        the margin on either side, from the same resamples, and `equivalent` is p_equivalent < 0.05 (the 90 % interval
-        lies within the margin). That holds of several places at once if it holds of each, without adjustment
-        (intersection-union test).
+        and the number of rows `n_`, of clusters `clusters_` and, where models are given, of models `models_` and, where
+        clusters are functions, of programs `programs_` of every group, which are the same for each pair; the pair's
+        `first` and `second` group, and of the first minus the second `difference` with `lower` and `upper` from the
+        cluster bootstrap; `p` from permuting the two groups of whole clusters (two-sided), and `p_adjusted` for all
+        places of this pair, not for there being several. With a margin, `p_equivalent` is that of two one-sided tests
+        (TOST, Schuirmann 1987) that the difference lies beyond the margin on either side, from the same resamples, and
+        `equivalent` is p_equivalent < 0.05 (the 90 % interval lies within the margin). That holds of several places at
+        once if it holds of each, without adjustment (intersection-union test).
 
     Raises:
         PbbError: a coordinate that the rows do not have, less than two groups, lengths that differ, a cluster in

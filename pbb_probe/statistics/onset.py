@@ -4,6 +4,7 @@ import itertools
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import AUTO
 from pbb_probe.schema import Draws, Finite, Margin, Seed, checks_arguments
 from pbb_probe.statistics.groups import places
 from pbb_probe.statistics.pvalues import equivalence_p
@@ -33,7 +34,7 @@ EDGES: tuple[Edge, ...] = get_args(Edge)
 def locate(
     values: "xr.DataArray",
     group: Labels = "group",
-    clusters: Labels = "program",
+    clusters: Labels = AUTO,
     *,
     weights: Labels | None = None,
     models: Labels | None = None,
@@ -48,7 +49,7 @@ def locate(
         values: (..., row), one dimension being `layer`, such as recovery or probe correctness by role and layer; the
             last dimension is prompts or pairs.
         group: of each row, as in `compare_groups`.
-        clusters: what each row belongs to; resampled whole.
+        clusters: what each row belongs to; resampled whole. `auto` as in `compare_groups`.
         weights: as in `compare_groups`.
         models: as in `compare_groups`.
         threshold: on the mean over rows.
@@ -60,8 +61,8 @@ def locate(
     Returns:
         A row for each combination of the other dimensions and group: `layer` with `lower` and `upper` (95 %, cluster
         bootstrap), `found` (the share of resamples in which there is such a layer), `n` rows of the group, its
-        `clusters` and, where given, `models`. `layer` is missing where nothing crosses, and so are the bounds where
-        fewer than half of the resamples have a layer.
+        `clusters` and, where given, `models`, and `programs` where clusters are functions. `layer` is missing where
+        nothing crosses, and so are the bounds where fewer than half of the resamples have a layer.
 
     Raises:
         PbbError: an unknown edge, no layers, lengths that differ, or a row without a cluster or a model.
@@ -94,7 +95,7 @@ def locate(
 def locate_difference(
     values: "xr.DataArray",
     group: Labels = "group",
-    clusters: Labels = "program",
+    clusters: Labels = AUTO,
     *,
     weights: Labels | None = None,
     models: Labels | None = None,
@@ -111,7 +112,7 @@ def locate_difference(
     Args:
         values: those of `locate`.
         group: of each row; two values or more, compared as in `compare_groups`.
-        clusters: what each row belongs to; a cluster lies in one group.
+        clusters: as in `compare_groups`.
         weights: as in `compare_groups`.
         models: as in `compare_groups`.
         threshold: that of `locate`.

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label
+from pbb_probe.labels import cluster_label, is_function, label
 from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
@@ -33,18 +33,23 @@ class Rows(NamedTuple):
     cluster: "np.ndarray"  # [row]
     model: "np.ndarray"  # [cluster]
     named: bool  # whether models are given, or one is taken for all
+    program: "np.ndarray | None"  # [row] where clusters are functions
 
     def counts(self, here: "np.ndarray") -> dict[str, int]:
-        """How many clusters some rows [row] have, and how many models if there is word of these."""
+        """How many clusters some rows [row] have, and how many models and programs if there is word of these."""
         clusters = set(self.cluster[here].tolist())
         models = {"models": len(set(self.model[list(clusters)].tolist()))} if self.named else {}
-        return {"clusters": len(clusters), **models}
+        programs = {} if self.program is None else {"programs": len(set(self.program[here].tolist()))}
+        return {"clusters": len(clusters), **models, **programs}
 
 
 def read_rows(
     values: "xr.DataArray", group: Labels, clusters: Labels, weights: Labels | None, models: Labels | None
 ) -> Rows:
     """The arguments of `compare_groups` and `locate` that have an entry a row, of values (..., row).
+
+    A function is a cluster in each group that has it: what two groups share is not resampled together, which makes the
+    interval of their difference wider.
 
     Raises:
         PbbError: a coordinate that the rows do not have, lengths that differ, or a row without a cluster or a model.
@@ -53,7 +58,8 @@ def read_rows(
     import pandas as pd
 
     n_rows = values.shape[-1]
-    labels, clusters = np.asarray(list(of_rows(values, group))), of_rows(values, clusters)
+    labels, name = np.asarray(list(of_rows(values, group))), cluster_label(values, clusters)
+    clusters, programs = of_rows(values, name), programs_of(values, name)
     weight = np.ones(n_rows) if weights is None else read_weights(of_rows(values, weights))
     models = None if models is None else of_rows(values, models)
     if pd.isna(labels).any():
@@ -63,7 +69,19 @@ def read_rows(
             f"There are {n_rows} rows, {len(labels)} groups, {len(clusters)} clusters and {len(weight)} weights: "
             "these must be equal."
         )
-    return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None)
+    if is_function(name):
+        clusters = [None if pd.isna(each) else f"{of} {each}" for of, each in zip(labels, clusters, strict=True)]
+    return Rows(labels, weight, *numbered(n_rows, clusters, models), models is not None, programs)
+
+
+def programs_of(values: "xr.DataArray", clusters: Labels | None) -> "np.ndarray | None":
+    """The program of each row [row] where clusters are functions; None where each is a cluster itself."""
+    import numpy as np
+
+    name = str(clusters).replace("function", "program")
+    if not is_function(clusters) or name not in values.coords:
+        return None
+    return np.asarray(label(values, name, str(values.dims[-1])))
 
 
 def of_rows(values: "xr.DataArray", given: Labels) -> Sequence[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.curricula import CURRICULA, get_curriculum
-from pbb_probe.labels import NONE
+from pbb_probe.labels import AUTO, NONE, cluster_label
 from pbb_probe.models.bases import load_tokenizer
 from pbb_probe.models.tokens import refuse_unknown
 from pbb_probe.patching.pairs import SWAPS, has_pair
@@ -126,11 +126,12 @@ def _check_probing(config: StudyConfig, corpus: Corpus) -> None:
                 f"probing.{name} names {lacking[0]!r}, which none of the calls that are probed has: leave it out, or "
                 "raise probing.prompts."
             )
-    programs = calls.groupby("group")["program"].nunique()
+    unit = cluster_label(calls, AUTO)
+    clusters = calls.groupby("group")[unit].nunique()
     for group in groups_there(corpus):
-        if programs[group] < probing.folds:
+        if clusters[group] < probing.folds:
             raise PbbError(
-                f"probing.folds is {probing.folds}, and {programs[group]} {group} programs are probed: lower it, raise "
+                f"probing.folds is {probing.folds}, and {clusters[group]} {group} {unit}s are probed: lower it, raise "
                 f"probing.prompts, or {_more(config, group)}."
             )
     for group, rows, part in _fitted_on(config, calls, groups_there(corpus)):
@@ -151,12 +152,13 @@ def _fitted_on(
     import pandas as pd
 
     folds, labels = config.probing.folds, calls["group"].to_numpy()
-    codes = pd.factorize(calls["program"])[0]
-    halves = halves_of_groups(calls["program"].tolist(), labels, groups, config.seed)
+    clusters = calls[cluster_label(calls, AUTO)]
+    codes = pd.factorize(clusters)[0]
+    halves = halves_of_groups(clusters.tolist(), labels, groups, config.seed)
     for group in groups:
         fold = assigned_folds(codes, folds, labels == group, config.seed)
         for k in range(folds):
-            yield group, (fold >= 0) & (fold != k), f"{folds - 1} of {folds} folds"
+            yield group, (labels == group) & (fold != k), f"{folds - 1} of {folds} folds"
         for k in (0, 1):
             yield group, halves[group, k], "half"
 

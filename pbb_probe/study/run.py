@@ -29,12 +29,12 @@ from pbb_probe.views.report import REPORTS
 VERSIONS = {
     "corpus": 1,
     "stage": 1,
-    "behaviour": 2,
-    "probing": 2,
-    "patching": 2,
-    "transfer": 2,
-    "interchange": 2,
-    "comparison": 2,
+    "behaviour": 3,
+    "probing": 3,
+    "patching": 3,
+    "transfer": 3,
+    "interchange": 3,
+    "comparison": 3,
     "report": 1,
 }
 """Of what each step means: raised when the same inputs come to give other results, and never for a release alone. Then
@@ -215,7 +215,7 @@ class Study:
         step(
             "comparison",
             lambda out: self._compare(run, out),
-            ("corpus", "probing", "patching", "transfer", "interchange"),
+            ("corpus", "behaviour", "probing", "patching", "transfer", "interchange"),
             draws=config.draws,
             threshold=config.threshold,
             margin=config.margin,
@@ -233,10 +233,11 @@ class Study:
     def _behave(self, run: OpenedRun, out: Path) -> None:
         import pandas as pd
 
-        from pbb_probe.evidence import tables
+        from pbb_probe.evidence.behaviour import behaviour_table
         from pbb_probe.finetuning.behaviour import evaluate
 
-        models = run.models | {"base, code in context": self.config.base}
+        alone = {name.removesuffix(" alone"): path for name, path in run.models.items() if name != "stage2 alone"}
+        models = run.models | {f"{name}, code in context": path for name, path in alone.items()}
         behaviours = {
             name: evaluate(
                 path, run.corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
@@ -246,7 +247,7 @@ class Study:
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
-        accuracy = {name: tables.accuracy(behaviour, **settings) for name, behaviour in behaviours.items()}
+        accuracy = {name: behaviour_table(behaviour, **settings) for name, behaviour in behaviours.items()}
         pd.concat(accuracy, names=["model"]).reset_index("model").to_csv(out / "behaviour.csv", index=False)
 
     def _compare(self, run: OpenedRun, out: Path) -> None:

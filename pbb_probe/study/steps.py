@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import label
+from pbb_probe.labels import AUTO, cluster_label, label
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
 from pbb_probe.store.disk import write_array
@@ -56,15 +56,12 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
         "embedding": lambda: embeddings(model, prompts, config.roles),
     }
     settings: dict[str, Any] = {"C": config.C, "seed": seed}
-    probes = fit_probes(
-        acts,
-        targets,
-        train=labels["group"].to_numpy() == "with_io",
-        folds=config.folds,
-        controls={name: needs[name]() if name in needs else None for name in config.controls},
-        **settings,
-    )
+    fitted: dict[str, Any] = {"train": labels["group"].to_numpy() == "with_io", "folds": config.folds, **settings}
+    controls: dict[str, Any] = {name: needs[name]() if name in needs else None for name in config.controls}
+    probes = fit_probes(acts, targets, controls=controls, **fitted)
     write_array(probes, out / "probes.nc")
+    if cluster_label(acts, AUTO) == "function":  # what was read when folds parted programs of one function
+        write_array(fit_probes(acts, targets, clusters="program", **fitted), out / "probes_by_program.nc")
     write_array(probe_groups(acts, targets, folds=config.folds, **settings), out / "groups.nc")
     write_array(direction_cosines(acts, targets, **settings), out / "cosines.nc")
     _look(config, model, prompts, probes, seed, out)

@@ -59,7 +59,7 @@ def test_shares_and_counts_by_hand(by_hand):
     table = tables.transfer(by_hand, by=(), draws=200)
     assert list(table.columns) == [
         *("site", "control", "layer", "role", "hypothesis"),
-        *("proportion", "lower", "upper", "n", "programs"),
+        *("proportion", "lower", "upper", "n", "programs", "clusters"),
     ]
     found = table.set_index(["layer", "hypothesis"])
     expected = {

@@ -185,7 +185,7 @@ def test_a_group_without_behaviour_is_not_found_and_not_compared():
     said = words(behaviour=weak)
     assert "leaves its name" in said[1]
     assert said[2].endswith("2 steps: not found, as direct answers are not above chance.")
-    assert "No onset is there in both groups." in said[3]
+    assert said[3] == "Difference between with_io and without_io: not compared, as without_io is not evaluated."
 
 
 def test_a_group_without_pairs_says_so():
@@ -266,3 +266,83 @@ def test_without_a_transfer_map_it_is_said_what_was_read():
     assert "2 steps (40 pairs): the program leaves its name in block 3 [2, 3]; the input" in words(
         onsets=unread.assign(agreement="only used")
     )[1].replace(" (use and probes disagree)", "")
+
+
+def gate(**evaluated: bool) -> pd.DataFrame:
+    rows = [
+        {"group": group, "steps": 2, "evaluated": there, "sentence": f"{'' if there else 'not '}evaluated (of {group})"}
+        for group, there in evaluated.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def decisive(table: pd.DataFrame, *groups: str) -> pd.DataFrame:
+    """A table with rows of decisive calls, too, which these groups alone have."""
+    rows = table[table["subset"] == "correct"]
+    return pd.concat([table, rows[rows["group"].isin(groups)].assign(subset="decisive")], ignore_index=True)
+
+
+def test_the_gate_is_said_first_and_what_is_not_evaluated_is_not_described():
+    said = words(
+        gate=gate(with_io=True, without_io=False),
+        onsets=decisive(onsets(), "with_io"),
+        evaluation=decisive(evaluation(), "with_io"),
+    )
+    assert said[0].startswith("Whether calls are evaluated directly")
+    assert "with_io, 2 steps: evaluated (of with_io); without_io, 2 steps: not evaluated (of without_io)." in said[0]
+    assert said[1].startswith("There are no io_only programs")
+    assert said[3].startswith("with_io, only decisive calls answered correctly. 2 steps (40 pairs, 70 prompts): ")
+    assert said[4] == (
+        "without_io, only decisive calls answered correctly, of new functions. 2 steps: not evaluated (of without_io)."
+    )
+    assert said[5] == "Difference between with_io and without_io: not compared, as without_io is not evaluated."
+    assert "block" not in said[4] + said[5]
+
+
+def test_where_nothing_is_evaluated_nothing_is_located_however_high_accuracy_is():
+    said = words(gate=gate(with_io=False, without_io=False))
+    assert len(said) == 3
+    assert "block" not in " ".join(said)
+
+
+def test_what_examples_alone_explain_is_not_evaluation_of_code():
+    both = pd.concat([onsets(), onsets().query("group == 'with_io'").assign(group="io_only")], ignore_index=True)
+    both.loc[(both["group"] == "io_only") & (both["variable"] == "program"), ["used_layer", "used_lower"]] = 5.0
+    both.loc[(both["group"] == "io_only") & (both["variable"] == "program"), "used_upper"] = 6.0
+    extra = evaluation().query("group == 'with_io'").assign(group="io_only")
+    kinds = pd.concat([evaluation(), extra], ignore_index=True)
+    there = {"with_io": True, "without_io": True, "io_only": True}
+    said = words(gate=gate(**there), onsets=both, evaluation=kinds)
+    shared = "program (2 steps: read); input (2 steps: used, read); output (2 steps: read, lens)"
+    assert said[1].startswith(f"The maps of with_io and io_only share the onsets of {shared}. ")
+    assert said[1].endswith("what both share is not evaluation of code.")
+    assert [text.split(",")[0] for text in said[3:6]] == ["with_io", "without_io", "io_only"]
+    assert [text.split(",")[0] for text in said[6:]] == [
+        "Difference between with_io and without_io",
+        "Difference between with_io and io_only",
+        "Difference between without_io and io_only",
+    ]
+    only = words(gate=gate(**there | {"io_only": False}), onsets=both, evaluation=kinds)
+    assert "share no onset" in only[1]
+
+
+def test_the_behaviour_said_first_is_that_of_decisive_calls_of_new_functions():
+    table = pd.concat(
+        [
+            behaviour().assign(calls=calls, programs=programs, mean=mean)
+            for calls, programs, mean in (
+                ("all", "all", 0.9), ("decisive", "all", 0.6), ("decisive", "new functions", 0.3),
+            )
+        ]
+    )  # fmt: skip
+    said = words(behaviour=table)[0]
+    first, every = said.split("All calls: ")
+    assert "with_io, direct, 2 steps: 60%" in first
+    assert "without_io, direct, 2 steps: 30%" in first
+    assert every.count("90%") == 4
+
+
+def test_programs_are_counted_and_not_their_functions():
+    few = onsets(programs=12).assign(used_programs=30, read_programs=40, lens_programs=40)
+    assert programs_of(few[few["variable"] == "program"]) == 30
+    assert "too few" not in " ".join(words(onsets=few)[1:3])

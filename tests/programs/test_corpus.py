@@ -115,6 +115,8 @@ def test_its_settings_make_the_same_corpus_again(family: str):
         "without_io": 6,
         "shown_inputs": 4,
         "seed": 3,
+        "io_only": 0,
+        "new_functions": None,
         "shapes": ["nested", "one_step"],
         "composed_with_io": 2,
         "composed_without_io": 1,
@@ -273,7 +275,7 @@ def test_calls_are_every_program_on_every_input(mode: str):
     assert not calls.duplicated(["program", "input"]).any()
     columns = """
         prompt completion template call place program source family group seen steps op_1 constant_1 op_2 constant_2
-        input state_1 output
+        function novelty decisive explained_by input state_1 output
     """
     assert set(columns.split()) == set(calls.columns)
     entries = {entry.program.name: entry for entry in corpus().entries}

@@ -11,11 +11,13 @@ import xarray as xr
 
 import pbb_probe as pbb
 from pbb_probe.errors import PbbError
+from pbb_probe.labels import AUTO, cluster_label
 from pbb_probe.patching.pairs import SWAPS
 from pbb_probe.probing.groups import probe_groups
-from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
+from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.runs.config import CorpusConfig, PatchingConfig, ProbingConfig, StudyConfig
 from pbb_probe.study.feasible import check_feasible
+from pbb_probe.study.steps import groups_there
 
 NOTHING = {"lens": (), "interchange": ()}
 
@@ -57,12 +59,16 @@ def works(config: StudyConfig, corpus: Corpus, model) -> bool:
     acts = xr.Dataset(
         {"resid_post": (("layer", "role", "prompt", "d_model"), values)}, coords={"layer": [0], "role": ["answer"]}
     )
-    given = {"acts": acts, "targets": labels[list(probing.targets)], "clusters": labels["program"].tolist()}
+    given = {
+        "acts": acts,
+        "targets": labels[list(probing.targets)],
+        "clusters": labels[cluster_label(labels, AUTO)].tolist(),
+    }
     try:
         pbb.fit_probes(**given, train=(labels["group"] == "with_io").to_numpy(), folds=probing.folds, seed=config.seed)
         probe_groups(**given, group=labels["group"], folds=probing.folds, seed=config.seed)
         pbb.direction_cosines(**given, group=labels["group"].tolist(), seed=config.seed)
-        for swap, group in itertools.product(SWAPS, GROUPS):
+        for swap, group in itertools.product(SWAPS, groups_there(corpus)):
             pbb.make_pairs(corpus, model, swap, group, patching.pairs, config.seed, patching.unseen_inputs)
     except PbbError:
         return False

@@ -1,0 +1,98 @@
+"""Drawing programs for a corpus: some functions are kept for programs without examples, and decisive calls preferred.
+
+Whether a model can evaluate a program shows only where it has not met its function before, so a share of the functions
+of programs without examples is computed by no program with examples. Programs that are hard to mistake for half of
+themselves are preferred.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.meaning import body_of, explanations
+from pbb_probe.programs.program import Program, Trace, Value, trace_programs
+
+Made = tuple[Program, list[tuple[Value, ...]]]
+"""A program and its inputs."""
+Draw = Callable[[int], Callable[[str], Made]]
+"""Draws the program at a place, as a function of its name."""
+Drawn = tuple[Program, list[Trace]]
+
+NEW_OF_ONE_STEP, NEW_OF_MORE = 1 / 3, 1 / 2
+"""Shares of functions that are kept for programs without examples, by default: of one step there are few."""
+PREFERENCE = 1  # further draw for a program of which fewer than half of the calls are decisive
+ROUNDS = 100  # draws for a program with examples, before there are said to be too few functions
+
+
+def drawn_programs(
+    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float | None, rng: random.Random
+) -> list[Drawn]:
+    """A program with its traces for each name.
+
+    Args:
+        draw: of the family.
+        hidden: names of the programs without examples, which come first.
+        shown: names of those with examples.
+        new_functions: share of the functions of the former, of each number of steps, that none of the latter computes;
+            when None `NEW_OF_ONE_STEP` and `NEW_OF_MORE`.
+        rng: draws which functions.
+
+    Raises:
+        PbbError: the family has too few functions.
+    """
+    without = _draw(draw, dict(enumerate(hidden)), set())
+    kept = _kept(without, new_functions, rng) if shown else set()
+    places = {len(hidden) + place: name for place, name in enumerate(shown)}
+    return [*without, *_draw(draw, places, kept)]
+
+
+def _draw(draw: Draw, names: dict[int, str], kept: set[object]) -> list[Drawn]:
+    """A program for the name at each place, of no kept function, and with decisive calls where they come soon."""
+    drawn: dict[int, Drawn] = {}
+    pending = list(names)
+    for turn in range(ROUNDS):
+        made = [draw(place)(names[place]) for place in pending]
+        runs = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
+        fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
+        usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
+        drawn |= usable
+        pending = [place for place in pending if place not in drawn]
+        if turn < PREFERENCE:
+            pending = sorted({*pending, *_rarely_decisive(usable)})
+        if not pending:
+            return [drawn[place] for place in names]
+    if all(place in drawn for place in names):
+        return [drawn[place] for place in names]
+    raise PbbError(
+        "The family has too few functions to keep so many from the programs with examples: lower new_functions, or "
+        "ask for fewer programs without examples."
+    )
+
+
+def _rarely_decisive(drawn: dict[int, Drawn]) -> list[int]:
+    """The places of programs of which fewer than half of the calls are decisive."""
+    explained = explanations([program for program, _ in drawn.values()], [run for _, run in drawn.values()])
+    return [place for place, words in zip(drawn, explained, strict=True) if 2 * words.count("") < len(words)]
+
+
+def _identities(drawn: Drawn) -> Iterable[object]:
+    """What two programs of one function share: their body, or their outputs on the same inputs."""
+    program, run = drawn
+    yield body_of(program.source)
+    yield tuple((repr(trace.arguments), repr(trace.output)) for trace in run)
+
+
+def _kept(without: Sequence[Drawn], share: float | None, rng: random.Random) -> set[object]:
+    """The identities of the functions, of each number of steps, that no program with examples computes."""
+    kinds: dict[object, dict[object, list[Drawn]]] = defaultdict(lambda: defaultdict(list))
+    for each in without:
+        _, table = _identities(each)
+        kinds[each[0].facts.get("steps")][table].append(each)
+    kept: set[object] = set()
+    for steps, functions in kinds.items():
+        usual = NEW_OF_ONE_STEP if steps == 1 else NEW_OF_MORE
+        wanted = -(-len(functions) * (usual if share is None else share) // 1)
+        for table in rng.sample(list(functions), int(wanted)):
+            kept |= {identity for each in functions[table] for identity in _identities(each)}
+    return kept
