@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
 """The tables in which the groups are compared place by place, by what they are of."""
-EFFECTIVE = "behaviour/effective"
-"""The table of effective programs, where a run has one."""
+EFFECTIVE, CODE_ADDS = "behaviour/effective", "comparison/code_adds"
+"""The tables of effective programs, and of what the code adds, where a run has them."""
 BEST = ("decisive", "matched", "correct", "all")
 """The subsets, that which counts first: all but the first say what is answered, and not that it is evaluated."""
 _SINGLE = ("decisive", "correct", "all")  # those of single calls or pairs, and not of what they are matched with
@@ -59,6 +59,8 @@ def _behaviour(run: Run) -> Section:
             _shown("effective", figures.effective(programs), answers.see_effective(programs), words.HOW_EFFECTIVE)
         )
     tables = [Table(words.FINETUNED_MODEL, finetuned), Table(words.ALL_MODELS, table, folded=True)]
+    if run.holds(f"{CODE_ADDS}.csv") and len(adds := run.table(CODE_ADDS)):
+        tables.insert(0, Table(answers.see_code_adds(adds), adds.rename(columns={"what": "accuracy of"})))
     return Section(*words.BEHAVIOUR, figures=shown, tables=tables)
 
 

@@ -71,7 +71,13 @@ def summary(run: Run) -> "pd.DataFrame":
                 "evaluation": kind,
             }
         )
-    return pd.DataFrame(lines)
+    told = {(line["group"], line["steps"]) for line in lines}  # a group may have no calls that count
+    lines += [
+        {"group": group, "steps": steps, "evaluation": said}
+        for (group, steps), said in silent.items()
+        if (group, steps) not in told
+    ]
+    return pd.DataFrame(lines).fillna("")
 
 
 def onsets_in_short(onsets: "pd.DataFrame") -> "pd.DataFrame":

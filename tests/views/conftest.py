@@ -120,7 +120,7 @@ def gated_run(finished_run, tmp_path_factory):
     closed = (gate["group"] == "without_io") & (gate["steps"] == 2)
     gate = gate.assign(evaluated=~closed, sentence=np.where(closed, SENTENCE, ""))
     gate.to_csv(run / "comparison" / "evaluation_gate.csv", index=False)
-    behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv").drop(columns="programs")
+    behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv").rename(columns={"programs": "n_programs"})
     kinds = [("all", "all", 0.3), ("decisive", "all", 0.2)]
     new = [("decisive", "new functions", 0.0), ("decisive", "known functions", 0.1)]
     parts = [
@@ -130,6 +130,11 @@ def gated_run(finished_run, tmp_path_factory):
     table = pd.concat(parts, ignore_index=True)
     table["mean"] = (table["mean"] / 2 + table.pop("more")).round(3)
     table.to_csv(run / "behaviour" / "behaviour.csv", index=False)
+    adds = pd.DataFrame(
+        {"steps": 1, "what": ["with_io", "io_only", "with_io minus io_only", "stage1, code in context"]}
+    )
+    adds = adds.assign(mean=[0.5, 0.4, 0.1, 0.9], lower=0.05, upper=0.95, p=0.2, n=40, programs=20, chance=0.1)
+    adds.to_csv(run / "comparison" / "code_adds.csv", index=False)
     effective = _rows(group=GROUPS, steps=STEPS, mode=["direct"], difference=["none", "the order"])
     effective["novelty"] = np.where(effective["group"] == "without_io", "new_function", "")
     effective["share"] = np.where(effective["difference"] == "none", 0.7, 0.3)

@@ -114,13 +114,19 @@ def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_ru
     assert captions.see_onsets(onsets.iloc[:0], []) == "Nothing was found."
 
 
-def test_what_is_not_evaluated_has_its_sentence_in_place_of_map_and_onsets(gated_run):
+@pytest.fixture(scope="module")
+def gated(gated_run):
+    """The run, and its report."""
     run = open_run(gated_run)
+    return run, study_report.study_report(run)
+
+
+def test_what_is_not_evaluated_has_its_sentence_in_place_of_map_and_onsets(gated):
+    run, report = gated
     short = study_tables.summary(run).set_index(["group", "steps"])
     last = ["program leaves its name in block", "output is read after block", "evaluation"]
     assert list(short.loc["without_io", 2][last]) == ["", "", SENTENCE]
     assert list(short.loc["io_only", 2][last]) == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
-    report = study_report.study_report(run)
     where = report.sections[1]
     assert list(where.terms) == [("without_io, 2 steps", SENTENCE)]
     shown = {figure.name: figure for section in report.sections for figure in section.figures}
@@ -132,9 +138,8 @@ def test_what_is_not_evaluated_has_its_sentence_in_place_of_map_and_onsets(gated
     assert "Nothing is said of without_io, 2 steps" in shown["onsets_decisive"].caption
 
 
-def test_only_decisive_calls_of_new_functions_are_the_headline(gated_run):
-    run = open_run(gated_run)
-    report = study_report.study_report(run)
+def test_only_decisive_calls_of_new_functions_are_the_headline(gated):
+    run, report = gated
     shown = [figure for section in report.sections for figure in section.figures]
     of_subset = {figure.name: figure for figure in shown if figure.name.rpartition("_")[2] in SUBSETS}
     assert {name for name, figure in of_subset.items() if not figure.folded} == {
@@ -159,6 +164,10 @@ def test_only_decisive_calls_of_new_functions_are_the_headline(gated_run):
     short = study_tables.summary(run).set_index(["group", "steps"]).loc["without_io", 1]
     assert short["decisive calls answered right"].startswith(f"{new:.0%} [")
     assert (short["known functions"], short["all calls"]) == (f"{known:.0%}", f"{every:.0%}")
+    assert report.sections[0].tables[0].title == (
+        "What the code adds, on decisive calls whose answers were never shown: 1 step: +10% [5%, 95%] (with_io minus "
+        "io_only), stage1, code in context 90%."
+    )
     effective = next(figure for figure in shown if figure.name == "effective")
     assert "with_io, 1 step, direct 70% (else most often the order: 30%)" in effective.caption
 

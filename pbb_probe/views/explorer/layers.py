@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import CONTROL, NONE
+from pbb_probe.labels import AUTO, CONTROL, NONE, cluster_label
 from pbb_probe.views.explorer.address import decode_selection
 from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, select, values_of
 from pbb_probe.views.explorer.controls import choice, hidden
@@ -121,7 +121,8 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
     """
     labels = explored.labels()
     selected = named(decoded(selection, len(value_of(labels))), "selected")
-    group, programs = named(np.where(selected, *SELECTED), "group"), labels["program"]
+    unit = cluster_label(explored.run.array("probing/probes"), AUTO)
+    group, programs = named(np.where(selected, *SELECTED), "group"), labels[unit]
     if subset != "all":
         rows = labels["answered"].to_numpy("bool")
         if subset == "decisive":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.programs.meaning import Meaning
 
 PATH, TITLE = "/program", "Program"
 PATCHED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -183,11 +184,11 @@ def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
     facts = {
         "group": words.OF_GROUP.get(row["group"], row["group"]),
         "family": row["family"],
-        "function": meaning.function if meaning else "",
-        "novelty": meaning.novelty.replace("_", " ") if meaning else "",
+        "function": meaning.function,
+        "novelty": meaning.novelty.replace("_", " "),
         "input": f"{call.call} ({seen})",
         **{name: value_text(row[name]) for name in [*steps, "output"]},
-        "decisive": decisive_words(meaning.explained_by[row["place"]]) if meaning and row["place"] >= 0 else "",
+        "decisive": decisive_words(meaning.explained_by[row["place"]]) if row["place"] >= 0 else "",
     }
     spans = [
         html.Span([html.B(f"{key.replace('_', ' ')}: "), str(value)]) for key, value in facts.items() if value != ""
@@ -203,9 +204,9 @@ def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
     )
 
 
-def meaning_of(explored: Explored, program: str) -> Any:
+def meaning_of(explored: Explored, program: str) -> "Meaning":
     """What a program computes and what its answers show (`Corpus.meaning`)."""
-    return getattr(explored.run.corpus, "meaning", {}).get(program)
+    return explored.run.corpus.meaning[program]
 
 
 def decisive_words(explained_by: str) -> str:
@@ -213,14 +214,12 @@ def decisive_words(explained_by: str) -> str:
     return words.NOT_DECISIVE.format(explained_by=explained_by) if explained_by else words.DECISIVE
 
 
-def _calls(asked: Asked, program: str) -> "list[Component]":
+def _calls(asked: Asked, program: str) -> "Component":
     """Every call of the program in the corpus: decisive, or what explains its answer."""
     import pandas as pd
 
     explored = asked.explored
     meaning, entry = explored.crunched(meaning_of, program), explored.run.corpus.by_name[program]
-    if not meaning:
-        return []
     rows = [
         {
             "input": trace.call_text,
@@ -234,7 +233,7 @@ def _calls(asked: Asked, program: str) -> "list[Component]":
     n = sum(row["decisive"] == "yes" for row in rows)
     links = [f"{PATH}?{urlencode({'program': program, 'call': row['input']})}" for row in rows]
     title = words.CALLS_OF.format(program=program, n=n, of=len(rows))
-    return [table_of(pd.DataFrame(rows), title, links=links)]
+    return table_of(pd.DataFrame(rows), title, links=links)
 
 
 def _source(explored: Explored, program: str) -> "Component":

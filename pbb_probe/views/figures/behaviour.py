@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING
 
+from pbb_probe.evidence.gate import headline
 from pbb_probe.views.figures.panels import distinct, error_bars, interval
 from pbb_probe.views.figures.style import OTHER_COLOURS, finish, name_mark
-from pbb_probe.views.headline import beside, headline, tells_apart
+from pbb_probe.views.headline import beside, tells_apart
 from pbb_probe.views.pairs import in_order
 from pbb_probe.views.words import titles as titles_of
 from pbb_probe.views.words.phrases import steps_words
@@ -83,16 +84,14 @@ def _add_bars(
     place: Mapping[str, int],
 ) -> None:
     """The bars of a model in a panel, those of all calls paler and without intervals."""
-    counts, columns = "%{customdata[2]} calls" + " of all programs" * (not is_headline), ["lower", "upper", "n"]
-    of = model + ", all calls" * (not is_headline)
-    if not tells_apart(cells):
-        counts, columns = "%{customdata[2]} calls of %{customdata[3]} programs", [*columns, "programs"]
+    programs = "n_programs" if tells_apart(cells) else "programs"  # which name them where they are told apart
+    counts = f"%{{customdata[2]}} calls of %{{customdata[3]}} programs<extra>{model}{', all calls' * (not is_headline)}"
     figure.add_bar(
         x=cells["cell"].tolist(),
         y=cells["mean"],
         error_y=error_bars(cells["mean"], cells["lower"], cells["upper"], 1) if is_headline else None,
-        customdata=cells[columns],
-        hovertemplate=f"{interval(digits='.1%')}<br>{counts}<extra>{of}</extra>",
+        customdata=cells.reindex(columns=["lower", "upper", "n", programs]),
+        hovertemplate=f"{interval(digits='.1%')}<br>{counts}</extra>",
         name=model,
         marker_color=colour,
         opacity=1 if is_headline else _PALE,

@@ -44,7 +44,7 @@ def effective(table: "pd.DataFrame", title: str = titles_of.EFFECTIVE) -> "Figur
         >>> table = pd.DataFrame({"difference": ["none", "a step left out"], "share": [0.4, 0.6], "lower": 0.3})
         >>> of = {"group": "without_io", "novelty": "new_function", "steps": 2, "mode": "direct"}
         >>> table = table.assign(**of, upper=0.7, n=50)
-        >>> [list(bar.x) for bar in pbb.figures.effective(table).data]
+        >>> [bar.x.tolist() for bar in pbb.figures.effective(table).data]
         [[0.4], [0.6]]
     """
     from plotly.subplots import make_subplots

@@ -169,8 +169,9 @@ def _add_group(
     tested: bool = False,
 ) -> None:
     """A group's curve: the first one of the groups is solid, markers say where it differs if that is shown here."""
-    at_layer = once(cells, "layer")
-    columns, hover, marker = [f"{part}_{group}" for part in ("mean", "lower", "upper", "n", "clusters")], "", None
+    at_layer, hover, marker = once(cells, "layer"), "", None
+    units = "programs" if f"programs_{group}" in cells else "clusters"
+    columns = [f"{part}_{group}" for part in ("mean", "lower", "upper", "n", units)]
     if tested:
         tests = apart_from(cells, group, ["layer"], groups)
         said = [

@@ -66,7 +66,7 @@ def probe_curves(
     if group not in table:
         table = table.assign(**{group: "all prompts"})
     roles, targets, kinds = distinct(table, "role", "target", CONTROL)
-    groups = in_order(table[group])
+    groups, units = in_order(table[group]), "programs" if "programs" in table else "clusters"
     figure = grid(roles, targets, y_title=" / ".join(dict.fromkeys(table["measure"])))
     colours = group_colours(groups)
     for place, panel, _ in panels(table, "role", "target"):
@@ -91,10 +91,10 @@ def probe_curves(
             add_curve(
                 figure,
                 cells,
-                ["score", "lower", "upper", "n", "clusters"],
+                ["score", "lower", "upper", "n", units],
                 str(name),
                 colours[name],
-                "<br>%{customdata[2]} prompts of %{customdata[3]} clusters",
+                "<br>%{customdata[2]} prompts of %{customdata[3]} " + units,
                 place,
                 mode="lines+markers",
                 line={"color": colours[name], "width": 2.5},

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from pbb_probe.evidence.gate import headline
 from pbb_probe.views.evaluated import closed
-from pbb_probe.views.headline import DECISIVE, KNOWN, beside, headline, tells_apart
+from pbb_probe.views.headline import DECISIVE, KNOWN, beside, tells_apart
 from pbb_probe.views.pairs import in_order
 from pbb_probe.views.run_tables import rows
 from pbb_probe.views.words.phrases import and_words, kinds_words, steps_words
@@ -53,6 +54,18 @@ def further_answers(behaviour: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
     cells = _unshown(behaviour)
     further = {"known functions": beside(cells, DECISIVE, KNOWN), "all calls": beside(cells)}
     return {what: _by_kind(of) for what, of in further.items() if len(of)}
+
+
+def see_code_adds(code_adds: "pd.DataFrame") -> str:
+    """What the code adds to direct answers, with_io minus io_only, beside what models do with the code in context."""
+    said = []
+    for steps, cells in code_adds.groupby("steps"):
+        of = {row.what: row for row in cells.itertuples()}
+        apart = [row for what, row in of.items() if " minus " in what]
+        ceilings = [f"{what} {row.mean:.0%}" for what, row in of.items() if "in context" in what]
+        parts = [f"{row.mean:+.0%} [{row.lower:.0%}, {row.upper:.0%}] ({row.what})" for row in apart]
+        said.append(f"{steps_words(steps)}: {', '.join([*parts, *ceilings]) or 'not known'}")
+    return f"What the code adds, on decisive calls whose answers were never shown: {'; '.join(said)}."
 
 
 def see_effective(effective: "pd.DataFrame") -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pbb_probe.evidence.counting import programs_in
 from pbb_probe.evidence.onsets import when
-from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_in, programs_of, too_few
+from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
 from pbb_probe.views.pairs import by_pair, groups_of, in_order
 from pbb_probe.views.run_tables import control_rows, measured_rows, rows
