@@ -1,4 +1,4 @@
-"""Layer by layer: what is read, said, restored and carried in both groups, and the difference below."""
+"""Layer by layer: what is read, said, restored and carried in each group, and their differences below."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
