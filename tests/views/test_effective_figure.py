@@ -46,6 +46,18 @@ def test_a_missing_novelty_is_none_and_an_unknown_difference_is_drawn():
     assert odd.data[3].name == "&lt;b&gt;odd"
 
 
+def test_steps_and_novelty_may_be_left_out_and_recall_stands_in_place_of_differences():
+    one = TABLE[(TABLE["group"] == "with_io") & (TABLE["steps"] == 1) & (TABLE["mode"] == "direct")]
+    figure = effective(one.drop(columns=["steps", "novelty"]))
+    assert [note.text for note in figure.layout.annotations] == ["direct"]
+    assert [bar.x.tolist() for bar in figure.data] == [[0.23], [0.27], [0.37], [0.13]]
+    words = {"none": "recalled and computed", "unclear": "not recalled"}
+    recalled = one[one["difference"].isin(list(words))].rename(columns={"difference": "outcome"}).replace(words)
+    figure = effective(recalled)
+    assert [bar.name for bar in figure.data] == ["recalled and computed", "not recalled"]
+    assert "recalled" in figure.layout.title.text
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -24,16 +24,23 @@ _COLOURS = {
     "another program": "#CC79A7",
     "unclear": "#D9D9D9",
 }
+_RECALLED = {
+    "recalled and computed": "#009E73",
+    "recalled and computed wrongly": "#D55E00",
+    "recalled and not computed": "#E69F00",
+    "computed and not recalled": "#56B4E9",
+    "not recalled": "#D9D9D9",
+}
 _UNKNOWN = "#7F7F7F"
 
 
-def effective(table: "pd.DataFrame", title: str = titles_of.EFFECTIVE) -> "Figure":
+def effective(table: "pd.DataFrame", title: str | None = None) -> "Figure":
     """What the effective program differs in, as stacked shares: a bar a group and novelty, a panel a mode and steps.
 
     Args:
-        table: from `tables.effective`: group, steps, novelty, mode, `difference` (`none` where the model computes the
-            program itself), `share` with `lower` and `upper`, and `n` programs.
-        title: of the figure.
+        table: from `tables.effective`: group, mode, steps and novelty where it tells them apart, `difference` (`none`
+            where the model computes the program itself) or `outcome`, `share` with `lower` and `upper`, `n` programs.
+        title: of the figure; its own when None.
 
     Raises:
         PbbError: the table lacks a column, is empty, or has several rows for one share.
@@ -49,42 +56,44 @@ def effective(table: "pd.DataFrame", title: str = titles_of.EFFECTIVE) -> "Figur
     """
     from plotly.subplots import make_subplots
 
-    of_bar = ["group", "steps", "novelty", "mode", "difference"]
-    require(table, {*of_bar, "share", "lower", "upper", "n"}, "that of tables.effective")
+    what, colours = ("outcome", _RECALLED) if "outcome" in table else ("difference", _COLOURS)
+    require(table, {"group", "mode", what, "share", "lower", "upper", "n"}, "that of tables.effective")
     if table.empty:
         raise PbbError("The table has no rows: there are no effective programs to show.")
-    if table.duplicated(of_bar).any():
+    table = table.rename(columns={what: "word"}).assign(
+        novelty=table["novelty"].fillna("") if "novelty" in table else "", steps=table.get("steps", 0)
+    )
+    if table.duplicated(["group", "steps", "novelty", "mode", "word"]).any():
         raise PbbError("The table has several rows for one share: select one model and one kind of calls.")
-    table = table.assign(novelty=table["novelty"].fillna(""))
     kinds = table[["group", "novelty"]].drop_duplicates().sort_values("novelty", kind="stable")
     bars = [(group, own) for group in in_order(kinds["group"]) for own in kinds.loc[kinds["group"] == group, "novelty"]]
-    (modes, differences), steps = distinct(table, "mode", "difference"), sorted(set(table["steps"].tolist()))
-    differences = [*(name for name in _COLOURS if name in differences), *(d for d in differences if d not in _COLOURS)]
+    (modes, given), steps = distinct(table, "mode", "word"), sorted(set(table["steps"].tolist()))
+    ordered = [*(word for word in colours if word in given), *(word for word in given if word not in colours)]
     figure = make_subplots(
         len(modes),
         len(steps),
         shared_xaxes=True,
         shared_yaxes=True,
-        subplot_titles=[f"{plain(mode)}, {steps_words(n)}" for mode in modes for n in steps],
+        subplot_titles=[plain(mode) + (f", {steps_words(n)}" if n else "") for mode in modes for n in steps],
         horizontal_spacing=0.05,
         vertical_spacing=0.25 / len(modes),
     )
-    for (r, mode), (c, n), difference in product(enumerate(modes, 1), enumerate(steps, 1), differences):
-        here = table[(table["mode"] == mode) & (table["steps"] == n) & (table["difference"] == difference)]
+    for (r, mode), (c, n), word in product(enumerate(modes, 1), enumerate(steps, 1), ordered):
+        here = table[(table["mode"] == mode) & (table["steps"] == n) & (table["word"] == word)]
         figure.add_bar(
             x=here["share"],
             y=[_bar_name(group, own) for group, own in zip(here["group"], here["novelty"], strict=True)],
             orientation="h",
-            name=plain("none: the program itself" if difference == "none" else difference),
-            legendgroup=plain(difference),
-            marker={"color": _COLOURS.get(difference, _UNKNOWN), "line_width": 0},
+            name=plain("none: the program itself" if word == "none" else word),
+            legendgroup=plain(word),
+            marker={"color": colours.get(word, _UNKNOWN), "line_width": 0},
             text=[f"{share:.0%}" if share >= 0.05 else "" for share in here["share"]],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
-            textfont={"color": "white" if difference == "an operation" else "black"},
+            textfont={"color": "white" if word == "an operation" else "black"},
             customdata=here[["lower", "upper", "n"]],
-            hovertemplate=f"{interval('x', '.1%')}<br>%{{customdata[2]}} programs<extra>{plain(difference)}</extra>",
+            hovertemplate=f"{interval('x', '.1%')}<br>%{{customdata[2]}} programs<extra>{plain(word)}</extra>",
             row=r,
             col=c,
         )
@@ -92,6 +101,7 @@ def effective(table: "pd.DataFrame", title: str = titles_of.EFFECTIVE) -> "Figur
     names = [_bar_name(*bar) for bar in bars]
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], categoryorder="array", categoryarray=names)
     height = (44 * len(names) + 60) * len(modes) + 130
+    title = title or (titles_of.EFFECTIVE if what == "difference" else titles_of.RECALLED)
     return finish(figure, title, height, {"l": 150}, barmode="stack", bargap=0.25, legend={"traceorder": "normal"})
 
 

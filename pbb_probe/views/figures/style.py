@@ -25,8 +25,7 @@ RECOVERY_AXIS = {"colorscale": "RdBu", "cmin": -1, "cmid": 0, "cmax": 1, "colorb
 
 def group_colours(groups: Sequence[Any]) -> dict[Any, str]:
     """A colour for each group: its own where it has one in `GROUP_COLOURS`, else the next that none has, in turn."""
-    taken = {GROUP_COLOURS.get(str(group)) for group in groups}
-    others = cycle([colour for colour in OTHER_COLOURS if colour not in taken])
+    others = cycle([colour for colour in OTHER_COLOURS if colour not in GROUP_COLOURS.values()])
     return {group: GROUP_COLOURS.get(str(group)) or next(others) for group in groups}
 
 

@@ -2,6 +2,7 @@
 
 BEHAVIOUR = "Behaviour: calls answered correctly (dotted: chance)"
 DECISIVE_BEHAVIOUR = "Behaviour: decisive calls of new functions answered right (pale: all calls; dotted: chance)"
+RECALLED = "Which programs are recalled when their code is asked for, and which are computed"
 EFFECTIVE = "How the program that the answers fit differs from the one that was asked for"
 ONSETS = "Where each variable is used and read, {calls}"
 TRANSFER = "What each place carries: programs of {steps}, {calls}"

@@ -132,7 +132,7 @@ def test_every_call_of_a_program_says_whether_it_is_decisive(explored):
     query = {"program": entry.program.name, "call": entry.traces[place].call_text}
     told = str(PAGES["/program"].content(asked(explored, "/program", **query)))
     assert "the model saw examples of it, and never this code" in told
-    assert f"no, {meaning.explained_by[place]} gives this answer too" in told
+    assert f"no, explained by: {meaning.explained_by[place]}" in told
     n = meaning.explained_by.count("")
     assert f"Calls of {entry.program.name}: {n} of {len(entry.traces)} are decisive" in told
 
