@@ -95,7 +95,7 @@ def test_what_was_not_measured_is_left_out(finished_run, tmp_path, monkeypatch):
 
 def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_run):
     behaviour = read_table(open_run(finished_run), "behaviour", "behaviour")
-    assert "Not above chance: without_io, 2 steps." in answers.see_behaviour(behaviour)
+    assert "Not shown to be above chance: without_io, 2 steps." in answers.see_behaviour(behaviour)
     short = study_tables.summary(open_run(finished_run)).set_index(["group", "steps"])
     assert list(short.loc["without_io", 2])[3:] == ["not found"] * 3
     assert list(short.loc["with_io", 2])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
@@ -109,7 +109,7 @@ def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_ru
         f"Probes read output after block 2 ({kinds}). "
         "Pairs: 40 of with_io, 1 step; 40 of with_io, 2 steps; 40 of without_io, 1 step; 40 of io_only, 1 step; 40 of "
         "io_only, 2 steps. "
-        "Nothing is said of without_io, 2 steps, whose direct answers are not above chance."
+        "Nothing is said of without_io, 2 steps, whose direct answers are not shown to be above chance."
     )
     assert captions.see_onsets(onsets.iloc[:0], []) == "Nothing was found."
 

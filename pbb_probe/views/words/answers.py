@@ -39,7 +39,7 @@ def see_behaviour(behaviour: "pd.DataFrame", gate: "pd.DataFrame | None" = None)
     low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
     chance = low if low == high else f"{low} to {high}"
     none = [(row.group, row.steps) for row in cells.itertuples() if not row.above]
-    also = f" Not above chance: {kinds_words(none)}." if none else ""
+    also = f" Not shown to be above chance: {kinds_words(none)}." if none else ""
     if not tells_apart(behaviour):
         return f"Direct answers on inputs that were never shown: {said}; chance is {chance}.{also}"
     also += "".join(f" Of {what}: {_answered(of)}." for what, of in further_answers(behaviour).items())

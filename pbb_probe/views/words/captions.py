@@ -50,7 +50,7 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
     said += [f"pairs: {'; '.join(counted)}"] * bool(counted)
     said += [f"{kinds_words([kind])}: {too_few(n)}" for kind, n in few.items()]
     silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
-    said += [f"nothing is said of {kinds_words(silent)}, whose direct answers are not above chance"] * bool(silent)
+    said += [f"nothing is said of {kinds_words(silent)}, whose direct answers are not shown to be above chance"] * bool(silent)
     return sentences(said) or "Nothing was found."
 
 
