@@ -28,6 +28,10 @@ MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comp
 """The steps of a study after its models are trained, in order."""
 
 
+MEANING = ("function", "novelty", "decisive", "explained_by")
+"""What `Corpus.calls` says of a call beside its program and trace."""
+
+
 class OpenedRun(Run):
     """A run to read from. `array` and `table` give what its steps measured; nothing is ever written."""
 
@@ -159,7 +163,8 @@ class OpenedRun(Run):
                 f"{self.path / 'probing'} and run the study again."
             ) from error
         answered = "output" in self.config.probing.roles
-        calls = pd.DataFrame(rows).assign(answered=table["answered"])
+        meaning = {name: table[name] for name in MEANING if name in table}  # arrays of earlier releases have none
+        calls = pd.DataFrame(rows).assign(**meaning, answered=table["answered"])
         return prompts_of_calls(model, calls, answered, answers=self.corpus.outputs)
 
     def call(self, program: str, call: str, template: str | None = None) -> "pd.DataFrame":
@@ -187,7 +192,9 @@ class OpenedRun(Run):
         else:
             library = [other.program for other in entries.values()]
             ((trace,),) = trace_programs([entry.program], [[arguments]], library=library)
-        return pd.DataFrame([entry.call(trace, "direct", template, place)])
+        meaning = self.corpus.meaning[program]
+        known = meaning.labels(place) if place >= 0 else {"function": meaning.function, "novelty": meaning.novelty}
+        return pd.DataFrame([entry.call(trace, "direct", template, place) | known])
 
     def held_out_probes(self) -> "Probes":
         """Probes of the variables that the study reads, fitted anew on the activations it kept of with_io programs.

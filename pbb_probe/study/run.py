@@ -18,6 +18,7 @@ from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.models.bases import base_digest
 from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.programs.templates import MODES, Mode
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
@@ -27,7 +28,7 @@ from pbb_probe.study import steps as measuring
 from pbb_probe.views.report import REPORTS
 
 VERSIONS = {
-    "corpus": 1,
+    "corpus": 2,
     "stage": 1,
     "behaviour": 3,
     "probing": 3,
@@ -238,12 +239,11 @@ class Study:
 
         alone = {name.removesuffix(" alone"): path for name, path in run.models.items() if name != "stage2 alone"}
         models = run.models | {f"{name}, code in context": path for name, path in alone.items()}
-        behaviours = {
-            name: evaluate(
-                path, run.corpus, n=self.config.calls, in_context=name.endswith("context"), seed=self.config.seed
-            )
-            for name, path in models.items()
-        }
+        behaviours = {}
+        for name, path in models.items():
+            in_context = name.endswith("context")
+            modes: Sequence[Mode] = MODES[:1] if in_context and not name.startswith("base") else MODES
+            behaviours[name] = evaluate(path, run.corpus, modes, self.config.calls, in_context, self.config.seed)
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}

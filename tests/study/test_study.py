@@ -49,7 +49,7 @@ STEPS = (
 def config(tmp_path_factory):
     return StudyConfig(
         out=str(tmp_path_factory.mktemp("study") / "run"),
-        corpus=CorpusConfig(with_io=20, without_io=10),
+        corpus=CorpusConfig(with_io=20, without_io=10, io_only=10),
         train=TrainConfig(exposures=0.3),
         calls=40,
         probing=ProbingConfig(prompts=60, roles=("name", "answer"), targets=("input", "op_1", "output"), folds=2),
@@ -252,10 +252,10 @@ def test_what_is_taught_is_what_its_version_says():
         family: make_corpus(family=family, with_io=6, without_io=4, seed=0).digest
         for family in ("arithmetic", "algorithms", "ciphers")
     }
-    assert VERSIONS["corpus"] == 1
+    assert VERSIONS["corpus"] == 2
     assert contents == {
-        "arithmetic": "9909b6edf87c204f",
-        "algorithms": "da9b04fa7e7128bc",
+        "arithmetic": "e5b7123f2cdbbb8a",
+        "algorithms": "fe2a4734870a0a92",
         "ciphers": "2c1d0984937dac77",
     }
 
@@ -295,7 +295,7 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
     config = StudyConfig(
         base=small_model("qwen3"),
         out=str(tmp_path / "run"),
-        corpus=CorpusConfig(family="ciphers", with_io=24, without_io=24),
+        corpus=CorpusConfig(family="ciphers", with_io=24, without_io=24, io_only=0),
         curriculum="description",
         train=TrainConfig(exposures=0.01, batch_size=32),
         calls=6,
@@ -324,7 +324,9 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
 
 
 def test_unknown_targets_are_refused_before_anything_is_trained(tmp_path):
-    config = StudyConfig(out=str(tmp_path / "run"), corpus=CorpusConfig(family="algorithms", with_io=3, without_io=3))
+    config = StudyConfig(
+        out=str(tmp_path / "run"), corpus=CorpusConfig(family="algorithms", with_io=3, without_io=3, io_only=0)
+    )
     with pytest.raises(PbbError, match="Unknown probe target 'op_1'"):
         Study(config).run()
     assert not (tmp_path / "run" / "stage1").exists()
