@@ -179,11 +179,12 @@ def _transfer(
     write_array(carried, out / "carried.nc")
     table = tables.transfer(carried, (), draws=config.draws, seed=config.seed).assign(group="all pairs")
     table.to_csv(out / "carried.csv", index=False)
-    counts = "{qualified} of {given} pairs tell all hypotheses apart".format(**carried.attrs)
+    counts = "{qualified} of {given} pairs tell whole evaluations apart".format(**carried.attrs)
     words = [f"What most pairs carry: {counts}."]
     for site, cells in table[table[CONTROL] == NONE].groupby("site", sort=False):
         rows = [name for name in ("layer", "head", "kv_head") if name in cells and cells[name].notna().all()]
-        most = cells.loc[cells.groupby([*rows, "role"], sort=False)["proportion"].idxmax()]
+        of_all = cells.assign(pairs=cells["proportion"] * cells["n"])  # hypotheses tell something in different pairs
+        most = cells.loc[of_all.groupby([*rows, "role"], sort=False)["pairs"].idxmax()]
         most = most.assign(words=most["hypothesis"] + most["proportion"].map(" {:.0%}".format))
         grid = most.pivot(index=rows, columns="role", values="words")[list(dict.fromkeys(most["role"]))]
         words.append(grid.rename_axis(columns=str(site)).to_string())

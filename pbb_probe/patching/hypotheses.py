@@ -9,16 +9,22 @@ base. If it carries
     state_k         the rest of A after step k, started from B's state k on x'
     steps_to_k      the rest of A after step k, started from B's state k on x
     steps_after_k   the rest of B after step k, started from A's state k on x
-Nothing is derived on paper: the programs are run, whole and cut in two.
+and if the model evaluates a program by halves, one step of it in place of all, it carries
+    only_step_k           nothing, where the answer is step k of A alone, on x
+    program_only_step_k   the program, where the answer is step k of B alone, on x
+Nothing is derived on paper: the programs are run, whole and cut.
+
+With ten values the eleven hypotheses of two steps cannot all differ. So `told_apart` asks it of those above, which are
+of whole evaluations, and any hypothesis is evidence only in the pairs in which no other predicts its answer: `telling`.
 """
 
 import ast
-import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from pbb_probe.errors import PbbError
+from pbb_probe.patching.cutting import Definition, assigned, cuts, function_of, rest_of, shared_cuts, step_of
 from pbb_probe.programs.program import Program, Trace, Value, call_arguments, label, try_programs
 
 if TYPE_CHECKING:
@@ -29,9 +35,9 @@ WHOLE = ("nothing", "everything", "program", "input")
 """The hypotheses that every pair has."""
 STEPS = ("state", "steps_to", "steps_after")
 """Those that it has for each step after which both programs can be cut."""
+HALVES = ("only_step", "program_only_step")
+"""Half evaluations: for each step of A, and of B, that can be cut out of a program of several."""
 
-Definition: TypeAlias = tuple[str, str]
-"""A program's name and its source."""
 Call: TypeAlias = tuple[Definition, str]
 """A program and its arguments as they stand in a call."""
 
@@ -47,8 +53,8 @@ def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Pr
 
     Returns:
         A row a pair and a column a hypothesis, in the order above, with answers as `programs.program.label` makes them.
-        None where there is no such hypothesis: A(x') or B(x) cannot be run, or for step k, the two programs do not both
-        have k among their `cuts` and as many steps.
+        None where there is no such hypothesis: what it runs fails, or for step k, the two programs do not both have k
+        among their `cuts` and as many steps, or step k uses more than the value before it.
 
     Raises:
         PbbError: rows that do not match, columns that are missing, or a call that cannot be run.
@@ -78,10 +84,12 @@ def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Pr
             (name, _), arguments = call
             raise PbbError(f"{name}({arguments}) cannot be run: give the programs that it calls as `library`.")
     parts: dict[str, list[Call | None]] = {}
-    last = max((k for (a, _), (b, _) in pairs for k in _shared_cuts(a, b)), default=0)
+    last = max((k for (a, _), (b, _) in pairs for k in shared_cuts(a, b)), default=0)
     for k in range(1, last + 1):
         spliced = [_spliced(of_base, of_donor, k, traces) for of_base, of_donor in pairs]
         parts |= {f"{name}_{k}": [calls[i] for calls in spliced] for i, name in enumerate(STEPS)}
+    for name, place in zip(HALVES, ("nothing", "program"), strict=True):
+        parts |= _halves(name, whole[place])
     traces |= _traced([call for calls in parts.values() for call in calls if call is not None], library)
     answers = {call: label(trace.output) for call, trace in traces.items()}
     columns: dict[str, Sequence[Call | None]] = {**whole, **parts}
@@ -90,84 +98,63 @@ def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Pr
 
 
 def told_apart(predicted: "pd.DataFrame") -> "np.ndarray":
-    """Do all hypotheses that a pair has predict different answers? [pair]"""
+    """Do all hypotheses of whole evaluations that a pair has predict different answers? [pair]
+
+    Example:
+        >>> import pandas as pd
+        >>> told_apart(pd.DataFrame({"nothing": [2, 2], "program": [3, 2], "only_step_1": [3, 4]})).tolist()
+        [True, False]
+    """
     import numpy as np
 
-    texts = predicted.where(predicted.isna(), predicted.astype(str))
-    rows = [[answer for answer in row if isinstance(answer, str)] for row in texts.to_numpy()]
-    return np.array([len(set(row)) == len(row) for row in rows], dtype=bool)
+    codes = _codes(predicted[[name for name in predicted if not is_half(str(name))]])
+    ordered = np.sort(codes, axis=1)
+    same = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    apart: np.ndarray = ~np.any(same, axis=1)
+    return apart
 
 
-@functools.cache
-def cuts(source: str) -> tuple[int, ...]:
-    """The steps of a straight-line program after which nothing is used but the value they assigned.
+def telling(predicted: "pd.DataFrame") -> "pd.DataFrame":
+    """Is there an answer that this hypothesis predicts and no other, half evaluations included? [pair, hypothesis]
 
-    A program is straight-line if each of its statements assigns to one name, on a line of its own, and the last one
-    returns. Other programs have no cuts.
-
-    Raises:
-        PbbError: the source is not that of one function.
+    Example:
+        >>> import pandas as pd
+        >>> telling(pd.DataFrame({"nothing": [2, 2], "program": [3, 5], "only_step_1": [3, 4]})).values.tolist()
+        [[True, False, False], [True, True, True]]
     """
-    function = _function(source)
-    *steps, last = function.body
-    names = [_assigned(step) for step in steps]
-    if None in names or not isinstance(last, ast.Return) or len({step.lineno for step in function.body}) <= len(steps):
-        return ()
-    arguments = [argument.arg for argument in function.args.args]
-    return tuple(
-        k
-        for k in range(1, len(steps) + 1)
-        if not _used(function.body[k:]) & {*arguments, *names[: k - 1]} - {names[k - 1]}
-    )
+    import pandas as pd
+
+    codes = _codes(predicted)
+    alone = (codes[:, :, None] == codes[:, None, :]).sum(axis=2) == 1
+    return pd.DataFrame(alone & (codes >= 0), predicted.index, predicted.columns)
 
 
-@functools.cache
-def _function(source: str) -> ast.FunctionDef:
-    try:
-        (function,) = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        function = None
-    if not isinstance(function, ast.FunctionDef):
-        raise PbbError(f"A program's source must be one Python function; this one is not: {source[:60]!r}.")
-    return function
+def is_half(hypothesis: str) -> bool:
+    """Is it of a half evaluation?
+
+    Example:
+        >>> [is_half(name) for name in ("program", "steps_to_1", "only_step_1")]
+        [False, False, True]
+    """
+    return hypothesis.rpartition("_")[0] in HALVES
 
 
-def _shared_cuts(first: Definition, second: Definition) -> tuple[int, ...]:
-    """The cuts that two programs of equally many statements share; none where they have different numbers."""
-    (_, a), (_, b) = first, second
-    if len(_function(a).body) != len(_function(b).body):
-        return ()
-    return tuple(k for k in cuts(a) if k in cuts(b))
+def _codes(predicted: "pd.DataFrame") -> "np.ndarray":
+    """The answers [pair, hypothesis] as numbers, equal for equal ones, -1 where there is none."""
+    import pandas as pd
 
-
-def _assigned(statement: ast.stmt) -> str | None:
-    """The one name that a statement assigns to."""
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AugAssign(target=ast.Name(id=name)):
-            return name
-    return None
-
-
-def _used(statements: Sequence[ast.stmt]) -> set[str]:
-    """The names whose values from before these statements are read in them."""
-    bound: set[str | None] = set()
-    used: set[str] = set()
-    for statement in statements:
-        names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-        used |= {name.id for name in names if isinstance(name.ctx, ast.Load)} - bound
-        if isinstance(statement, ast.AugAssign):  # reads what it assigns to
-            used |= {name.id for name in names} - bound
-        bound.add(_assigned(statement))
-    return used
+    texts = predicted.where(predicted.isna(), predicted.astype(str)).to_numpy(dtype=object)
+    codes: np.ndarray = pd.factorize(texts.ravel())[0].reshape(texts.shape)
+    return codes
 
 
 def _spliced(base: Call, donor: Call, k: int, traces: dict[Call, Trace]) -> list[Call | None]:
     """The calls that stand for `STEPS` at step k: the rest of one program, started from a state of the other."""
     (a, x), (b, _) = base, donor
-    if k not in _shared_cuts(a, b):
+    if k not in shared_cuts(a, b):
         return [None] * len(STEPS)
     starts = ((a, _state(donor, k, traces)), (a, _state((b, x), k, traces)), (b, _state(base, k, traces)))
-    return [None if state is None else (_rest(program, k), state) for program, state in starts]
+    return [None if state is None else (rest_of(program, k), state) for program, state in starts]
 
 
 def _state(call: Call, k: int, traces: dict[Call, Trace]) -> str | None:
@@ -175,17 +162,18 @@ def _state(call: Call, k: int, traces: dict[Call, Trace]) -> str | None:
     if call not in traces:
         return None
     (_, source), _ = call
-    changes, name = traces[call].changes[k - 1], _assigned(_function(source).body[k - 1])
+    changes, name = traces[call].changes[k - 1], assigned(function_of(source).body[k - 1])
     return repr(changes[name]) if name in changes else None
 
 
-@functools.cache
-def _rest(program: Definition, k: int) -> Definition:
-    """The program that takes what step k assigned and does the rest."""
-    name, source = program
-    body = _function(source).body
-    lines = [f"def {name}_after_{k}({_assigned(body[k - 1])}):", *(f"    {ast.unparse(step)}" for step in body[k:])]
-    return f"{name}_after_{k}", "\n".join(lines)
+def _halves(name: str, calls: Sequence[Call]) -> dict[str, list[Call | None]]:
+    """For each step of programs that can be cut, the calls of that step alone."""
+    last = max((len(function_of(source).body) for (_, source), _ in calls if cuts(source)), default=0)
+    parts: dict[str, list[Call | None]] = {}
+    for k in range(1, last + 1):
+        steps = [step_of(program, k) for program, _ in calls]
+        parts[f"{name}_{k}"] = [step and (step, x) for step, (_, x) in zip(steps, calls, strict=True)]
+    return parts
 
 
 def _calls(labels: "pd.DataFrame", side: str) -> list[Call]:
@@ -220,5 +208,5 @@ def _traced(calls: Iterable[Call], library: Sequence[Program]) -> dict[Call, Tra
 
 
 def _program(name: str, source: str, callable_names: set[str]) -> Program:
-    read = {node.id for node in ast.walk(_function(source)) if isinstance(node, ast.Name)}
+    read = {node.id for node in ast.walk(function_of(source)) if isinstance(node, ast.Name)}
     return Program(name, "", source, calls=tuple(sorted(read & callable_names - {name})))

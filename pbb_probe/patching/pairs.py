@@ -2,7 +2,6 @@
 
 import functools
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,16 +12,14 @@ from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.labels import CORRUPTED
-from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, Group
-from pbb_probe.programs.program import try_programs
-from pbb_probe.schema import Count, Seed, checks_arguments, refuse_unknown, shown
+from pbb_probe.patching.pair_calls import chosen, drawn_calls, on_inputs_of_others
+from pbb_probe.programs.corpus import GROUPS, Corpus, Group
+from pbb_probe.schema import Count, NameList, Seed, checks_arguments, refuse_unknown, shown
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from transformer_lens import TransformerBridge
-
-TRIES = 5  # programs run on the input of a call that no other program has
 
 Swap = Literal["input", "program"]
 SWAPS: tuple[Swap, ...] = get_args(Swap)
@@ -134,6 +131,8 @@ def make_pairs(
     n: Count = 300,
     seed: Seed = 0,
     unseen: bool = False,
+    decisive: bool = True,
+    novelty: NameList | None = None,
 ) -> Pairs:
     """Calls of one group, each beside a call that differs in one thing and has another answer.
 
@@ -147,9 +146,13 @@ def make_pairs(
         n: calls drawn. Fewer pairs come back where a call has no partner of as many tokens.
         seed: of the draw.
         unseen: only inputs whose answers were never shown, on both sides.
+        decisive: only calls whose answers no simpler program gives, on both sides: in others a right answer does not
+            show that the program was evaluated.
+        novelty: only programs without examples of these novelties, such as `new_function` and `new_step`, on both
+            sides.
 
     Raises:
-        PbbError: unknown swap, an empty group, or no pair at all.
+        PbbError: unknown swap, an empty group, no decisive call or none of these novelties, or no pair at all.
 
     Example:
         >>> import pbb_probe as pbb
@@ -164,11 +167,11 @@ def make_pairs(
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
     refuse_unknown("group", [group], GROUPS)
     n_tokens = token_counter(model)
-    calls, every = _drawn(corpus, group, n, seed, unseen)
+    calls, every = _drawn(corpus, group, n, seed, unseen, decisive, novelty)
     rng = random.Random(f"pairs {swap} {group} {seed}")
     same, other = _roles(swap)
     if swap == "program":
-        every = _with_inputs_of_others(corpus, calls, every, seed)
+        every = _with_inputs_of_others(corpus, calls, every, seed, decisive, novelty)
     every["tokens"] = every[other].map(lambda value: n_tokens(str(value)))
     candidates = dict(iter(every.groupby([same, "steps"])))
     kept, partners = [], []
@@ -183,13 +186,22 @@ def make_pairs(
     return aligned_pairs(model, calls.iloc[kept], pd.DataFrame(partners).drop(columns="tokens"), corpus.outputs)
 
 
-def has_pair(corpus: Corpus, swap: Swap, group: Group, n: int, seed: int = 0, unseen: bool = False) -> bool:
+def has_pair(
+    corpus: Corpus,
+    swap: Swap,
+    group: Group,
+    n: int,
+    seed: int = 0,
+    unseen: bool = False,
+    decisive: bool = True,
+    novelty: Sequence[str] | None = None,
+) -> bool:
     """Has one of the calls that `make_pairs` draws a partner, however many tokens either has?
 
     Raises:
-        PbbError: an empty group, or one without unseen inputs.
+        PbbError: an empty group, one without unseen inputs, no decisive call or none of these novelties.
     """
-    calls, every = _drawn(corpus, group, n, seed, unseen)
+    calls, every = _drawn(corpus, group, n, seed, unseen, decisive, novelty)
     same, other = _roles(swap)
 
     def any_partner(table: "pd.DataFrame") -> bool:
@@ -199,12 +211,21 @@ def has_pair(corpus: Corpus, swap: Swap, group: Group, n: int, seed: int = 0, un
 
     if any_partner(every):
         return True
-    return swap == "program" and any_partner(_with_inputs_of_others(corpus, calls, every, seed))
+    return swap == "program" and any_partner(_with_inputs_of_others(corpus, calls, every, seed, decisive, novelty))
 
 
-def _drawn(corpus: Corpus, group: Group, n: int, seed: int, unseen: bool) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """The calls that want a partner, and all calls of their group."""
-    return corpus.calls("direct", group, n, seed, unseen), corpus.calls("direct", group, unseen=unseen)
+def _drawn(
+    corpus: Corpus,
+    group: Group,
+    n: int,
+    seed: int,
+    unseen: bool,
+    decisive: bool,
+    novelty: Sequence[str] | None,
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """The calls that want a partner, and all calls of their group that may be one."""
+    calls = drawn_calls(corpus, group, n, seed, unseen, decisive, novelty)
+    return calls, drawn_calls(corpus, group, None, 0, unseen, decisive, novelty)
 
 
 def _roles(swap: Swap) -> tuple[str, str]:
@@ -217,13 +238,21 @@ def _partners(call: dict[str, Any], rows: "pd.DataFrame", other: str) -> "pd.Dat
     return rows[(rows[other] != call[other]) & (rows["output"] != call["output"])]
 
 
-def _with_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", every: "pd.DataFrame", seed: int) -> "pd.DataFrame":
-    """All calls of a group, and others on those inputs of `calls` that only one program has."""
+def _with_inputs_of_others(
+    corpus: Corpus,
+    calls: "pd.DataFrame",
+    every: "pd.DataFrame",
+    seed: int,
+    decisive: bool,
+    novelty: Sequence[str] | None,
+) -> "pd.DataFrame":
+    """All calls of a group that may be partners, and others on those inputs of `calls` that only one program has."""
     import pandas as pd
 
     alone = every.groupby(["input", "steps"])["program"].transform("nunique") == 1
     lonely = calls.merge(every.loc[alone, ["program", "place"]])
-    return pd.concat([every, _on_inputs_of_others(corpus, lonely, seed)], ignore_index=True)
+    others = on_inputs_of_others(corpus, lonely, seed)
+    return pd.concat([every, others if others.empty else chosen(others, decisive, novelty)], ignore_index=True)
 
 
 def token_counter(model: "TransformerBridge") -> Callable[[str], int]:
@@ -267,37 +296,3 @@ def aligned_pairs(
     if not aligned:
         raise PbbError("No pair lines up token by token: use names that are equally many tokens.")
     return Pairs(both.select(aligned), both.select([half + i for i in aligned]))
-
-
-def _on_inputs_of_others(corpus: Corpus, calls: "pd.DataFrame", seed: int) -> "pd.DataFrame":
-    """For each call, up to `TRIES` programs of the same group and kind that lack its input, run on it."""
-    import pandas as pd
-
-    rng = random.Random(f"inputs of others {seed}")
-
-    def kind(entry: Entry) -> tuple[object, ...]:
-        facts = entry.program.facts
-        return entry.group, entry.program.family, facts.get("problem"), facts["steps"]
-
-    kinds = defaultdict(list)
-    for entry in corpus.entries:
-        kinds[kind(entry)].append(entry)
-    drawn = []
-    for call in calls.to_dict(orient="records"):
-        called = corpus.by_name[call["program"]]
-        arguments = called.traces[call["place"]].arguments
-        others = [e for e in kinds[kind(called)] if all(trace.arguments != arguments for trace in e.traces)]
-        for entry in rng.sample(others, min(TRIES, len(others))):
-            drawn.append((entry, arguments, call["template"]))
-    traces = try_programs(
-        [entry.program for entry, _, _ in drawn],
-        [[arguments] for _, arguments, _ in drawn],
-        library=[entry.program for entry in corpus.entries],
-    )
-    return pd.DataFrame(
-        [
-            entry.call(traced[0], "direct", template, -1)
-            for (entry, _, template), traced in zip(drawn, traces, strict=True)
-            if traced is not None
-        ]
-    )

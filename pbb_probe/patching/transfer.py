@@ -22,7 +22,7 @@ from pbb_probe.labels import CORRUPTED, NONE, with_controls, with_labels
 from pbb_probe.patching.alignment import align
 from pbb_probe.patching.checks import check_sweep
 from pbb_probe.patching.grid import Replacement
-from pbb_probe.patching.hypotheses import hypotheses, told_apart
+from pbb_probe.patching.hypotheses import hypotheses, telling, told_apart
 from pbb_probe.patching.metrics import greedy_match
 from pbb_probe.patching.pairs import Pairs
 from pbb_probe.patching.sweep import DEFAULTS, SweepSettings, patch_sweep
@@ -63,7 +63,7 @@ def transfer_map(
         model: an opened model in eval mode.
         pairs: from `make_transfer_pairs`. The corrupted prompts are the base, whose answer is read; the clean ones are
             the donors, which activations are taken from. Both have the labels program, source (its text) and call.
-            Pairs in which two hypotheses predict the same answer are left out.
+            Pairs in which two hypotheses of whole evaluations predict the same answer are left out.
         sites: keys of `SITES`.
         roles: all when None.
         layers: all when None.
@@ -77,11 +77,12 @@ def transfer_map(
 
     Returns:
         `carried[site]` ([control,] layer, [head | kv_head,] role, hypothesis, pair), 1 for the hypothesis that the
-        answer follows, else 0, and NaN where the pair has no such hypothesis. The last hypothesis, `other`, is 1 where
-        the answer follows none. With controls the first `control` is `none`, the map itself; without any there is no
-        such dimension. The labels of the pairs are coordinates, those of the base with the prefix `corrupted_`, and so
-        are `answered` and `corrupted_answered`: are the unpatched donor and the unpatched base answered correctly?
-        `pair` is the place among the pairs given. Attributes: `given` and `qualified` pairs.
+        answer follows, else 0, and NaN where the pair has no such hypothesis, or where another one predicts the
+        same answer, which is then evidence of neither. The last hypothesis, `other`, is 1 where the answer follows
+        none. With controls the first `control` is `none`, the map itself; without any there is no such dimension. The
+        labels of the pairs are coordinates, those of the base with the prefix `corrupted_`, and so are `answered` and
+        `corrupted_answered`: are the unpatched donor and the unpatched base answered correctly? `pair` is the place
+        among the pairs given. Attributes: `given` and `qualified` pairs.
 
         Answers of several tokens count as given when each token is the likeliest one; what would follow is not looked
         at, but where one predicted answer begins another, the longer one counts.
@@ -117,6 +118,7 @@ def transfer_map(
         maps[control] = effects.map(_followed, lengths=prepared.lengths)
     unpatched = maps[NONE][["clean", "corrupted"]] == 1
     carried = with_controls({name: found[list(sites)] for name, found in maps.items()})
+    carried = carried.where(prepared.tells)
     carried = carried.transpose("control", "layer", ..., "role", "hypothesis", "pair", missing_dims="ignore")
     answered = {
         "answered": unpatched["clean"].sel(hypothesis="everything", drop=True),
@@ -164,12 +166,15 @@ class _Prepared(NamedTuple):
     """Of the pairs given [pair]."""
     metric: "dict[str, Metric | AnswerMetric]"
     lengths: "xr.DataArray"
+    tells: "xr.DataArray"
+    """Is the hypothesis evidence in this pair? (hypothesis, pair), `other` among them"""
 
 
 def _prepared(
     model: "TransformerBridge", pairs: Pairs, roles: Sequence[str] | None, library: Sequence[Program]
 ) -> _Prepared:
     import numpy as np
+    import xarray as xr
 
     if not isinstance(pairs, Pairs):
         raise PbbError(f"pairs must be Pairs, such as make_transfer_pairs makes, not {shown(pairs)}.")
@@ -183,7 +188,9 @@ def _prepared(
     answers = [list(column.where(column.notna(), predicted["nothing"])) for _, column in predicted.items()]
     clean, corrupted = (covering(model, side, answers) for side in (pairs.clean, pairs.corrupted))
     pairs = replace(pairs, clean=clean, corrupted=corrupted)
-    return _Prepared(pairs, roles, rows, *_metrics(model, corrupted, predicted, answers))
+    table = telling(predicted).assign(other=True)
+    tells = xr.DataArray(table.to_numpy(), dims=("pair", "hypothesis"), coords={"hypothesis": list(table)})
+    return _Prepared(pairs, roles, rows, *_metrics(model, corrupted, predicted, answers), tells)
 
 
 def _metrics(

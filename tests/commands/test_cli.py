@@ -315,7 +315,7 @@ def test_patch_writes_recoveries_and_the_transfer_map(pairs, tmp_path, capsys):
     options = ["--sites=[resid_pre]", "--whole_spans=true", "--transfer=true", "--controls=[self]", "--draws=200"]
     assert cli.main(["patch", "--model=nano", f"--prompts={pairs}", f"--out={out}", *options]) == 0
     printed = capsys.readouterr().out
-    assert "24 of 24 pairs tell all hypotheses apart" in printed
+    assert "24 of 24 pairs tell whole evaluations apart" in printed
     table = pd.read_csv(out / "recovery.csv").set_index(["layer", "role"])
     # the same cell by TransformerLens's hooks, a pair at a time
     lines = [json.loads(line) for line in pairs.read_text().splitlines()]

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.files import read_pairs
-from pbb_probe.patching.pairs import Pairs, make_pairs
+from pbb_probe.patching.pairs import Pairs, has_pair, make_pairs
 from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
 from pbb_probe.programs.program import Program, trace_programs
 
@@ -36,6 +37,80 @@ def named(*names) -> Corpus:
     return Corpus(
         tuple(Entry(program, "with_io", tuple(runs), (0, 1)) for program, runs in zip(programs, traces, strict=True))
     )
+
+
+@pytest.fixture(scope="module")
+def three_groups() -> Corpus:
+    return make_corpus(with_io=40, without_io=20, io_only=20, seed=1)
+
+
+def easier(source: str, x: int) -> set[int]:
+    """What the input alone, one of two steps, or their other order gives, by the expressions of the source."""
+    steps = [line.split("=")[-1].replace("return", "").strip() for line in source.splitlines()[1:]]
+
+    def run(*chosen: str) -> int:
+        value = x
+        for text in chosen:
+            value = eval(text, {"max": max, "min": min, "abs": abs, "x": value, "y": value})
+        return value
+
+    return {x} | ({run(steps[0]), run(steps[1]), run(*reversed(steps))} if len(steps) == 2 else set())
+
+
+@pytest.mark.parametrize("group", ["with_io", "without_io", "io_only"])
+@pytest.mark.parametrize("swap", ["input", "program"])
+def test_no_simpler_program_gives_the_answers_of_a_pair(swap, group, bridge, three_groups):
+    def coincide(pairs: Pairs) -> list[bool]:
+        sides = (side.labels for side in (pairs.clean, pairs.corrupted))
+        rows = pd.concat(sides).to_dict(orient="records")
+        return [row["output"] in easier(row["source"], row["input"]) for row in rows]
+
+    pairs = make_pairs(three_groups, bridge("nano"), swap, group, n=60)
+    assert len(pairs) > 50
+    assert not any(coincide(pairs))
+    assert pairs.labels[["decisive", "corrupted_decisive"]].all(axis=None)
+    assert set(pairs.labels["explained_by"]) == {""}
+    every = make_pairs(three_groups, bridge("nano"), swap, group, n=60, decisive=False)
+    assert sum(coincide(every)) > 10
+    assert not every.labels["decisive"].all()
+    turns = pairs.clean.labels["program"].value_counts()
+    assert turns.max() <= 4  # of 20 to 40 programs: they still take turns
+
+
+def test_pairs_of_some_novelties(bridge, three_groups):
+    new = ("new_function", "new_step")
+    novelty = {e.program.name: three_groups.meaning[e.program.name].novelty for e in three_groups.of("without_io")}
+    assert 0 < sum(each in new for each in novelty.values()) < len(novelty)
+    for swap in ("input", "program"):
+        labels = make_pairs(three_groups, bridge("nano"), swap, "without_io", n=40, novelty=new).labels
+        for side in ("", "corrupted_"):
+            assert list(labels[f"{side}novelty"]) == [novelty[name] for name in labels[f"{side}program"]]
+            assert set(labels[f"{side}novelty"]) <= set(new)
+    with pytest.raises(PbbError, match="No with_io program is of the novelty new_step"):
+        make_pairs(three_groups, bridge("nano"), "input", "with_io", novelty=["new_step"])
+    with pytest.raises(PbbError, match="Unknown novelty 'fresh'"):
+        make_pairs(three_groups, bridge("nano"), "input", "without_io", novelty=["fresh"])
+
+
+def test_a_group_without_a_decisive_call_says_so(bridge):
+    programs = [
+        Program(name, "arithmetic", f"def {name}(x):\n    return x", {"steps": 1}) for name in ("dolvik", "zabrut")
+    ]
+    runs = trace_programs(programs, [range(10)] * 2)
+    corpus = Corpus(tuple(Entry(p, "with_io", tuple(run), (0,)) for p, run in zip(programs, runs, strict=True)))
+    with pytest.raises(PbbError, match=r"No such with_io call is decisive.*decisive=False"):
+        make_pairs(corpus, bridge("nano"), "input", "with_io")
+    with pytest.raises(PbbError, match="No such with_io call is decisive"):
+        has_pair(corpus, "input", "with_io", 10)
+    assert len(make_pairs(corpus, bridge("nano"), "input", "with_io", decisive=False)) == 20
+    assert has_pair(corpus, "input", "with_io", 10, decisive=False)
+
+
+def test_calls_that_do_not_say_whether_they_are_decisive_are_all_taken(bridge, three_groups, monkeypatch):
+    whole = Corpus.calls
+    monkeypatch.setattr(Corpus, "calls", lambda *args, **settings: whole(*args, **settings).drop(columns="decisive"))
+    asked = (three_groups, bridge("nano"), "input", "with_io")
+    assert make_pairs(*asked, n=30).clean.texts == make_pairs(*asked, n=30, decisive=False).clean.texts
 
 
 @pytest.mark.parametrize("name", ["nano", "llama"])
@@ -137,10 +212,10 @@ def test_the_seed_draws_the_partners(bridge, corpus):
 
 def test_calls_without_a_partner_are_left_out(bridge):
     corpus = named("dolvik", "zabrut")
-    assert len(make_pairs(corpus, bridge("nano"), "program", "with_io")) == 20
+    assert len(make_pairs(corpus, bridge("nano"), "program", "with_io", decisive=False)) == 20
     constant = Program("gaxnol", "arithmetic", "def gaxnol(x):\n    return x * 0 + 3", {"steps": 1})
     entry = Entry(constant, "with_io", tuple(trace_programs([constant], [range(10)])[0]), (0,))
-    pairs = make_pairs(Corpus((*corpus.entries, entry)), bridge("nano"), "input", "with_io")
+    pairs = make_pairs(Corpus((*corpus.entries, entry)), bridge("nano"), "input", "with_io", decisive=False)
     assert len(pairs) == 20
     assert set(pairs.clean.labels["program"]) == {"dolvik", "zabrut"}
 

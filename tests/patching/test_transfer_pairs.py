@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 
 from pbb_probe.errors import PbbError
+from pbb_probe.patching.hypotheses import hypotheses, telling
+from pbb_probe.patching.pair_calls import are_decisive
 from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
 from pbb_probe.programs.program import Program, trace_programs
@@ -13,7 +15,7 @@ from pbb_probe.programs.program import Program, trace_programs
 
 @pytest.fixture(scope="module")
 def large():
-    return make_corpus(with_io=60, without_io=30, seed=0)
+    return make_corpus(with_io=60, without_io=30, io_only=30, seed=0)
 
 
 def parts(source: str) -> list[str]:
@@ -44,8 +46,15 @@ def brute_force(base, source) -> list[int]:
     return [follow(a, x), follow(b, y), follow(b, x), follow(a, y), *steps]
 
 
+def simpler_answers(expressions: list[str], value: int) -> set[int]:
+    """What the input alone, one step alone, or the steps in another order give."""
+    halves = [[step] for step in expressions] if len(expressions) > 1 else []
+    orders = [list(order) for order in itertools.permutations(expressions) if list(order) != expressions]
+    return {value, *(follow(part, value) for part in (*halves, *orders))}
+
+
 @pytest.mark.parametrize("name", ["nano", "llama"])
-@pytest.mark.parametrize("group", ["with_io", "without_io"])
+@pytest.mark.parametrize("group", ["with_io", "without_io", "io_only"])
 def test_every_pair_qualifies_by_brute_force(group, name, bridge, large):
     pairs = make_transfer_pairs(large, bridge(name), group, n=80)
     assert len(pairs) > 60
@@ -61,6 +70,9 @@ def test_every_pair_qualifies_by_brute_force(group, name, bridge, large):
         assert source["template"] == base["template"]
         answers = brute_force(base, source)
         assert answers[:2] == [base["output"], source["output"]]
+        swapped = zip((base, source, source, base), (base, source, base, source), answers[:4], strict=True)
+        for program, value, output in swapped:
+            assert output not in simpler_answers(parts(program["source"]), value["input"])
         assert len(set(answers)) == len(answers) == {1: 4, 2: 7}[base["steps"]]
         for row, run in ((source, pairs.clean), (base, pairs.corrupted)):
             assert row["source"] == sources[row["program"]]
@@ -83,7 +95,7 @@ def test_many_random_pairs_do_not_qualify(large):
 
 
 def test_pairs_are_spread_over_steps_and_base_programs(bridge, large):
-    pairs = make_transfer_pairs(large, bridge("nano"), "without_io", n=81)
+    pairs = make_transfer_pairs(large, bridge("nano"), "without_io", n=81, decisive=False)
     labels = pairs.corrupted.labels
     assert Counter(labels["steps"]) == {1: 41, 2: 40}
     for steps, n_programs in ((1, 10), (2, 20)):
@@ -93,6 +105,57 @@ def test_pairs_are_spread_over_steps_and_base_programs(bridge, large):
     assert list(labels["steps"]) == sorted(labels["steps"])
     ones = list(labels["program"][:10])
     assert len(set(ones)) == 10  # programs take turns
+
+
+def test_decisive_pairs_take_turns_as_far_as_they_go(bridge, large):
+    labels = make_transfer_pairs(large, bridge("nano"), "without_io", n=60).corrupted.labels
+    assert labels["decisive"].all()
+    assert not make_transfer_pairs(large, bridge("nano"), "without_io", n=60, decisive=False).labels["decisive"].all()
+    turns = labels[labels["steps"] == 2]["program"].value_counts()
+    assert len(turns) >= 10
+    assert (turns == turns.max()).sum() >= 5
+
+
+def test_pairs_in_which_half_evaluations_tell_come_first(bridge, large):
+    """Within a base program; one that has any other could be drawn."""
+    model, library = bridge("nano"), [entry.program for entry in large.entries]
+    pairs = make_transfer_pairs(large, model, "with_io", n=60)
+    two = pairs.select([i for i, steps in enumerate(pairs.labels["steps"]) if steps == 2])
+    tell = telling(hypotheses(two.corrupted.labels, two.clean.labels, library)).sum(axis=1).tolist()
+    for rows in two.corrupted.labels.groupby("program").indices.values():
+        assert [tell[i] for i in rows] == sorted((tell[i] for i in rows), reverse=True)
+    assert len(set(tell)) > 3
+
+
+def test_programs_of_some_novelties_on_the_sides_without_examples(bridge, large):
+    model = bridge("nano")
+    new = ["new_function", "new_step"]
+    kinds = large.calls(group="without_io").groupby("program")["novelty"].first()
+    assert 0 < kinds.isin(new).sum() < len(kinds)
+    pairs = make_transfer_pairs(large, model, "without_io", n=20, novelty=new)
+    assert set(pairs.labels["novelty"]) | set(pairs.labels["corrupted_novelty"]) <= set(new)
+    pairs = make_transfer_pairs(large, model, "without_io", n=20, novelty=new, donor_group="with_io")
+    assert set(pairs.labels["corrupted_novelty"]) <= set(new)
+    assert set(pairs.labels["novelty"]) == {""}
+    with pytest.raises(PbbError, match="No with_io program is of the novelty new_function"):
+        make_transfer_pairs(large, model, "with_io", n=20, novelty=["new_function"])
+    with pytest.raises(PbbError, match="Unknown novelty 'fresh'"):
+        make_transfer_pairs(large, model, "without_io", n=20, novelty=["fresh"])
+
+
+def test_calls_that_are_no_inputs_of_a_program_are_judged_by_running_simpler_ones(bridge):
+    """Words of ciphers are their programs' own: B(x) and A(x') are in no table."""
+    corpus = make_corpus("ciphers", with_io=30, without_io=2, seed=0)
+    entry = corpus.entries[-1]
+    known = [(entry.program.name, trace.call_text) for trace in entry.traces]
+    words = corpus.meaning[entry.program.name].explained_by
+    assert are_decisive(corpus, known) == [not word for word in words]
+    doubled = Program("dolvik", "arithmetic", "def dolvik(x):\n    y = x * 2\n    return y + 1", {"steps": 2})
+    (traces,) = trace_programs([doubled], [range(3)])
+    corpus = Corpus((Entry(doubled, "with_io", tuple(traces), (0,)),))
+    # (2x + 1) is 2x + 2 in the other order, 2x or x + 1 by halves; -1 is an input that gives itself, 'a' fails
+    calls = [("dolvik", text) for text in ("7", "-1", "'a'", "0", "7")]
+    assert are_decisive(corpus, calls) == [True, False, False, False, True]
 
 
 def test_unseen_inputs_and_other_groups(bridge, large):
@@ -158,5 +221,7 @@ def test_what_cannot_be_paired_is_refused(bridge):
         make_transfer_pairs(corpus_of("3 + x * 0", "5 + x * 0", "7 + x * 0"), model, "with_io")
     with pytest.raises(PbbError, match="no without_io programs"):
         make_transfer_pairs(corpus_of("x"), model, "without_io")
+    with pytest.raises(PbbError, match="No such with_io call is decisive"):
+        make_transfer_pairs(corpus_of("x"), model, "with_io")
     with pytest.raises(PbbError, match="no without_io programs"):
-        make_transfer_pairs(corpus_of("x"), model, "with_io", donor_group="without_io")
+        make_transfer_pairs(corpus_of("x + 1"), model, "with_io", donor_group="without_io", decisive=False)

@@ -174,6 +174,27 @@ def test_the_transfer_map_stacks_the_shares_with_the_groups_side_by_side(carried
     assert list(control.data[1].x) == [0, 0]
 
 
+def test_a_hypothesis_that_few_pairs_tell_has_a_bar_of_its_share_of_all_pairs(carried):
+    """Two of the eight pairs tell whether state 1 is followed, and in 3 of 4 of these it is."""
+    few = carried.assign(n=carried["hypothesis"].map({"nothing": 8, "state_1": 2}))
+    of_state = next(bar for bar in pbb.figures.transfer_map(few).data if bar.name == "state 1")
+    assert list(of_state.x) == [0.75 * 2 / 8] * 2
+    assert [row[2] for row in of_state.customdata] == [0.75] * 2
+    assert "customdata[2]" in of_state.hovertemplate
+
+
+def test_every_hypothesis_has_a_colour_of_its_own(carried):
+    names = [
+        *("nothing", "everything", "program", "input", "state_1", "steps_to_1", "steps_after_1"),
+        *("only_step_1", "only_step_2", "program_only_step_1", "program_only_step_2", "other"),
+    ]
+    cell = carried.drop_duplicates("site").iloc[:1]
+    table = pd.concat([cell.assign(hypothesis=name) for name in names])
+    bars = pbb.figures.transfer_map(table).data
+    assert [bar.name for bar in bars] == [name.replace("_", " ") for name in names]
+    assert len({bar.marker.color for bar in bars}) == len(names)
+
+
 def test_the_transfer_map_names_heads(carried):
     some = carried.assign(head=[0.0, 1.0] * (len(carried) // 2)).assign(hypothesis="program")
     bar = pbb.figures.transfer_map(some).data[0]

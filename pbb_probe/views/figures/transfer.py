@@ -25,6 +25,9 @@ def transfer_map(
 ) -> "Figure":
     """What each place carries: stacked shares of pairs down the layers, the groups side by side at each role.
 
+    A bar is as long as its share of all pairs of the group. A hypothesis that tells nothing in some of them (another
+    predicts the same answer) is followed in the share of the others that its hover gives, and bars may not reach 1.
+
     Args:
         table: from `tables.transfer`, of pairs with as many steps.
         title: of the figure.
@@ -55,15 +58,12 @@ def transfer_map(
     sites, roles, hypotheses = distinct(table, "site", "role", "hypothesis")
     headings = [(role, group) for role in roles for group in groups if group in {*table["group"], *silent}]
     crowded = len(headings) > 6
-    n_pairs = {
-        group: f"{'<br>' if crowded else ' '}({n})"
-        for group, n in table.groupby("group")["n"].max().items()
-        if group not in silent
-    }
+    n_pairs = table.groupby("group")["n"].max()
+    numbers = {group: f"{'<br>' if crowded else ' '}({n})" for group, n in n_pairs.items() if group not in silent}
     figure = grid(
         sites,
         headings,
-        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b>{n_pairs.get(group, '')}" for role, group in headings],
+        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b>{numbers.get(group, '')}" for role, group in headings],
         horizontal_spacing=0.015,
         vertical_spacing=0.04,
         x_title="share of pairs (their number above) whose answer follows each hypothesis",
@@ -82,15 +82,15 @@ def transfer_map(
                 continue
             cells = cells.dropna(axis="columns", how="all")
             figure.add_bar(
-                x=cells["proportion"],
+                x=cells["proportion"] * cells["n"] / n_pairs[group],
                 y=place_names(cells),
                 orientation="h",
                 name=hypothesis.replace("_", " "),
                 marker={"color": _hypothesis_colour(hypothesis), "line_width": 0},
                 legendgroup=hypothesis,
-                customdata=cells[["lower", "upper", "n", "programs"]],
-                hovertemplate=f"layer %{{y}}: {interval('x', '.1%')}<br>%{{customdata[2]}} pairs of %{{customdata[3]}} "
-                f"programs<extra>{hypothesis}</extra>",
+                customdata=cells[["lower", "upper", "proportion", "n", "programs"]],
+                hovertemplate=f"layer %{{y}}: {interval('customdata[2]', '.1%')}<br>%{{customdata[3]}} pairs of "
+                f"%{{customdata[4]}} programs<extra>{hypothesis}</extra>",
                 row=r,
                 col=c,
             )
@@ -120,6 +120,8 @@ _STEP_COLOURS = {
     "state": ("#D55E00", "#A33F00", "#6E2A00"),
     "steps_to": ("#CC79A7", "#A64F82", "#7A2F5C"),
     "steps_after": ("#56B4E9", "#8FD0F5", "#BFE5FA"),
+    "only_step": ("#F0E442", "#D1C61F", "#A89F00"),
+    "program_only_step": ("#000000", "#333333", "#555555"),
 }
 
 

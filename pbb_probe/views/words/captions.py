@@ -50,17 +50,23 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
     said += [f"pairs: {'; '.join(counted)}"] * bool(counted)
     said += [f"{kinds_words([kind])}: {too_few(n)}" for kind, n in few.items()]
     silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
-    said += [f"nothing is said of {kinds_words(silent)}, whose direct answers are not shown to be above chance"] * bool(silent)
+    said += [f"nothing is said of {kinds_words(silent)}, whose direct answers are not shown to be above chance"] * bool(
+        silent
+    )
     return sentences(said) or "Nothing was found."
 
 
 def see_transfer(transfer: "pd.DataFrame") -> str:
-    """How often each hypothesis is followed where it is followed most, beside random vectors.
+    """How often each hypothesis is followed where it is followed most, half evaluations last, beside random vectors.
 
     Args:
         transfer: of one subset and number of steps.
     """
-    named = ["program", "input", "everything", *sorted(h for h in set(transfer["hypothesis"]) if h[:6] == "state_")]
+    there = sorted(set(transfer["hypothesis"]))
+    begun = [
+        name for start in ("state_", "only_step_", "program_only_step_") for name in there if name.startswith(start)
+    ]
+    named = ["program", "input", "everything", *begun]
     chosen = transfer[transfer["hypothesis"].isin(named)]
     said = []
     for group, cells in measured_rows(chosen).groupby("group", sort=False):
