@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-EVERY, DECISIVE, KNOWN = "all", "decisive", "known functions"
+EVERY, DECISIVE, NEW, KNOWN = "all", "decisive", "new functions", "known functions"
 """Values of the columns `calls` and `programs`, which say of which calls and programs a row is."""
 
 

@@ -122,12 +122,14 @@ def gated_run(finished_run, tmp_path_factory):
     gate.to_csv(run / "comparison" / "evaluation_gate.csv", index=False)
     behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv").rename(columns={"programs": "n_programs"})
     kinds = [("all", "all", 0.3), ("decisive", "all", 0.2)]
-    new = [("decisive", "new functions", 0.0), ("decisive", "known functions", 0.1)]
+    new = [("decisive", "new functions", 0.0), ("decisive", "known functions", 0.1), ("all", "new functions", 0.1)]
     parts = [
         behaviour[behaviour["group"].eq("without_io") | (of == "all")].assign(calls=calls, programs=of, more=more)
         for calls, of, more in (*kinds, *new)
     ]
     table = pd.concat(parts, ignore_index=True)
+    table["n"] //= table["calls"].map({"all": 1, "decisive": 4})
+    table["n_programs"] //= table["programs"].map({"all": 1, "new functions": 2, "known functions": 2})
     table["mean"] = (table["mean"] / 2 + table.pop("more")).round(3)
     table.to_csv(run / "behaviour" / "behaviour.csv", index=False)
     adds = pd.DataFrame(

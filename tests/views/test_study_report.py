@@ -161,6 +161,10 @@ def test_only_decisive_calls_of_new_functions_are_the_headline(gated):
     assert f"without_io {new:.0%} (1 step)" in headline
     assert further.startswith(f"without_io {known:.0%} (1 step)")
     assert f"without_io {every:.0%} (1 step)" in further.partition("Of all calls: ")[2]
+    assert said.endswith(  # 40 calls a number of steps, 20 programs
+        "Decisive are of the calls asked of: with_io 20 of 80; without_io 20 of 80; io_only 20 of 80. "
+        "Of 40 without_io programs 20 have new functions."
+    )
     short = study_tables.summary(run).set_index(["group", "steps"]).loc["without_io", 1]
     assert short["decisive calls answered right"].startswith(f"{new:.0%} [")
     assert (short["known functions"], short["all calls"]) == (f"{known:.0%}", f"{every:.0%}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.evidence.gate import headline
 from pbb_probe.views.evaluated import closed
-from pbb_probe.views.headline import DECISIVE, KNOWN, beside, tells_apart
+from pbb_probe.views.headline import DECISIVE, KNOWN, NEW, beside, tells_apart
 from pbb_probe.views.pairs import in_order
 from pbb_probe.views.run_tables import rows
 from pbb_probe.views.words.phrases import and_words, kinds_words, steps_words
@@ -43,6 +43,7 @@ def see_behaviour(behaviour: "pd.DataFrame", gate: "pd.DataFrame | None" = None)
     if not tells_apart(behaviour):
         return f"Direct answers on inputs that were never shown: {said}; chance is {chance}.{also}"
     also += "".join(f" Of {what}: {_answered(of)}." for what, of in further_answers(behaviour).items())
+    also += f" {_how_many(_unshown(behaviour))}"
     return (
         "Direct answers on inputs that were never shown, of decisive calls (without examples, of new functions): "
         f"{said}; chance is {chance}.{also}"
@@ -83,6 +84,20 @@ def see_effective(effective: "pd.DataFrame") -> str:
         of = ", ".join(filter(None, (group, str(novelty).replace("_", " "), steps_words(steps), mode)))
         said.append(f"{of} {words}")
     return f"Share of programs whose answers fit the program itself: {'; '.join(said)}."
+
+
+def _how_many(cells: "pd.DataFrame") -> str:
+    """How many calls of each group are decisive, and how many programs without examples compute new functions."""
+    every, decisive = beside(cells), beside(cells, DECISIVE)
+    counted = [
+        f"{group} {rows(decisive, group=group)['n'].sum()} of {rows(every, group=group)['n'].sum()}"
+        for group in in_order(every["group"])
+    ]
+    said = f"Decisive are of the calls asked of: {'; '.join(counted)}."
+    if "n_programs" in cells and len(new := beside(cells, programs=NEW)):
+        without = rows(every, group="without_io")
+        said += f" Of {without['n_programs'].sum()} without_io programs {new['n_programs'].sum()} have new functions."
+    return said
 
 
 def _unshown(behaviour: "pd.DataFrame") -> "pd.DataFrame":
