@@ -11,6 +11,7 @@ these tables.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ def one_seed(seed: int, runs: Path, results: Path) -> None:
                 functions.append(explained(behaviour))
     effective = pbb.effective_programs(final, corpus, seed=seed)
     recited = pbb.evaluate(final, corpus, modes=("recite",), seed=seed)
-    settings = {"by": ("group", "steps", "novelty"), "draws": DRAWS, "seed": seed}
+    settings: dict[str, Any] = {"by": ("group", "steps", "novelty"), "draws": DRAWS, "seed": seed}
     tables = {
         "accuracy": pd.concat(accuracy),
         "answers": pd.concat(functions),
@@ -104,8 +105,8 @@ def sentences(accuracy: pd.DataFrame) -> list[str]:
     in_context = {model: figure(2, model=model, in_context=True) for model in ("base", "stage 1", "finetuned")}
     return [
         f"One step, learned from code alone, is right in {figure(1, **new)} of the decisive calls of new functions, "
-        f"and in {figure(1, **known)} of those of functions that a program with examples computes as well: part of what "
-        "looks like evaluating a program is recognising its function.",
+        f"and in {figure(1, **known)} of those of functions that a program with examples computes as well: part of "
+        "what looks like evaluating a program is recognising its function.",
         f"Two steps, learned from code alone, are right in {figure(2, **new)} of the decisive calls of new functions "
         f"(the commonest answer in {chance}). On all calls of all of them the figure is {figure(2, calls='all')}, "
         "since half an evaluation often gives the answer.",

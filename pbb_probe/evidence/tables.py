@@ -236,7 +236,7 @@ def transfer(
         A row a site and combination of its other dimensions ([control,] layer, [head | kv_head,] role, hypothesis) and
         of the values of `by`: proportion with lower and upper of its 95 % interval, n (pairs), programs and the
         clusters that they are in.
-        Only pairs that have the hypothesis count; where none has it there is no row.
+        Only pairs that have the hypothesis and tell of it count; where none does there is no row.
 
     Raises:
         PbbError: a coordinate that the pairs do not have, or no pairs.
@@ -247,10 +247,10 @@ def transfer(
         >>> table = pbb.tables.transfer(carried, draws=200)
         >>> table.query("hypothesis == 'everything'")[["layer", "proportion", "n", "programs"]]
             layer  proportion   n  programs
-        1       0         0.0  40        30
-        9       1         0.0  40        30
-        17      2         1.0  40        30
-        25      3         1.0  40        30
+        1       0         0.0  16         7
+        13      1         0.0  16         7
+        25      2         1.0  16         7
+        37      3         1.0  16         7
     """
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
