@@ -37,7 +37,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> None:
     """Call programs and read the answers; prints accuracies with their intervals."""
-    from pbb_probe.evidence import tables
+    from pbb_probe.evidence.behaviour import behaviour_table
     from pbb_probe.finetuning.behaviour import evaluate
 
     run = WritableRun(config.out)
@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    table = tables.accuracy(behaviour, seed=config.seed)
+    table = behaviour_table(behaviour, seed=config.seed)
     table.insert(0, "model", config.model)
     with run.writing():
         write_array(behaviour, run.path / "behaviour.nc")

@@ -309,7 +309,7 @@ def outcomes(
                  measure  mean  shuffled
         0       resolved   1.0       0.1
         1  overprocessed   0.0       0.0
-        2    misresolved   0.0       0.1
+        2    misresolved   0.0       0.2
         3     unresolved   0.0       0.0
         4     no_brewing   0.0       0.7
     """

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import pbb_probe as pbb
+from pbb_probe.evidence.behaviour import behaviour_table
 
 DRAWN = {"draws": 200, "seed": 0}
 
@@ -42,7 +43,7 @@ def same(made: pd.DataFrame, stored: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("name", ["finetuned", "base"])
 def test_behaviour(alone, table, name):
-    same(pbb.tables.accuracy(alone(f"behaviour/{name}"), **DRAWN), table("behaviour/behaviour", model=name))
+    same(behaviour_table(alone(f"behaviour/{name}"), **DRAWN), table("behaviour/behaviour", model=name))
 
 
 def test_probes_and_their_controls(alone, table):
