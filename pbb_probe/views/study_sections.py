@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
 """The tables in which the groups are compared place by place, by what they are of."""
-EFFECTIVE, CODE_ADDS = "behaviour/effective", "comparison/code_adds"
-"""The tables of effective programs, and of what the code adds, where a run has them."""
+EFFECTIVE, CODE_ADDS, LEAK = "behaviour/effective", "comparison/code_adds", "comparison/probing_leak"
+"""The tables of effective programs, of what the code adds, and of what probes know of functions they have seen, where a
+run has them."""
 BEST = ("decisive", "matched", "correct", "all")
 """The subsets, that which counts first: all but the first say what is answered, and not that it is evaluated."""
 _SINGLE = ("decisive", "correct", "all")  # those of single calls or pairs, and not of what they are matched with
@@ -60,7 +61,7 @@ def _behaviour(run: Run) -> Section:
         )
     tables = [Table(words.FINETUNED_MODEL, finetuned), Table(words.ALL_MODELS, table, folded=True)]
     if run.holds(f"{CODE_ADDS}.csv") and len(adds := run.table(CODE_ADDS)):
-        tables.insert(0, Table(answers.see_code_adds(adds), adds.rename(columns={"what": "accuracy of"})))
+        tables.insert(0, Table(answers.see_code_adds(adds).rstrip("."), adds.rename(columns={"what": "accuracy of"})))
     return Section(*words.BEHAVIOUR, figures=shown, tables=tables)
 
 
@@ -143,7 +144,9 @@ def _read(run: Run) -> Section:
     if len(cells := rows(cosines, site=site)):
         figure = figures.cosine_curves(cells, titles.COSINES.format(site=site))
         shown.append(_shown("cosines", figure, captions.see_cosines(cells), words.HOW_COSINES))
-    return Section(*words.READ, figures=_folded(shown, read_gate(run)))
+    leak = study_tables.leak(run.table(LEAK)) if run.holds(f"{LEAK}.csv") else cosines.iloc[:0]
+    tables = _filled(Table(words.LEAK, leak))
+    return Section(*words.READ, figures=_folded(shown, read_gate(run)), tables=tables)
 
 
 def _subspaces(run: Run) -> Section:

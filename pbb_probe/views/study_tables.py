@@ -175,6 +175,29 @@ def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
     return pd.DataFrame(lines)
 
 
+def leak(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Of each group, number of steps and target the place at which probes gain most from functions they have seen."""
+    import pandas as pd
+
+    where = ["group", "steps", "target"]
+    if table.empty:
+        return table
+    top = table.sort_values("difference", ascending=False, kind="stable").drop_duplicates(where).sort_index()
+    lines = [
+        {
+            **{name: row[name] for name in where},
+            "place": f"{row['site']}, {row['role']}, layer {row['layer']}",
+            "read of held-out programs": row["by_program"],
+            "of held-out functions": row["by_function"],
+            "difference": _interval(row),
+            "prompts": row["n"],
+            "functions": row["clusters"],
+        }
+        for row in top.to_dict(orient="records")
+    ]
+    return pd.DataFrame(lines)
+
+
 def settings(config: Mapping[str, Any]) -> "pd.DataFrame":
     """A row a field: those of a part of the configuration as `part.field`."""
     import pandas as pd

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import time
 
 import numpy as np
 import pytest
@@ -296,3 +297,15 @@ def test_arrays_are_stored_and_read_as_they_are(planted, tmp_path):
     found.to_netcdf(tmp_path / "effective.nc")
     with xr.open_dataset(tmp_path / "effective.nc") as stored:
         xr.testing.assert_equal(stored.load(), found)
+
+
+def test_five_hundred_programs_are_told_in_seconds():
+    """Without the forwards: answers are given. A machine that is busy otherwise is allowed for."""
+    corpus = make_corpus(with_io=400, without_io=100)
+    start = time.process_time()
+    possible = candidates(corpus, corpus.entries)
+    said = [[np.eye(len(each))[0] for each in classes.answers] for classes in possible]
+    expected = module._expected(corpus.entries, possible, said)
+    for each in zip(possible, said, expected, strict=True):
+        posteriors(*each)
+    assert time.process_time() - start < 15

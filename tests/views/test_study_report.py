@@ -170,7 +170,7 @@ def test_only_decisive_calls_of_new_functions_are_the_headline(gated):
     assert (short["known functions"], short["all calls"]) == (f"{known:.0%}", f"{every:.0%}")
     assert report.sections[0].tables[0].title == (
         "What the code adds, on decisive calls whose answers were never shown: 1 step: +10% [5%, 95%] (with_io minus "
-        "io_only), stage1, code in context 90%."
+        "io_only), stage1, code in context 90%"
     )
     effective = next(figure for figure in shown if figure.name == "effective")
     assert "with_io, 1 step, direct 70% (else most often the order: 30%)" in effective.caption
@@ -281,6 +281,19 @@ def test_places_that_differ_are_listed_the_largest_difference_first(finished_run
         ("with_io", "without_io"), ("with_io", "io_only"), ("without_io", "io_only"),
     }  # fmt: skip
     assert (means[0][1].astype(float) - means[1][1].astype(float) - apart).abs().max() < 0.011
+
+
+def test_what_probes_know_of_functions_is_told_where_it_is_most():
+    place = {"group": "with_io", "steps": 1, "target": "constant_1", "site": "resid_post", "role": "answer"}
+    rows_of = [
+        {**place, "layer": layer, "by_program": program, "by_function": 0.27, "difference": program - 0.27,
+         "lower": 0.1, "upper": 0.8, "n": 90, "clusters": 12}
+        for layer, program in ((3, 0.5), (4, 0.98), (5, 0.9))
+    ]  # fmt: skip
+    (row,) = study_tables.leak(pd.DataFrame(rows_of)).to_dict(orient="records")
+    assert row["place"] == "resid_post, answer, layer 4"
+    assert (row["read of held-out programs"], row["of held-out functions"]) == (0.98, 0.27)
+    assert (row["difference"], row["functions"]) == ("0.71 [0.1, 0.8]", 12)
 
 
 def test_settings_are_a_row_a_field():

@@ -97,6 +97,7 @@ def transfer_map(
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "½", "1"])
     figure.update_yaxes(autorange="reversed", type="category")
     height = max(200, 26 * table.groupby("site")["layer"].nunique().max()) * len(sites) + 170
+    height = max(height, 22 * len(hypotheses) + 200)  # the legend is whole
     # the titles of the columns have two lines or three
     return finish(
         figure,

@@ -101,6 +101,10 @@ HOW_OUTCOMES = "The fainter bars are what chance gives."
 HOW_ONSET_DIFFERENCES = "A mark to the right of zero: the onset is later in the first of the two groups."
 
 # Tables
+LEAK = (
+    "What probes gain from having seen the function under another name: read of held-out programs and of held-out "
+    "functions, where it is most"
+)
 FINETUNED_MODEL, ALL_MODELS = "The finetuned model", "All models"
 ONSETS_OF, ALL_ONSETS = "Onsets with their intervals, {calls}", "Onsets by subset of calls"
 CONTROLS_BESIDE = (
