@@ -7,7 +7,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PLANTED, PROBES, TRANSFER, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PLANTED, PROBES, TRANSFER, MEANING, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
@@ -42,6 +42,18 @@ def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, mon
     # and the state stands between the two steps, far more often than random vectors make it appear
     assert table["none", 4, "answer", "state_1"] > 0.4
     assert table["random", :, :, "state_1"].max() < 0.15
+
+
+def test_what_a_right_answer_means_is_shown(capsys):
+    scope: dict = {}
+    exec(MEANING, scope)
+    calls, gate = scope["calls"], scope["pbb"].tables.gate(scope["behaviour"])
+    assert (calls["decisive"] == (calls["explained_by"] == "")).all()
+    # with the code in the prompt there is nothing to remember, and by name alone nothing to answer from
+    assert gate.loc[gate["programs"] >= 20, "state"].eq("evaluated").all()
+    assert (gate["programs"] >= 20).sum() == 3
+    assert (scope["effective"]["difference"] == "unclear").mean() > 0.9
+    assert "decisive calls, chance" in capsys.readouterr().out
 
 
 def test_a_run_is_opened_as_it_says(planted_run, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from pbb_probe.programs.algorithms import algorithms_draws
 from pbb_probe.programs.arithmetic import VALUES, arithmetic_draws, check_shapes
 from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
-from pbb_probe.programs.drawing import Draw, Made, drawn_programs
+from pbb_probe.programs.drawing import NEW, Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
 from pbb_probe.programs.meaning import Meaning, Taught, meanings
 from pbb_probe.programs.names import PACKAGED, nonsense_words
@@ -246,7 +246,7 @@ def make_corpus(
     seed: Annotated[int, whole(1 - 2**63, 2**63 - 1)] = 0,
     *,
     io_only: ProgramCount = 0,
-    new_functions: Share | None = None,
+    new_functions: Share = NEW,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,
@@ -263,8 +263,8 @@ def make_corpus(
         seed: the same seed makes the same corpus.
         io_only: how many programs have examples only, as many as a with_io program: a model never sees their code.
         new_functions: which share of the functions of without_io programs, at least, no program with examples
-            computes, of each number of steps; when None a third of one step and half of more. Of users' own programs it
-            is not drawn: the label `novelty` says which are new.
+            computes, of each number of steps. Of users' own programs it is not drawn: the label `novelty` says which
+            are new.
         shapes: of arithmetic programs, in turn; see `arithmetic.SHAPES`.
         composed_with_io: how many further programs with examples call one or two of the others; these have examples,
             too, and no held-out answer is shown.

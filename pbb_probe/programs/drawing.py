@@ -5,6 +5,7 @@ of programs without examples is computed by no program with examples. Programs t
 themselves are preferred.
 """
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +20,14 @@ Draw = Callable[[int], Callable[[str], Made]]
 """Draws the program at a place, as a function of its name."""
 Drawn = tuple[Program, list[Trace]]
 
-NEW_OF_ONE_STEP, NEW_OF_MORE = 1 / 3, 1 / 2
-"""Shares of functions that are kept for programs without examples, by default: of one step there are few."""
+NEW = 0.5
+"""Share of the functions of programs without examples that is kept for them, by default."""
 PREFERENCE = 1  # further draw for a program of which fewer than half of the calls are decisive
 ROUNDS = 100  # draws for a program with examples, before there are said to be too few functions
 
 
 def drawn_programs(
-    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float | None, rng: random.Random
+    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float, rng: random.Random
 ) -> list[Drawn]:
     """A program with its traces for each name.
 
@@ -34,8 +35,7 @@ def drawn_programs(
         draw: of the family.
         hidden: names of the programs without examples, which come first.
         shown: names of those with examples.
-        new_functions: share of the functions of the former, of each number of steps, that none of the latter computes;
-            when None `NEW_OF_ONE_STEP` and `NEW_OF_MORE`.
+        new_functions: share of the functions of the former, of each number of steps, that none of the latter computes.
         rng: draws which functions.
 
     Raises:
@@ -83,16 +83,14 @@ def _identities(drawn: Drawn) -> Iterable[object]:
     yield tuple((repr(trace.arguments), repr(trace.output)) for trace in run)
 
 
-def _kept(without: Sequence[Drawn], share: float | None, rng: random.Random) -> set[object]:
+def _kept(without: Sequence[Drawn], share: float, rng: random.Random) -> set[object]:
     """The identities of the functions, of each number of steps, that no program with examples computes."""
     kinds: dict[object, dict[object, list[Drawn]]] = defaultdict(lambda: defaultdict(list))
     for each in without:
         _, table = _identities(each)
         kinds[each[0].facts.get("steps")][table].append(each)
     kept: set[object] = set()
-    for steps, functions in kinds.items():
-        usual = NEW_OF_ONE_STEP if steps == 1 else NEW_OF_MORE
-        wanted = -(-len(functions) * (usual if share is None else share) // 1)
-        for table in rng.sample(list(functions), int(wanted)):
+    for functions in kinds.values():
+        for table in rng.sample(list(functions), math.ceil(len(functions) * share)):
             kept |= {identity for each in functions[table] for identity in _identities(each)}
     return kept

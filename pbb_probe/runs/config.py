@@ -14,6 +14,7 @@ from pbb_probe.probing import controls
 from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
+from pbb_probe.programs.drawing import NEW
 from pbb_probe.schema import (
     Count,
     Draws,
@@ -54,9 +55,9 @@ class CorpusConfig:
     """Programs with source only."""
     io_only: Programs = 100
     """Programs with examples only, a control: what is answered of them is no evaluation of code."""
-    new_functions: Share | None = None
+    new_functions: Share = NEW
     """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
-    of steps; when None a third of one step and half of more."""
+    of steps."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
     """Inputs of each program with examples, of ten in the families here, whose answers are shown; others are held out.
     """
