@@ -244,12 +244,8 @@ def transfer(
         >>> import pbb_probe as pbb
         >>> carried = pbb.open_run("runs/nano").array("transfer/with_io").sel(control="none", role=["answer"])
         >>> table = pbb.tables.transfer(carried, draws=200)
-        >>> table.query("hypothesis == 'everything'")[["layer", "proportion", "n", "programs"]]
-            layer  proportion   n  programs
-        1       0         0.0  40        30
-        9       1         0.0  40        30
-        17      2         1.0  40        30
-        25      3         1.0  40        30
+        >>> table.query("hypothesis == 'everything'").set_index("layer")["proportion"].to_dict()
+        {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0}
     """
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
