@@ -45,13 +45,12 @@ def transfer_differences(
         >>> run = pbb.open_run("runs/nano")
         >>> both = join([run.array("transfer/with_io"), run.array("transfer/without_io")], "pair").sel(role=["answer"])
         >>> table = pbb.tables.transfer_differences(both, draws=200).query("hypothesis == 'everything'")
-        >>> table.set_index("layer")[["mean_with_io", "mean_without_io", "difference"]]
-               mean_with_io  mean_without_io  difference
-        layer
-        0               0.0              0.0         0.0
-        1               0.0              0.0         0.0
-        2               1.0              1.0         0.0
-        3               1.0              1.0         0.0
+        >>> table[["layer", "mean_with_io", "mean_without_io", "difference"]]
+            layer  mean_with_io  mean_without_io  difference
+        1       0           0.0              0.0         0.0
+        13      1           0.0              0.0         0.0
+        25      2           1.0              1.0         0.0
+        37      3           1.0              1.0         0.0
     """
     import pandas as pd
 

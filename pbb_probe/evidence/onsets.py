@@ -67,10 +67,10 @@ def located_use(
         >>> import pbb_probe as pbb
         >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
         >>> table = pbb.tables.located_use(carried, draws=200)
-        >>> table[["variable", "role", "layer"]]
-          variable   role  layer
-        0  program   name    1.0
-        1    input  input    0.0
+        >>> table[["variable", "role", "layer", "peak"]].round(1)
+          variable   role  layer  peak
+        0  program   name    1.0   1.0
+        1    input  input    0.0   1.0
     """
     return located_curves(use_curves(carried, by, clusters, models), by, threshold, settings)
 

@@ -7,6 +7,7 @@ from pbb_probe.evidence.located import TABLES
 from pbb_probe.evidence.verdict import describe
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.views import study_tables
+from pbb_probe.views.evaluated import read_gate
 from pbb_probe.views.images import save_pngs
 from pbb_probe.views.markdown import write_markdown
 from pbb_probe.views.report import REPORTS, Report, Section, Table, write_report
@@ -25,6 +26,7 @@ def study_verdict(run: OpenedRun) -> list[str]:
         evaluation,
         onset_differences,
         {what: read_table(run, name) for what, name in COMPARED.items()},
+        read_gate(run),
     )
 
 

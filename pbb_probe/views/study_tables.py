@@ -4,18 +4,31 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.evidence.verdict import ALPHA, ENOUGH, best_subset, enough_programs, kind_of, programs_of, too_few
+from pbb_probe.evidence.verdict import (
+    ALPHA,
+    ENOUGH,
+    best_subset,
+    enough_programs,
+    kind_of,
+    programs_of,
+    too_few,
+    with_pairs,
+)
 from pbb_probe.labels import CONTROL, NONE
-from pbb_probe.programs.program import GROUPS
 from pbb_probe.store.run import Run
+from pbb_probe.views.evaluated import closed, read_gate
 from pbb_probe.views.figures.onsets import WAYS
+from pbb_probe.views.headline import tells_apart
+from pbb_probe.views.pairs import FIRST, SECOND
 from pbb_probe.views.run_tables import read_table, rows
-from pbb_probe.views.words.captions import direct_answers
+from pbb_probe.views.words.answers import direct_answers, further_answers
 from pbb_probe.views.words.phrases import short
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COUNTING = ("decisive", "matched", "correct")
+"""The subsets of calls answered right, that which counts first."""
 _OF = ("target", "swap", "hypothesis", "steps")
 
 
@@ -27,8 +40,13 @@ def summary(run: Run) -> "pd.DataFrame":
     import pandas as pd
 
     onsets, evaluation = (best_subset(read_table(run, name), ["group", "steps"]) for name in ("onsets", "evaluation"))
+    gate = read_gate(run)
+    silent = {(row.group, row.steps): row.sentence for row in closed(gate).itertuples()}
+    behaviour = read_table(run, "behaviour", "behaviour")
+    right = "decisive calls answered right" if tells_apart(behaviour) else "direct answers right"
+    others = further_answers(behaviour)
     lines = []
-    for cell in direct_answers(read_table(run, "behaviour", "behaviour")).itertuples():
+    for cell in direct_answers(behaviour, gate).itertuples():
         of = {"group": cell.group, "steps": cell.steps}
         here, judged = rows(onsets, **of), rows(evaluation, **of)
         program, output = (
@@ -37,20 +55,29 @@ def summary(run: Run) -> "pd.DataFrame":
         kind = kind_of(judged) if len(judged) else "not found"
         if not cell.above:
             program = output = kind = "not found"
+            if (sentence := silent.get((cell.group, cell.steps))) is not None:
+                program, output, kind = "", "", sentence
         elif len(here) and (n := programs_of(here)) < ENOUGH:
             program, output, kind = "", "", too_few(n)
         lines.append(
             {
                 **of,
-                "direct answers right": f"{cell.mean:.0%} [{cell.lower:.0%}, {cell.upper:.0%}]",
+                right: f"{cell.mean:.0%} [{cell.lower:.0%}, {cell.upper:.0%}]",
                 "chance": f"{cell.chance:.0%}",
+                **{what: _mean(rows(other, **of)) for what, other in others.items()},
                 "pairs": _count(here["used_n"].max()) if "used_n" in here and len(here) else "",
                 "program leaves its name in block": program,
                 "output is read after block": output,
                 "evaluation": kind,
             }
         )
-    return pd.DataFrame(lines)
+    told = {(line["group"], line["steps"]) for line in lines}  # a group may have no calls that count
+    lines += [
+        {"group": group, "steps": steps, "evaluation": said}
+        for (group, steps), said in silent.items()
+        if (group, steps) not in told
+    ]
+    return pd.DataFrame(lines).fillna("")
 
 
 def onsets_in_short(onsets: "pd.DataFrame") -> "pd.DataFrame":
@@ -73,20 +100,20 @@ def onsets_in_short(onsets: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def onset_differences_in_short(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The block in each group and the difference with its interval in one cell."""
+    """The block in each of two groups and the difference with its interval in one cell."""
     import pandas as pd
 
     lines = [
         {
-            **{name: row[name] for name in ("measure", "steps", "variable", "role")},
-            **{f"block in {group}": row[f"layer_{group}"] for group in GROUPS},
-            "later in with_io": _interval(row),
+            **{name: row[name] for name in ("measure", "steps", "variable", "role", FIRST, SECOND)},
+            **{f"block in the {side}": row[f"layer_{row[side]}"] for side in (FIRST, SECOND)},
+            "later in the first": _interval(row),
             "found in draws": row["found"],
             "p": row["p"],
-            **{f"n {group}": row[f"n_{group}"] for group in GROUPS},
+            **{f"n of the {side}": row[f"n_{row[side]}"] for side in (FIRST, SECOND)},
             "calls": row["subset"],
         }
-        for row in table.to_dict(orient="records")
+        for row in with_pairs(table).to_dict(orient="records")
     ]
     return pd.DataFrame(lines)
 
@@ -114,13 +141,16 @@ def controls_side_by_side(transfer: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
-    """Where groups of enough programs differ in what was measured (adjusted p < 0.05), of calls answered correctly."""
+    """Where two groups of enough programs differ in what was measured (adjusted p < 0.05).
+
+    Of the calls that count: decisive ones answered right, or where there are none, matched pairs or all answered right.
+    """
     import pandas as pd
 
     differing = []
     for what, table in tables.items():
-        subset = "matched" if len(rows(table, subset="matched")) else "correct"
-        chosen = rows(table, subset=subset)
+        subset = next((name for name in COUNTING if len(rows(table, subset=name))), None)
+        chosen = with_pairs(rows(table, subset=subset))
         if len(chosen):
             differing.append(chosen[(chosen["p_adjusted"] < ALPHA) & enough_programs(chosen)].assign(measure=what))
     if not any(map(len, differing)):
@@ -136,11 +166,34 @@ def differing_places(tables: "Mapping[str, pd.DataFrame]") -> "pd.DataFrame":
                 for name in _OF
                 if _given(row, name)
             ),
-            **{group: row[f"mean_{group}"] for group in GROUPS},
+            **{side: f"{row[side]} {short(row[f'mean_{row[side]}'], 2)}" for side in (FIRST, SECOND)},
             "difference": _interval(row),
             "adjusted p": row["p_adjusted"],
         }
         for row in joined.to_dict(orient="records")
+    ]
+    return pd.DataFrame(lines)
+
+
+def leak(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Of each group, number of steps and target the place at which probes gain most from functions they have seen."""
+    import pandas as pd
+
+    where = ["group", "steps", "target"]
+    if table.empty:
+        return table
+    top = table.sort_values("difference", ascending=False, kind="stable").drop_duplicates(where).sort_index()
+    lines = [
+        {
+            **{name: row[name] for name in where},
+            "place": f"{row['site']}, {row['role']}, layer {row['layer']}",
+            "read of held-out programs": row["by_program"],
+            "of held-out functions": row["by_function"],
+            "difference": _interval(row),
+            "prompts": row["n"],
+            "functions": row["clusters"],
+        }
+        for row in top.to_dict(orient="records")
     ]
     return pd.DataFrame(lines)
 
@@ -182,6 +235,10 @@ def _found(onset: dict[str, Any], way: str) -> str:
     if layer != layer:
         return f"not found (at most {short(onset[f'{way}_peak'], 2)})"
     return f"{layer:.0f} [{lower:.0f}, {upper:.0f}]" if lower == lower else f"{layer:.0f}"
+
+
+def _mean(cells: "pd.DataFrame") -> str:
+    return f"{cells['mean'].iloc[0]:.0%}" if len(cells) else ""
 
 
 def _count(number: float | None) -> str:

@@ -5,6 +5,7 @@ Names that a user may choose are hostile: what looks like markup in them must be
 
 import itertools
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -38,9 +39,13 @@ def _compared(table: pd.DataFrame, rng) -> pd.DataFrame:
     for group in GROUPS:
         table = _share(table, rng, f"mean_{group}", f"lower_{group}", f"upper_{group}")
         table[[f"n_{group}", f"clusters_{group}"]] = 40, 20
-    table["difference"] = table["mean_with_io"] - table["mean_without_io"]
-    table = table.assign(lower=table["difference"] - 0.1, upper=table["difference"] + 0.1, p=0.5, p_equivalent=0.2)
-    return table.assign(p_adjusted=[0.01] + [0.6] * (len(table) - 1), equivalent=False)
+    pairs = []
+    for first, second in itertools.combinations(GROUPS, 2):
+        apart = table[f"mean_{first}"] - table[f"mean_{second}"]
+        pair = table.assign(first=first, second=second, difference=apart, lower=apart - 0.1, upper=apart + 0.1)
+        p = [0.01 if second == "without_io" else 0.4] + [0.6] * (len(table) - 1)
+        pairs.append(pair.assign(p=0.5, p_equivalent=0.2, p_adjusted=p, equivalent=False))
+    return pd.concat(pairs, ignore_index=True)
 
 
 def _tables(rng) -> dict[str, pd.DataFrame]:
@@ -58,6 +63,8 @@ def _tables(rng) -> dict[str, pd.DataFrame]:
     found = {"layer": 2.0, "n": 40, "clusters": 20}
     for group in GROUPS:
         apart = apart.assign(**{f"{name}_{group}": value for name, value in found.items()})
+    pairs = itertools.combinations(GROUPS, 2)
+    apart = pd.concat([apart.assign(first=first, second=second) for first, second in pairs], ignore_index=True)
     interchanged = _share(_rows(variable=["output"], **carried), rng, "proportion").assign(n=40, programs=20)
     return {
         "transfer": _share(_rows(**carried), rng, "proportion").assign(n=40, programs=20),
@@ -95,4 +102,57 @@ def finished_run(tmp_path_factory):
     behaviour.to_csv(run / "behaviour" / "behaviour.csv", index=False)
     config = json.loads(json.dumps(asdict(StudyConfig(base=BASE, seed=3))))
     (run / "config.json").write_text(json.dumps(config))
+    return seal(run, seconds=12.5)
+
+
+SENTENCE = "not evaluated (15 % [11, 20] on 212 decisive calls, chance 13 %)"
+
+
+@pytest.fixture(scope="session")
+def gated_run(finished_run, tmp_path_factory):
+    """The same with decisive calls, effective programs and the gate, which without_io programs of 2 steps fail."""
+    run = shutil.copytree(finished_run, tmp_path_factory.mktemp("gated") / "run")
+    for path in (run / "comparison").glob("*.csv"):
+        table = pd.read_csv(path)
+        if "subset" in table:
+            pd.concat([table, table[table["subset"] == "correct"].assign(subset="decisive")]).to_csv(path, index=False)
+    gate = _rows(group=GROUPS, steps=STEPS).assign(accuracy=0.6, lower=0.5, upper=0.7, n=80, programs=40, chance=0.1)
+    closed = (gate["group"] == "without_io") & (gate["steps"] == 2)
+    gate = gate.assign(evaluated=~closed, sentence=np.where(closed, SENTENCE, ""))
+    gate.to_csv(run / "comparison" / "evaluation_gate.csv", index=False)
+    behaviour = pd.read_csv(run / "behaviour" / "behaviour.csv").rename(columns={"programs": "n_programs"})
+    kinds = [("all", "all", 0.3), ("decisive", "all", 0.2)]
+    new = [("decisive", "new functions", 0.0), ("decisive", "known functions", 0.1), ("all", "new functions", 0.1)]
+    parts = [
+        behaviour[behaviour["group"].eq("without_io") | (of == "all")].assign(calls=calls, programs=of, more=more)
+        for calls, of, more in (*kinds, *new)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["n"] //= table["calls"].map({"all": 1, "decisive": 4})
+    table["n_programs"] //= table["programs"].map({"all": 1, "new functions": 2, "known functions": 2})
+    table["mean"] = (table["mean"] / 2 + table.pop("more")).round(3)
+    table.to_csv(run / "behaviour" / "behaviour.csv", index=False)
+    adds = pd.DataFrame(
+        {"steps": 1, "what": ["with_io", "io_only", "with_io minus io_only", "stage1, code in context"]}
+    )
+    adds = adds.assign(mean=[0.5, 0.4, 0.1, 0.9], lower=0.05, upper=0.95, p=0.2, n=40, programs=20, chance=0.1)
+    adds.to_csv(run / "comparison" / "code_adds.csv", index=False)
+    effective = _rows(group=GROUPS, steps=STEPS, mode=["direct"], difference=["none", "the order"])
+    effective["novelty"] = np.where(effective["group"] == "without_io", "new_function", "")
+    effective["share"] = np.where(effective["difference"] == "none", 0.7, 0.3)
+    effective.assign(lower=0.1, upper=0.9, n=20).to_csv(run / "behaviour" / "effective.csv", index=False)
+    return seal(run, seconds=12.5)
+
+
+@pytest.fixture(scope="session")
+def earlier_run(finished_run, tmp_path_factory):
+    """The same of an earlier release: two groups, whose comparisons do not name them."""
+    run = shutil.copytree(finished_run, tmp_path_factory.mktemp("earlier") / "run")
+    for path in [*(run / "comparison").glob("*.csv"), run / "behaviour" / "behaviour.csv"]:
+        table = pd.read_csv(path)
+        for name in ("group", "fitted_on", "halves", "second"):
+            if name in table:
+                table = table[table[name] != "io_only"]
+        gone = [name for name in table if name in ("first", "second") or name.endswith("_io_only")]
+        table.drop(columns=gone).to_csv(path, index=False)
     return seal(run, seconds=12.5)

@@ -65,7 +65,7 @@ def test_below_both_curves_stands_their_difference_with_its_interval(table):
             (line,) = [t for t in figure.data if t.name == group and t.yaxis == upper and t.fill is None]
             np.testing.assert_allclose(line.y, cells[f"mean_{group}"])
             assert (line.xaxis, list(line.x)) == (x, [0, 1, 2])
-        band, line = [t for t in figure.data if t.yaxis == lower and t.legendgroup == "difference" and t.x[0] == 0]
+        band, line = [t for t in figure.data if t.yaxis == lower and t.legendgroup == "with_io minus without_io"]
         np.testing.assert_allclose(line.y, cells["difference"])
         np.testing.assert_allclose(line.y, cells["mean_with_io"] - cells["mean_without_io"])
         np.testing.assert_allclose(band.y, [*cells["upper"], *cells["lower"][::-1]])
@@ -85,7 +85,9 @@ def test_a_difference_without_p_has_no_markers(table):
 
 def test_the_difference_is_named_in_the_order_in_which_it_is_taken(table):
     figure = pbb.figures.curves_with_difference({"": one_place(table)}, groups=("without_io", "with_io"))
-    assert [t.name for t in figure.data if t.legendgroup == "difference"][1] == "with_io minus without_io"
+    assert [t.name for t in figure.data if t.legendgroup and " minus " in t.legendgroup][
+        1
+    ] == "with_io minus without_io"
 
 
 def test_several_places_and_tables_without_differences_are_refused(table):
@@ -109,6 +111,36 @@ def test_behaviour_bars_reach_the_interval():
     assert bar.y[0] + bar.error_y.array[0] == pytest.approx(0.7)
     assert bar.y[0] - bar.error_y.arrayminus[0] == pytest.approx(0.4)
     assert list(bar.x) == ["with_io<br>seen input"]
+
+
+def test_the_headline_is_decisive_calls_of_new_functions_before_all_calls():
+    """with_io has no new functions: what is asked of it stands for all its decisive calls."""
+    cells = {
+        ("with_io", "all", "all"): 0.8, ("with_io", "decisive", "all"): 0.6, ("without_io", "all", "all"): 0.7,
+        ("without_io", "all", "new functions"): 0.5, ("without_io", "all", "known functions"): 0.75,
+        ("without_io", "decisive", "all"): 0.4, ("without_io", "decisive", "new functions"): 0.2,
+        ("without_io", "decisive", "known functions"): 0.45, ("io_only", "all", "all"): 0.9,
+        ("io_only", "decisive", "all"): 0.65,
+    }  # fmt: skip
+    rows = [
+        {"model": m, "mode": "direct", "group": g, "steps": 2, "seen": False, "calls": calls, "programs": of,
+         "mean": mean / n, "lower": mean / n - 0.1, "upper": mean / n + 0.05, "n": 10, "chance": 0.1 + (calls == "all")}
+        for n, m in enumerate(("finetuned", "base"), 1) for (g, calls, of), mean in cells.items()
+    ]  # fmt: skip
+    figure = pbb.figures.behaviour(pd.DataFrame(rows))
+    drawn = {
+        (bar.name, bar.opacity < 1): dict(zip(bar.x, bar.y, strict=True)) for bar in figure.data if bar.type == "bar"
+    }
+    order = ["with_io<br>unseen input", "without_io", "io_only<br>unseen input"]
+    for n, model in enumerate(("finetuned", "base"), 1):
+        assert drawn[model, False] == {x: y / n for x, y in zip(order, (0.6, 0.2, 0.65), strict=True)}
+        assert drawn[model, True] == {x: y / n for x, y in zip(order, (0.8, 0.7, 0.9), strict=True)}
+    pale, full = figure.data[:2]
+    assert (pale.error_y.array, list(full.error_y.array)) == (None, pytest.approx([0.05] * 3))
+    assert pale.offset < full.offset < full.offset + full.width < pale.offset + pale.width
+    assert list(figure.layout.xaxis.categoryarray) == order
+    assert [shape.y0 for shape in figure.layout.shapes] == [pytest.approx(0.1)]
+    assert "decisive calls of new functions" in figure.layout.title.text
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import struct
 
 import numpy as np
 import pandas as pd
@@ -199,9 +200,12 @@ def test_the_report_of_a_run_opens_offline_in_real_chromium(opened, finished_run
 
 @needs_chromium
 def test_pngs_are_written_with_the_system_browser(tmp_path):
-    figure = go.Figure(go.Bar(x=["a", "b"], y=[1, 2]))
-    assert save_pngs({"bars": figure}, tmp_path)
-    assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
+    bars = go.Figure(go.Bar(x=["a", "b"], y=[1, 2]))
+    assert save_pngs({"bars": bars, "tall": go.Figure(bars.data, {"height": 800, "width": 600})}, tmp_path)
+    for name, size in (("bars", (1770, 675)), ("tall", (900, 1200))):  # 1.5 pixels a pixel
+        png = (tmp_path / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert struct.unpack(">II", png[16:24]) == size
 
 
 def test_without_a_browser_the_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):

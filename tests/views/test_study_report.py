@@ -13,9 +13,11 @@ from pbb_probe.runs.opened import open_run
 from pbb_probe.views import study_report, study_tables
 from pbb_probe.views.markdown import markdown_table, markdown_text
 from pbb_probe.views.run_tables import read_table, rows
-from pbb_probe.views.words import captions
+from pbb_probe.views.words import answers, captions
+from pbb_probe.views.words.phrases import SUBSETS
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+SENTENCE = "not evaluated (15 % [11, 20] on 212 decisive calls, chance 13 %)"
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +95,99 @@ def test_what_was_not_measured_is_left_out(finished_run, tmp_path, monkeypatch):
 
 def test_nothing_is_said_of_kinds_whose_answers_are_not_above_chance(finished_run):
     behaviour = read_table(open_run(finished_run), "behaviour", "behaviour")
-    assert "Not above chance: without_io, 2 steps." in captions.see_behaviour(behaviour)
+    assert "Not shown to be above chance: without_io, 2 steps." in answers.see_behaviour(behaviour)
     short = study_tables.summary(open_run(finished_run)).set_index(["group", "steps"])
     assert list(short.loc["without_io", 2])[3:] == ["not found"] * 3
     assert list(short.loc["with_io", 2])[3:] == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
     onsets = rows(read_table(open_run(finished_run), "onsets"), subset="correct")
-    assert captions.see_onsets(onsets, [("with_io", 1), ("with_io", 2), ("without_io", 1)]) == (
-        "The program leaves its name in block 2 (with_io, 1 and 2 steps; without_io, 1 step). "
-        "No one component writes state_1 (with_io, 1 and 2 steps; without_io, 1 step). "
-        "Probes do not read state_1 (with_io, 1 and 2 steps; without_io, 1 step). "
-        "One component writes output in block 2 (with_io, 1 and 2 steps; without_io, 1 step). "
-        "Probes read output after block 2 (with_io, 1 and 2 steps; without_io, 1 step). "
-        "Pairs: 40 of with_io, 1 step; 40 of with_io, 2 steps; 40 of without_io, 1 step. "
-        "Nothing is said of without_io, 2 steps, whose direct answers are not above chance."
+    kinds = "with_io and io_only, 1 and 2 steps; without_io, 1 step"
+    assert captions.see_onsets(
+        onsets, [(g, n) for g in ("with_io", "io_only") for n in (1, 2)] + [("without_io", 1)]
+    ) == (
+        f"The program leaves its name in block 2 ({kinds}). No one component writes state_1 ({kinds}). "
+        f"Probes do not read state_1 ({kinds}). One component writes output in block 2 ({kinds}). "
+        f"Probes read output after block 2 ({kinds}). "
+        "Pairs: 40 of with_io, 1 step; 40 of with_io, 2 steps; 40 of without_io, 1 step; 40 of io_only, 1 step; 40 of "
+        "io_only, 2 steps. "
+        "Nothing is said of without_io, 2 steps, whose direct answers are not shown to be above chance."
     )
     assert captions.see_onsets(onsets.iloc[:0], []) == "Nothing was found."
+
+
+@pytest.fixture(scope="module")
+def gated(gated_run):
+    """The run, and its report."""
+    run = open_run(gated_run)
+    return run, study_report.study_report(run)
+
+
+def test_what_is_not_evaluated_has_its_sentence_in_place_of_map_and_onsets(gated):
+    run, report = gated
+    short = study_tables.summary(run).set_index(["group", "steps"])
+    last = ["program leaves its name in block", "output is read after block", "evaluation"]
+    assert list(short.loc["without_io", 2][last]) == ["", "", SENTENCE]
+    assert list(short.loc["io_only", 2][last]) == ["2 [1, 2]", "2 [1, 2]", "undetermined"]
+    where = report.sections[1]
+    assert list(where.terms) == [("without_io, 2 steps", SENTENCE)]
+    shown = {figure.name: figure for section in report.sections for figure in section.figures}
+    for name in ("transfer_2_decisive", "transfer_2_all", "onsets_decisive", "interchange_output_2"):
+        notes = [note.text.replace("<br>", " ") for note in shown[name].figure.layout.annotations]
+        assert SENTENCE in notes, name
+    assert "not evaluated" not in str(shown["transfer_1_decisive"].figure.layout.annotations)
+    assert "without_io" not in shown["transfer_2_decisive"].caption.partition("Share of pairs")[2]
+    assert "Nothing is said of without_io, 2 steps" in shown["onsets_decisive"].caption
+
+
+def test_only_decisive_calls_of_new_functions_are_the_headline(gated):
+    run, report = gated
+    shown = [figure for section in report.sections for figure in section.figures]
+    of_subset = {figure.name: figure for figure in shown if figure.name.rpartition("_")[2] in SUBSETS}
+    assert {name for name, figure in of_subset.items() if not figure.folded} == {
+        name for name in of_subset if name.endswith("_decisive")
+    }
+    assert all(
+        "decisive calls of new functions" in figure.title
+        for name, figure in of_subset.items()
+        if name.endswith("_decisive")
+    )
+    behaviour = read_table(run, "behaviour", "behaviour")
+    cell = {"model": "finetuned", "mode": "direct", "group": "without_io", "steps": 1, "seen": False}
+    new, known, every = (
+        rows(behaviour, **cell, calls=calls, programs=of)["mean"].item()
+        for calls, of in (("decisive", "new functions"), ("decisive", "known functions"), ("all", "all"))
+    )
+    said = answers.see_behaviour(behaviour)
+    headline, _, further = said.partition(" Of known functions: ")
+    assert f"without_io {new:.0%} (1 step)" in headline
+    assert further.startswith(f"without_io {known:.0%} (1 step)")
+    assert f"without_io {every:.0%} (1 step)" in further.partition("Of all calls: ")[2]
+    assert said.endswith(  # 40 calls a number of steps, 20 programs
+        "Decisive are of the calls asked of: with_io 20 of 80; without_io 20 of 80; io_only 20 of 80. "
+        "Of 40 without_io programs 20 have new functions."
+    )
+    short = study_tables.summary(run).set_index(["group", "steps"]).loc["without_io", 1]
+    assert short["decisive calls answered right"].startswith(f"{new:.0%} [")
+    assert (short["known functions"], short["all calls"]) == (f"{known:.0%}", f"{every:.0%}")
+    assert report.sections[0].tables[0].title == (
+        "What the code adds, on decisive calls whose answers were never shown: 1 step: +10% [5%, 95%] (with_io minus "
+        "io_only), stage1, code in context 90%"
+    )
+    effective = next(figure for figure in shown if figure.name == "effective")
+    assert "with_io, 1 step, direct 70% (else most often the order: 30%)" in effective.caption
+
+
+def test_runs_of_an_earlier_release_are_still_reported(earlier_run):
+    report = study_report.study_report(open_run(earlier_run))
+    shown = {figure.name: figure for section in report.sections for figure in section.figures}
+    assert "io_only" not in " ".join(figure.caption for figure in shown.values())
+    assert "with_io and without_io differ at" in shown["recovery_all"].caption
+    assert shown["onset_differences"].title == (
+        "How many blocks later onsets are in with_io than in without_io, only calls answered correctly"
+    )
+    assert not shown["onsets_correct"].folded
+    assert shown["onsets_all"].folded
+    assert len(shown["patching_program_all"].figure.data) == 3
+    assert not report.sections[1].terms
 
 
 def test_of_kinds_with_too_few_programs_only_that_is_said(finished_run, tmp_path):
@@ -136,14 +216,22 @@ def test_a_run_of_an_earlier_version_reads_undetermined(finished_run, tmp_path):
 def test_captions_do_not_compare_too_few_programs(finished_run):
     probing, apart = (read_table(open_run(finished_run), name) for name in ("probing", "onset_differences"))
     few = probing.assign(clusters_without_io=19)
-    assert captions.see_differences(few) == "The groups were not compared: too few programs (n = 20 and 19)."
-    assert captions.see_onset_differences(apart) == (
-        f"0 of {len(apart)} onsets that both groups have are apart: their intervals leave zero out."
+    assert captions.see_differences(few) == (
+        "with_io and without_io were not compared: too few programs (n = 20 and 19). "
+        f"with_io and io_only differ at 0 of {len(few) // 3} places (adjusted p < 0.05). "
+        "without_io and io_only were not compared: too few programs (n = 19 and 20)."
     )
-    apart.loc[0, "clusters_with_io"] = 19
-    said = captions.see_onset_differences(apart.assign(lower=1.0))
-    assert said.startswith(f"{len(apart) - 1} of {len(apart) - 1} onsets")
-    assert said.endswith(" 1 more have fewer than 20 programs in a group.")
+    apart, n = apart[apart["first"] == "with_io"].reset_index(drop=True), len(apart) // 3
+    assert captions.see_onset_differences(apart) == (
+        f"0 of {n} onsets that with_io and without_io both have are apart: their intervals leave zero out. "
+        f"0 of {n} onsets that with_io and io_only both have are apart: their intervals leave zero out."
+    )
+    apart.loc[apart["second"] == "io_only", "lower"] = 1.0
+    apart.loc[len(apart) - 1, "clusters_io_only"] = 19
+    assert captions.see_onset_differences(apart).endswith(
+        f"{n - 1} of {n - 1} onsets that with_io and io_only both have are apart: their intervals leave zero out. "
+        "1 more have fewer than 20 programs in a group."
+    )
 
 
 def test_captions_name_the_places_of_the_tables(finished_run):
@@ -153,9 +241,12 @@ def test_captions_name_the_places_of_the_tables(finished_run):
     said = f"with_io: program {top['proportion']:.0%} (resid_post, {top['role']}, layer {top['layer']})"
     assert said in captions.see_transfer(transfer)
     probing = read_table(open_run(finished_run), "probing")
-    assert captions.see_differences(probing).startswith(f"The groups differ at 1 of {len(probing)} places")
-    assert captions.see_differences(probing.assign(p_adjusted=1.0)) == (
-        f"The groups differ at 0 of {len(probing)} places (adjusted p < 0.05)."
+    n = len(probing) // 3
+    first = probing.iloc[0]
+    assert captions.see_differences(probing).startswith(
+        f"with_io and without_io differ at 1 of {n} places (adjusted p < 0.05), most at resid_post, name, {HOSTILE}, "
+        f"layer 0: with_io {first['mean_with_io']:.2f}, without_io {first['mean_without_io']:.2f}. "
+        f"with_io and io_only differ at 0 of {n} places (adjusted p < 0.05). "
     )
     assert captions.see_differences(probing.iloc[:0]) == "The groups could not be compared."
 
@@ -164,7 +255,8 @@ def test_captions_of_readings_hold_the_best_block_and_what_comes_by_luck(finishe
     controls = rows(read_table(open_run(finished_run), "probing_controls"), subset="all", role="answer")
     output = rows(controls, target="output").groupby(["control", "group"])["score"].max()
     best, luck = output["none"], output["chance"].max()
-    said = f"output {best['with_io']:.2f} and {best['without_io']:.2f} (most common value at most {luck:.2f})."
+    scores = f"{best['with_io']:.2f}, {best['without_io']:.2f} and {best['io_only']:.2f}"
+    said = f"output {scores} (most common value at most {luck:.2f})."
     assert captions.see_probes(controls).endswith(said)
     assert "most common" not in captions.see_probes(controls[controls["control"] != "chance"])
     lens = rows(read_table(open_run(finished_run), "lens"), subset="all", decode="logit")
@@ -182,8 +274,26 @@ def test_places_that_differ_are_listed_the_largest_difference_first(finished_run
     tables = {name: table.assign(p_adjusted=0.01) for name, table in tables.items()}
     found = study_tables.differing_places(tables)
     assert len(found) == sum((table["subset"] == "correct").sum() for table in tables.values())
-    apart = (found["with_io"] - found["without_io"]).abs()
-    assert apart.is_monotonic_decreasing
+    apart = found["difference"].str.partition(" ")[0].astype(float)
+    assert apart.abs().is_monotonic_decreasing
+    means = [found[side].str.extract(r"(\S+) (\S+)") for side in ("first", "second")]
+    assert set(zip(means[0][0], means[1][0], strict=True)) == {
+        ("with_io", "without_io"), ("with_io", "io_only"), ("without_io", "io_only"),
+    }  # fmt: skip
+    assert (means[0][1].astype(float) - means[1][1].astype(float) - apart).abs().max() < 0.011
+
+
+def test_what_probes_know_of_functions_is_told_where_it_is_most():
+    place = {"group": "with_io", "steps": 1, "target": "constant_1", "site": "resid_post", "role": "answer"}
+    rows_of = [
+        {**place, "layer": layer, "by_program": program, "by_function": 0.27, "difference": program - 0.27,
+         "lower": 0.1, "upper": 0.8, "n": 90, "clusters": 12}
+        for layer, program in ((3, 0.5), (4, 0.98), (5, 0.9))
+    ]  # fmt: skip
+    (row,) = study_tables.leak(pd.DataFrame(rows_of)).to_dict(orient="records")
+    assert row["place"] == "resid_post, answer, layer 4"
+    assert (row["read of held-out programs"], row["of held-out functions"]) == (0.98, 0.27)
+    assert (row["difference"], row["functions"]) == ("0.71 [0.1, 0.8]", 12)
 
 
 def test_settings_are_a_row_a_field():

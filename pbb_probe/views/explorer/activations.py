@@ -57,7 +57,7 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
         html.Fieldset([html.Legend("layer"), html.Div([slider, play], className="slider")], className="control wide"),
         html.Fieldset(
             [
-                html.Legend("select by value, such as output = 3, group = without_io"),
+                html.Legend(f"select by value, such as {words.SUCH_AS}"),
                 dcc.Input(id="wanted", type="text", size="32", debounce=True, autoComplete="off"),
                 html.Small(id="refused", role="status"),
             ],

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.runs.opened import OpenedRun
+from pbb_probe.views.evaluated import GATE
 from pbb_probe.views.explorer.recorded import Recorded, labels_of, named, pbb, value_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.probing.held_out import HeldOutProbes
 
+SINGLE = ("decisive", "all", "correct")
+"""Subsets of single calls."""
 KEPT_TABLES = 200
 PATIENCE = 10.0
 """Seconds that a request waits for its turn."""
@@ -104,6 +108,22 @@ class Explored:
     def recorded(self, name: str = "run") -> Recorded:
         """The run under a name, in the Python of a figure."""
         return named(pbb.open_run(str(self.run.path)), name, self.run)
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of which the run's corpus has programs."""
+        return [group for group in GROUPS if self.run.corpus.of(group)]
+
+    def gate(self, name: str = "run") -> Recorded | None:
+        """Which groups and numbers of steps are evaluated; None of a run that was not asked."""
+        return self.recorded(name).table(GATE) if self.run.holds(f"{GATE}.csv") else None
+
+    def subsets(self) -> list[str]:
+        """The subsets of single calls that the run compares, that which counts first; those of every run before it."""
+        there = {"all", "correct"}
+        if self.run.key("comparison"):
+            there = set(self.run.table("comparison/probing").get("subset", ()))
+        return [name for name in SINGLE if name in there]
 
     def model(self, name: str = "finetuned") -> Recorded:
         """One of the run's models."""

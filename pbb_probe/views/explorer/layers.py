@@ -1,15 +1,16 @@
-"""Layer by layer: what is read, said, restored and carried in both groups, and the difference below."""
+"""Layer by layer: what is read, said, restored and carried in each group, and their differences below."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.labels import CONTROL, NONE
+from pbb_probe.labels import AUTO, CONTROL, NONE, cluster_label
 from pbb_probe.views.explorer.address import decode_selection
 from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, select, values_of
 from pbb_probe.views.explorer.controls import choice, hidden
 from pbb_probe.views.explorer.explored import Explored
-from pbb_probe.views.explorer.recorded import Recorded, decoded, named, np, pbb, pd, value_of
+from pbb_probe.views.explorer.recorded import Recorded, decisive, decoded, named, np, pbb, pd, value_of
+from pbb_probe.views.pairs import FIRST, SECOND, pairs_of
 from pbb_probe.views.words import explorer as words
 from pbb_probe.views.words.phrases import SHORT_SUBSETS, steps_words
 
@@ -20,8 +21,8 @@ PATH, TITLE = "/layers", "Layer by layer"
 DRAWS = 2000
 """Resamples of what is compared while one waits."""
 SELECTED = ("selected", "others")
-CALLS = {name: SHORT_SUBSETS[name] for name in ("all", "correct")}
-"""Subsets of single calls."""
+PAIRED = "/"
+"""Between the groups of a pair in an address."""
 
 
 def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
@@ -39,10 +40,25 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
         choice(query, "swap", "swapped (patching)", ("program", "input"), "program"),
         choice(query, "carried", "carried (transfer map)", carried, "program", few=0),
         choice(query, "site", "site patched", settings.patching.sites),
-        choice(query, "subset", "calls", CALLS, "all"),
+        choice(query, "subset", "calls", calls_of(explored)),
+        *pair_choice(explored, query),
         choice(query, "by", "compare", {"group": "the groups", "selection": "selected prompts with the others"}),
         hidden(query, "selection"),
     ]
+
+
+def calls_of(explored: Explored) -> dict[str, str]:
+    """The subsets of single calls that can be chosen, with their words."""
+    return {name: SHORT_SUBSETS[name] for name in explored.subsets()}
+
+
+def pair_choice(explored: Explored, query: Mapping[str, str], every: bool = True) -> "list[Component]":
+    """Which two groups are compared, where a run has more than two: all pairs of them, or one."""
+    pairs = pairs_of(explored.run.table("comparison/probing")) if explored.run.key("comparison") else []
+    if len(pairs) < 2:
+        return []
+    options = {PAIRED.join(pair): words.BOTH.format(first=pair[0], second=pair[1]) for pair in pairs}
+    return [choice(query, "pair", "groups compared", {"": words.ALL_PAIRS} | options if every else options)]
 
 
 def content(asked: Asked) -> "list[Component]":
@@ -55,6 +71,8 @@ def content(asked: Asked) -> "list[Component]":
 def _of_groups(asked: Asked) -> "Component":
     run, variable, site = asked.explored.recorded(), asked["variable"], asked["site"]
     at = {"subset": asked["subset"], "role": asked["role"]}
+    pair = tuple(asked["pair"].split(PAIRED)) if asked["pair"] else ()
+    at |= dict(zip((FIRST, SECOND), pair, strict=False))
     probed = asked.explored.run.config.probing.sites[0]
     wanted: dict[str, tuple[str, dict[str, Any]]] = {
         words.READ.format(variable=variable, site=probed): ("probing", {"target": variable, "site": probed}),
@@ -74,8 +92,8 @@ def _of_groups(asked: Asked) -> "Component":
     if not tables:
         raise PbbError("Nothing was measured here: choose another role, site or variable.")
     title = words.LAYERS.format(role=asked["role"], calls=SHORT_SUBSETS[asked["subset"]])
-    said = words.TWO_GROUPS + words.ABSENT.format(curves="; ".join(absent)) * bool(absent)
-    return _curves(asked, tables, said, title=title)
+    said = words.GROUPS_BY_LAYER + words.ABSENT.format(curves="; ".join(absent)) * bool(absent)
+    return _curves(asked, tables, said, title=title, **({"groups": pair} if pair else {}))
 
 
 def _of_selection(asked: Asked) -> "Component":
@@ -103,9 +121,13 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
     """
     labels = explored.labels()
     selected = named(decoded(selection, len(value_of(labels))), "selected")
-    group, programs = named(np.where(selected, *SELECTED), "group"), labels["program"]
-    if subset == "correct":
-        right = named(labels["answered"].to_numpy("bool"), "right")
+    unit = cluster_label(explored.run.array("probing/probes"), AUTO)
+    group, programs = named(np.where(selected, *SELECTED), "group"), labels[unit]
+    if subset != "all":
+        rows = labels["answered"].to_numpy("bool")
+        if subset == "decisive":
+            rows = decisive(explored.recorded().array("probing/probes"))
+        right = named(rows, "right")
         group, programs = named(group[right], "group_of_right"), programs[right]
     if value_of(selected) is None or len(set(value_of(group))) < 2:
         raise PbbError("No prompt is left on one side: select others, or all calls.")
@@ -113,7 +135,7 @@ def compare_selected(explored: Explored, selection: str, subset: str, variable: 
     tables = {}
     for title, (name, where) in _read_at(explored, variable, role).items():
         values = explored.recorded().array(name)["correct"].sel(where).transpose("layer", "prompt")
-        values = values.isel(prompt=right) if subset == "correct" else values
+        values = values.isel(prompt=right) if subset != "all" else values
         tables[title] = pbb.compare_groups(values, group=group.tolist(), clusters=clusters.tolist(), draws=DRAWS)
     return tables
 

@@ -5,15 +5,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.views.evaluated import closed, read_gate
 from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, paragraphs, select, table_of, values_of
 from pbb_probe.views.explorer.controls import choice
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.recorded import pbb, value_of
+from pbb_probe.views.headline import tells_apart
 from pbb_probe.views.study_report import study_verdict
+from pbb_probe.views.study_sections import EFFECTIVE
 from pbb_probe.views.study_tables import settings, summary
 from pbb_probe.views.words import explorer as words
 from pbb_probe.views.words import titles
 from pbb_probe.views.words.phrases import SHORT_SUBSETS, steps_words
+from pbb_probe.views.words.report import HOW_EFFECTIVE
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
@@ -29,7 +33,13 @@ def controls(explored: Explored, query: Mapping[str, str]) -> "list[Component]":
     steps, subsets = (values_of(transfer, name) for name in ("steps", "subset"))
     return [
         choice(query, "steps", "programs of", {n: steps_words(n) for n in steps}, steps[-1] if steps else None),
-        choice(query, "subset", "calls", {n: calls for n, calls in SHORT_SUBSETS.items() if n in subsets}, "correct"),
+        choice(
+            query,
+            "subset",
+            "calls",
+            {n: calls for n, calls in SHORT_SUBSETS.items() if n in subsets},
+            "decisive" if "decisive" in subsets else "correct",
+        ),
     ]
 
 
@@ -48,28 +58,52 @@ def content(asked: Asked) -> "list[Component]":
         value_of(transfer)
         if not asked["steps"]:
             raise PbbError("This run has no transfer map: no pairs told all hypotheses apart.")
-        table = select(transfer, subset=subset, steps=int(asked["steps"]))
-        title = titles.TRANSFER.format(steps=steps_words(asked["steps"]), calls=calls)
-        return card(asked, "transfer", pbb.figures.transfer_map(table, title), table, words.TRANSFER)
+        steps = int(asked["steps"])
+        title, kept = titles.TRANSFER.format(steps=steps_words(steps), calls=calls), {}
+        if (gate := explored.gate()) is not None:
+            kept["gate"] = select(gate, steps=steps)
+        try:
+            table = select(transfer, subset=subset, steps=steps)
+        except PbbError as error:
+            raise PbbError(_said(explored, steps) or str(error)) from error
+        return card(asked, "transfer", pbb.figures.transfer_map(table, title, **kept), table, words.TRANSFER)
 
     def onsets() -> "Component":
+        kept = {} if (gate := explored.gate()) is None else {"gate": gate}
         table = select(run.table("comparison/onsets"), subset=subset)
-        return card(asked, "onsets", pbb.figures.onsets(table, title=titles.ONSETS.format(calls=calls)), table)
+        return card(asked, "onsets", pbb.figures.onsets(table, title=titles.ONSETS.format(calls=calls), **kept), table)
 
     def behaviour() -> "list[Component]":
         table = run.table("behaviour/behaviour")
-        numbers = table_of(value_of(table).drop(columns="programs"), "Behaviour as numbers", True)
+        known = value_of(table)
+        numbers = table_of(
+            known if tells_apart(known) else known.drop(columns="programs"), "Behaviour as numbers", True
+        )
         return [card(asked, "behaviour", pbb.figures.behaviour(table), table, words.BEHAVIOUR), numbers]
+
+    def effective() -> "list[Component]":
+        if not explored.run.holds(f"{EFFECTIVE}.csv"):
+            return []
+        table = run.table(EFFECTIVE)
+        return [card(asked, "effective", pbb.figures.effective(table), table, HOW_EFFECTIVE)]
 
     return guarded(
         lambda: _unfinished(explored),
-        lambda: in_short(explored, "The verdict in short, of calls answered right"),
+        lambda: in_short(explored, "The verdict in short"),
         carried,
         verdict,
         onsets,
         behaviour,
+        effective,
         lambda: _settings(explored),
     )
+
+
+def _said(explored: Explored, steps: int) -> str:
+    """Of each group whose programs of so many steps are not evaluated, its sentence."""
+    silent = closed(read_gate(explored.run), steps=steps).itertuples()
+    said = [words.NOT_EVALUATED.format(group=r.group, steps=steps_words(steps), sentence=r.sentence) for r in silent]
+    return " ".join(said)
 
 
 def in_short(explored: Explored, title: str) -> "Component":

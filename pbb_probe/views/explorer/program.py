@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.texts import token_texts
-from pbb_probe.programs.program import GROUPS
+from pbb_probe.programs.program import label
 from pbb_probe.programs.templates import templates
 from pbb_probe.runs.opened import value_text
 from pbb_probe.views.explorer import live
 from pbb_probe.views.explorer.address import chosen
-from pbb_probe.views.explorer.cards import Asked, card, guarded, notice
+from pbb_probe.views.explorer.cards import Asked, card, guarded, notice, table_of
 from pbb_probe.views.explorer.controls import choice, text
 from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.recorded import Recorded, named, pbb, value_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformer_lens import TransformerBridge
 
     from pbb_probe.hooking.prompts import Prompts
+    from pbb_probe.programs.meaning import Meaning
 
 PATH, TITLE = "/program", "Program"
 PATCHED = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
@@ -38,12 +40,12 @@ def call_controls(explored: Explored, query: Mapping[str, str]) -> "list[Compone
     """Group, program, input, and what is put beside them; shared with the view of attention."""
     entries = explored.run.corpus.by_name
     asked = entries.get(query.get("program", ""))
-    group = asked.group if asked else chosen(query, "group", GROUPS, "without_io")
+    group = asked.group if asked else chosen(query, "group", explored.groups, "without_io")
     programs = programs_of(explored, group)
     name = chosen(query, "program", list(programs))
     entry = entries[name]
     return [
-        choice({**query, "group": group}, "group", "group", GROUPS),
+        choice({**query, "group": group}, "group", "group", explored.groups),
         choice(query, "program", "program", programs, name, few=0),
         text(query, "call", "input (type any)", entry.traces[0].call_text, 10),
         choice(query, "swap", "patched from", {"input": "another input", "program": "another program"}, "input"),
@@ -128,7 +130,8 @@ def content(asked: Asked) -> "list[Component]":
         figure = pbb.figures.readings(table, title=words.READINGS.format(program=call.program, call=call.call))
         return card(asked, "readings", figure, table, words.HELD_OUT)
 
-    return guarded(lambda: _facts(asked, call, value_of(prompts)), lambda: side_by_side(answer, patched), read)
+    facts, calls = lambda: _facts(asked, call, value_of(prompts)), lambda: _calls(asked, call.program)
+    return guarded(facts, lambda: side_by_side(answer, patched), read, calls)
 
 
 def side_by_side(*parts: "Callable[[], Component | list[Component]]") -> "Component":
@@ -177,11 +180,15 @@ def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
     explored, row = asked.explored, prompts.labels.iloc[0]
     seen = (words.SHOWN if row["seen"] else words.NEVER_SHOWN) if row["place"] >= 0 else words.NOT_AN_INPUT
     steps = [name for name in row.index if str(name).startswith(("state_", "branch_", "iterations_"))]
+    meaning = explored.crunched(meaning_of, call.program)
     facts = {
-        "group": row["group"],
+        "group": words.OF_GROUP.get(row["group"], row["group"]),
         "family": row["family"],
+        "function": meaning.function,
+        "novelty": meaning.novelty.replace("_", " "),
         "input": f"{call.call} ({seen})",
         **{name: value_text(row[name]) for name in [*steps, "output"]},
+        "decisive": decisive_words(meaning.explained_by[row["place"]]) if row["place"] >= 0 else "",
     }
     spans = [
         html.Span([html.B(f"{key.replace('_', ' ')}: "), str(value)]) for key, value in facts.items() if value != ""
@@ -195,6 +202,38 @@ def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
         ],
         className="card",
     )
+
+
+def meaning_of(explored: Explored, program: str) -> "Meaning":
+    """What a program computes and what its answers show (`Corpus.meaning`)."""
+    return explored.run.corpus.meaning[program]
+
+
+def decisive_words(explained_by: str) -> str:
+    """Of a call, whether its answer shows that the program was evaluated."""
+    return words.NOT_DECISIVE.format(explained_by=explained_by) if explained_by else words.DECISIVE
+
+
+def _calls(asked: Asked, program: str) -> "Component":
+    """Every call of the program in the corpus: decisive, or what explains its answer."""
+    import pandas as pd
+
+    explored = asked.explored
+    meaning, entry = explored.crunched(meaning_of, program), explored.run.corpus.by_name[program]
+    rows = [
+        {
+            "input": trace.call_text,
+            "output": value_text(label(trace.output)),
+            "its answer": "shown" if place in entry.shown else "never shown",
+            "decisive": "yes" if not explained_by else "no",
+            "explained by": explained_by,
+        }
+        for place, (trace, explained_by) in enumerate(zip(entry.traces, meaning.explained_by, strict=True))
+    ]
+    n = sum(row["decisive"] == "yes" for row in rows)
+    links = [f"{PATH}?{urlencode({'program': program, 'call': row['input']})}" for row in rows]
+    title = words.CALLS_OF.format(program=program, n=n, of=len(rows))
+    return table_of(pd.DataFrame(rows), title, links=links)
 
 
 def _source(explored: Explored, program: str) -> "Component":

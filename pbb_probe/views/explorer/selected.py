@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 LISTED = 300
 """Selected prompts that are listed."""
-HOVER = ("program", "call", "output", "group", "answered")
+MEANING = ("function", "novelty", "decisive", "explained_by", "effective")
+"""What a program computes and what its answers show, where a run knows it."""
+HOVER = ("program", "call", "output", "group", "answered", *MEANING)
 """What is said of a prompt where there is little room."""
 
 

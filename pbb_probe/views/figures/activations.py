@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MOST = 12  # values that get a colour each
 # Okabe and Ito's palette, then dark and muted colours of Tol's
-_PALETTE = (*GROUP_COLOURS.values(), *OTHER_COLOURS, "#882255", "#999933", "#332288", "#44AA99", "#F0E442")
+_PALETTE = (*GROUP_COLOURS.values(), *OTHER_COLOURS[1:], "#882255", "#999933", "#332288", "#44AA99", "#F0E442")
 # in space symbols are letters of a font, and not every font has the others
 _SYMBOLS = {2: ("circle", "diamond", "square", "cross", "x", "triangle-up"), 3: ("circle", "diamond", "square")}
 _SHAPED = 5000  # more points are drawn so small that their shapes cannot be told apart

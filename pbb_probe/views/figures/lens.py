@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.probing.brewing import OUTCOMES
-from pbb_probe.programs.program import GROUPS
 from pbb_probe.views.figures.panels import interval, require
 from pbb_probe.views.figures.style import finish
+from pbb_probe.views.pairs import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ _COLOURS = dict(zip(OUTCOMES, ("#009E73", "#E69F00", "#D55E00", "#56B4E9", "#D9D
 
 
 def outcomes(
-    table: "pd.DataFrame", columns: str | None = None, title: str = "", groups: Sequence[str] = GROUPS
+    table: "pd.DataFrame", columns: str | None = None, title: str = "", groups: Sequence[str] | None = None
 ) -> "Figure":
     """The shares of the brewing outcomes as stacked bars, each group's above its control's, which is paler.
 
@@ -27,7 +27,7 @@ def outcomes(
         table: from `tables.outcomes`; with a control, that is drawn too.
         columns: a column of the table, such as steps, whose values are the columns of panels.
         title: of the figure.
-        groups: those that are shown; a group that is not in the table is left out.
+        groups: those that are shown, all when None; a group that is not in the table is left out.
 
     Raises:
         PbbError: the table lacks a column, has no rows of these groups, or several for one outcome.
@@ -43,6 +43,7 @@ def outcomes(
 
     by = [columns] if columns else []
     require(table, {"group", "measure", "mean", "lower", "upper", "n", *by}, "that of tables.outcomes")
+    groups = in_order(table["group"]) if groups is None else groups
     table = table[table["measure"].isin(OUTCOMES) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no outcomes of the groups {', '.join(groups)}.")

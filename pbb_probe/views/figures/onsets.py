@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.onsets import when
-from pbb_probe.programs.program import GROUPS
+from pbb_probe.views.evaluated import COLUMNS, closed
 from pbb_probe.views.figures.panels import distinct, error_bars, interval, name_rows, require
-from pbb_probe.views.figures.style import OTHER_COLOURS, finish, group_colours, plain
+from pbb_probe.views.figures.style import OTHER_COLOURS, finish, group_colours, plain, wrapped
+from pbb_probe.views.pairs import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,14 +22,22 @@ WAYS = {
 }
 
 
-def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", groups: Sequence[str] = GROUPS) -> "Figure":
+def onsets(
+    table: "pd.DataFrame",
+    columns: str = "steps",
+    title: str = "",
+    groups: Sequence[str] | None = None,
+    gate: "pd.DataFrame | None" = None,
+) -> "Figure":
     """The block of each variable with its interval: a row a variable and group, a mark for each way that found it.
 
     Args:
         table: from `side_by_side`, one subset.
         columns: its column whose values are the panels.
         title: of the figure.
-        groups: those that are shown, in this order.
+        groups: those that are shown, in this order; all of the table when None.
+        gate: a row a group and panel, with `evaluated` and `sentence`: what is not evaluated has its sentence in place
+            of marks. Everything is shown when None.
 
     Raises:
         PbbError: the table lacks a column, or has no rows of these groups.
@@ -43,10 +52,18 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
     from plotly.subplots import make_subplots
 
     require(table, {"group", "variable", "used_layer", "read_layer", columns}, "that of side_by_side")
-    table = table[table["group"].isin(groups)]
+    if gate is not None:
+        require(gate, {*COLUMNS, columns}, "that of the evaluation gate")
+    silent = closed(gate)
+    groups = in_order([*table["group"], *silent["group"]]) if groups is None else groups
+    table, silent = (rows[rows["group"].isin(groups)] for rows in (table, silent))
     if table.empty:
         raise PbbError(f"The table has no rows of the groups {', '.join(groups)}.")
-    panels = list(table.groupby(columns))
+    not_evaluated = {} if gate is None else silent.set_index(["group", columns])["sentence"].to_dict()
+    values = sorted({*table[columns], *(value for _, value in not_evaluated)})
+    of_kind = zip(table["group"], table[columns], strict=True)
+    shown = table[[kind not in not_evaluated for kind in of_kind]]
+    panels = [(value, shown[shown[columns] == value]) for value in values]
     variables = sorted(set(table["variable"]), key=when)
     rows = [f"{variable}, {group}" for variable in variables for group in groups]
     figure = make_subplots(
@@ -54,7 +71,7 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
     )
     ways = {way: kind for way, kind in WAYS.items() if f"{way}_layer" in table}
     colours = group_colours(groups)
-    for c, (_, cells) in enumerate(panels, start=1):
+    for c, (panel, cells) in enumerate(panels, start=1):
         for (way, (words, symbol)), group in ((w, g) for w in ways.items() for g in groups):
             here = cells[(cells["group"] == group) & cells[f"{way}_layer"].notna()]
             if here.empty:
@@ -75,12 +92,20 @@ def onsets(table: "pd.DataFrame", columns: str = "steps", title: str = "", group
                 row=1,
                 col=c,
             )
-        for (group, variable), of in cells.groupby(["group", "variable"], sort=False):
-            if of[[f"{way}_layer" for way in ways]].isna().all(axis=None):
-                y, note = rows.index(f"{variable}, {group}"), {"text": "not found", "font_size": 11, "showarrow": False}
-                figure.add_annotation(x=0, y=y, row=1, col=c, **note)
+        notes = {
+            (variable, group): ("not found", 0.0)
+            for (group, variable), of in cells.groupby(["group", "variable"], sort=False)
+            if of[[f"{way}_layer" for way in ways]].isna().all(axis=None)
+        }
+        for group in groups:
+            if sentence := not_evaluated.get((group, panel)):  # in full once, which is at the first variable
+                said = wrapped(sentence, 760 / len(panels)), *["not evaluated"] * (len(variables) - 1)
+                notes |= {(variable, group): (text, -0.4) for variable, text in zip(variables, said, strict=True)}
+        for (variable, group), (text, x) in notes.items():
+            note = {"text": text, "font_size": 11, "showarrow": False, "xanchor": "left" if x else "center"}
+            figure.add_annotation(x=x, y=rows.index(f"{variable}, {group}"), align="left", row=1, col=c, **note)
     name_rows(figure, list(map(plain, rows)), range=[len(rows) - 0.4, -0.6])
-    top = table[[f"{way}_upper" for way in ways]].max().max()
+    top = shown[[f"{way}_upper" for way in ways]].max().max()
     figure.update_xaxes(range=[-0.5, (top if top == top else 0) + 0.5], dtick=1)
     return finish(figure, title, 52 * len(rows) + 200, {"l": 170}, legend={"orientation": "h", "y": -0.22})
 

@@ -6,24 +6,27 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.verdict import ALPHA
-from pbb_probe.programs.program import GROUPS
-from pbb_probe.views.figures.panels import distinct, grid, interval, matrices, place_names, require
+from pbb_probe.views.figures.panels import distinct, interval, matrices, place_names, require
 from pbb_probe.views.figures.style import RECOVERY_AXIS, finish, plain
+from pbb_probe.views.pairs import by_pair, groups_of, minus, once
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
 
-def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[str] = GROUPS) -> "Figure":
-    """Recovery at layer x role for both groups and their difference, a row of panels a site.
+def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[str] | None = None) -> "Figure":
+    """Recovery at layer x role in each group and their differences two by two, a row of panels a site.
 
-    In the difference a star marks an adjusted p below 0.05.
+    In a difference a star marks an adjusted p below 0.05. Of three groups or more they stand in rows of their own.
 
     Args:
         table: from `compare_groups` on recovery, with the columns site, layer and role.
         title: of the figure.
-        groups: the two groups.
+        groups: those that are shown; all of the table when None.
+
+    Raises:
+        PbbError: the table lacks a column, or has several rows for one place and pair of groups.
 
     Example:
         >>> import pbb_probe as pbb
@@ -32,36 +35,58 @@ def patching_heatmap(table: "pd.DataFrame", title: str = "", groups: Sequence[st
         >>> [title.text for title in figure.layout.annotations]  # of columns, then rows
         ['with_io', 'without_io', 'with_io minus without_io', 'resid_pre', 'mlp_out']
     """
+    from plotly.subplots import make_subplots
+
+    groups = groups_of(table) if groups is None else groups
+    require(table, {"site", "layer", "role", *(f"mean_{group}" for group in groups)}, "the table of compare_groups")
+    pairs = dict(by_pair(table, groups))
+    if any(cells.duplicated(["site", "layer", "role"]).any() for cells in pairs.values()):
+        raise PbbError("The table has several rows for one place: select one swap and one subset.")
     (sites,) = distinct(table, "site")
-    titles = [*groups, f"{groups[0]} minus {groups[1]}"]
-    figure = grid(sites, titles, x_title=None, horizontal_spacing=0.04, vertical_spacing=0.06)
-    for (r, site), (c, value) in product(
-        enumerate(sites, 1), enumerate([*(f"mean_{group}" for group in groups), "difference"], 1)
-    ):
-        cells = table[table["site"] == site]
-        text = cells[value].map("{:.2f}".format)
-        if value == "difference":
-            text += cells["p_adjusted"].map(lambda p: "*" if p < ALPHA else "")
-        order = sorted(set(cells["layer"])), *distinct(cells, "role")
-        z, written = matrices(cells.assign(text=text), "layer", "role", order, value, "text")
-        figure.add_heatmap(
-            z=z,
-            x=list(map(plain, order[1])),
-            y=order[0],
-            text=written,
-            texttemplate="%{text}",
-            coloraxis="coloraxis2" if value == "difference" else "coloraxis",
-            hovertemplate="layer %{y}, %{x}: %{z:.3f}<extra>" + value.removeprefix("mean_") + "</extra>",
-            row=r,
-            col=c,
-        )
+    means = [(group, f"mean_{group}", table) for group in groups]
+    apart = [(minus(pair), "difference", cells) for pair, cells in pairs.items()]
+    lines = [[*means, *apart]] if len(pairs) < 2 else [means, apart]
+    width = max(map(len, lines))
+    titles = [plain(line[c][0]) if c < len(line) else "" for line in lines for c in range(width)]
+    figure = make_subplots(
+        len(sites) * len(lines),
+        width,
+        subplot_titles=titles * len(sites) if len(lines) > 1 else None,
+        column_titles=titles if len(lines) == 1 else None,
+        row_titles=[plain(site) for site in sites for _ in lines],
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        vertical_spacing=0.06 if len(lines) == 1 else 0.3 / (len(sites) * len(lines)),
+    )
+    for (s, site), (r, line) in product(enumerate(sites), enumerate(lines, 1)):
+        for c, (name, value, rows) in enumerate(line, 1):
+            cells = once(rows[rows["site"] == site], "layer", "role")
+            if cells.empty:
+                continue
+            text = cells[value].map("{:.2f}".format)
+            if value == "difference":
+                text += cells["p_adjusted"].map(lambda p: "*" if p < ALPHA else "")
+            order = sorted(set(cells["layer"])), *distinct(cells, "role")
+            z, written = matrices(cells.assign(text=text), "layer", "role", order, value, "text")
+            figure.add_heatmap(
+                z=z,
+                x=list(map(plain, order[1])),
+                y=order[0],
+                text=written,
+                texttemplate="%{text}",
+                coloraxis="coloraxis2" if value == "difference" else "coloraxis",
+                hovertemplate=f"layer %{{y}}, %{{x}}: %{{z:.3f}}<extra>{plain(name)}</extra>",
+                row=s * len(lines) + r,
+                col=c,
+            )
     figure.update_yaxes(dtick=1)
     figure.update_yaxes(title="layer", col=1)
     bars = [{"title": name, "len": 0.45, "y": y} for name, y in (("recovery", 0.76), ("difference", 0.24))]
     return finish(
         figure,
         title,
-        260 * len(sites) + 130,
+        260 * len(sites) * len(lines) + 130,
         coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": bars[0]},
         coloraxis2={"colorscale": "RdBu", "cmid": 0, "cmin": -0.5, "cmax": 0.5, "colorbar": bars[1]},
     )

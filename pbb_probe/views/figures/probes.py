@@ -1,6 +1,7 @@
 """Probes: what is read by layer beside its controls, and what is read across groups."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import CONTROL, NONE
@@ -15,6 +16,7 @@ from pbb_probe.views.figures.panels import (
     require,
 )
 from pbb_probe.views.figures.style import finish, group_colours
+from pbb_probe.views.pairs import apart_from, in_order
 from pbb_probe.views.run_tables import control_rows, measured_rows
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def probe_curves(
         title: of the figure.
         group: the column of groups, if the table has one; each has a colour. Controls are thin lines of their own, of
             the first group alone.
-        differences: from `compare_groups` of the same places: a filled marker says that the groups differ there
-            (adjusted p below 0.05). All markers are open without.
+        differences: from `compare_groups` of the same places: a filled marker says that the group differs there from
+            another one (adjusted p below 0.05). All markers are open without.
 
     Raises:
         PbbError: the table lacks a column, or has several sites.
@@ -63,7 +65,8 @@ def probe_curves(
         raise PbbError("The table has several sites: select one.")
     if group not in table:
         table = table.assign(**{group: "all prompts"})
-    roles, targets, groups, kinds = distinct(table, "role", "target", group, CONTROL)
+    roles, targets, kinds = distinct(table, "role", "target", CONTROL)
+    groups, units = in_order(table[group]), "programs" if "programs" in table else "clusters"
     figure = grid(roles, targets, y_title=" / ".join(dict.fromkeys(table["measure"])))
     colours = group_colours(groups)
     for place, panel, _ in panels(table, "role", "target"):
@@ -88,25 +91,26 @@ def probe_curves(
             add_curve(
                 figure,
                 cells,
-                ["score", "lower", "upper", "n", "clusters"],
+                ["score", "lower", "upper", "n", units],
                 str(name),
                 colours[name],
-                "<br>%{customdata[2]} prompts of %{customdata[3]} clusters",
+                "<br>%{customdata[2]} prompts of %{customdata[3]} " + units,
                 place,
                 mode="lines+markers",
                 line={"color": colours[name], "width": 2.5},
-                marker={"size": 7, "symbol": _symbols(cells, differences)},
+                marker={"size": 7, "symbol": _symbols(cells, differences, name, groups)},
             )
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
     return finish(figure, title, 190 * len(roles) + 160)
 
 
-def _symbols(cells: "pd.DataFrame", differences: "pd.DataFrame | None") -> list[str]:
-    """A filled circle where the groups differ, an open one elsewhere."""
+def _symbols(cells: "pd.DataFrame", differences: "pd.DataFrame | None", group: Any, groups: Sequence[Any]) -> list[str]:
+    """A filled circle where the group differs from another one, an open one elsewhere."""
     if differences is None:
         return ["circle-open"] * len(cells)
     where = ["target", "site", "layer", "role"]
-    return differing(cells[where].merge(differences[[*where, "p_adjusted"]], how="left")["p_adjusted"])
+    least = apart_from(differences, group, where, groups).min(axis=1).rename("p_adjusted").reset_index()
+    return differing(cells[where].merge(least, how="left")["p_adjusted"])
 
 
 def probe_gains(table: "pd.DataFrame", control: str = "selectivity", title: str = "", group: str = "group") -> "Figure":
@@ -159,13 +163,14 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     import numpy as np
 
     columns = {"fitted_on", "group", "target", "layer", "role", "score"}
-    require(table, columns, "the table of probes fitted on either group")
-    table = table.assign(pair=table["fitted_on"] + " → " + table["group"], other=table["fitted_on"] != table["group"])
+    require(table, columns, "the table of probes fitted on each group")
+    table = table.assign(pair=table["fitted_on"] + " → " + table["group"])
+    roles, targets = distinct(table, "role", "target")
+    fitted, read = in_order(table["fitted_on"]), in_order(table["group"])
     # what a group's own probes read first
-    (pairs,), (roles, targets) = (
-        distinct(table.sort_values(["group", "other"]), "pair"),
-        distinct(table, "role", "target"),
-    )
+    order = [f"{by} → {group}" for group in read for by in sorted(fitted, key=lambda name: name != group)]
+    there = set(table["pair"])
+    pairs = [pair for pair in order if pair in there]
     figure = grid(roles, targets)
     for place, cells, _ in panels(table, "role", "target"):
         layers = sorted(set(cells["layer"]))
@@ -185,7 +190,7 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
     figure.update_yaxes(autorange="reversed")
     colours = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar_title": "accuracy"}
-    return finish(figure, title, 150 * len(roles) + 160, {"l": 190}, coloraxis=colours)
+    return finish(figure, title, max(150, 24 * len(pairs)) * len(roles) + 160, {"l": 190}, coloraxis=colours)
 
 
 def cosine_curves(table: "pd.DataFrame", title: str = "") -> "Figure":

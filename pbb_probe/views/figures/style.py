@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too
-GROUP_COLOURS = {"with_io": "#0072B2", "without_io": "#D55E00"}
+GROUP_COLOURS = {"with_io": "#0072B2", "without_io": "#D55E00", "io_only": "#009E73"}
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("solid", "dash", "dashdot", "longdash")
+"""Of the first group, the second, and so on: dotted lines are controls."""
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "font": {"size": 13},
@@ -22,8 +24,8 @@ RECOVERY_AXIS = {"colorscale": "RdBu", "cmin": -1, "cmid": 0, "cmax": 1, "colorb
 
 
 def group_colours(groups: Sequence[Any]) -> dict[Any, str]:
-    """A colour for each group: its own where it has one in `GROUP_COLOURS`, else the next of the others, in turn."""
-    others = cycle(OTHER_COLOURS)
+    """A colour for each group: its own where it has one in `GROUP_COLOURS`, else the next that none has, in turn."""
+    others = cycle([colour for colour in OTHER_COLOURS if colour not in GROUP_COLOURS.values()])
     return {group: GROUP_COLOURS.get(str(group)) or next(others) for group in groups}
 
 

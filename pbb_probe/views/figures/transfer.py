@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import CONTROL, NONE
-from pbb_probe.programs.program import GROUPS
+from pbb_probe.views.evaluated import COLUMNS, closed
 from pbb_probe.views.figures.panels import distinct, grid, interval, place_names, require
-from pbb_probe.views.figures.style import finish, plain
+from pbb_probe.views.figures.style import finish, plain, wrapped
+from pbb_probe.views.pairs import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def transfer_map(
-    table: "pd.DataFrame", title: str = "", control: str = NONE, groups: Sequence[str] = GROUPS
+    table: "pd.DataFrame",
+    title: str = "",
+    control: str = NONE,
+    groups: Sequence[str] | None = None,
+    gate: "pd.DataFrame | None" = None,
 ) -> "Figure":
     """What each place carries: stacked shares of pairs down the layers, the groups side by side at each role.
 
@@ -27,7 +32,9 @@ def transfer_map(
         table: from `tables.transfer`, of pairs with as many steps.
         title: of the figure.
         control: `none` for the measurement itself, or one of its controls.
-        groups: those that are shown; a group that is not in the table is left out.
+        groups: those that are shown, all when None; a group that is not in the table is left out.
+        gate: a row a group, of pairs with as many steps, with `evaluated` and `sentence`: what is not evaluated has its
+            sentence in place of bars. Everything is shown when None.
 
     Raises:
         PbbError: the table lacks a column, or has no rows for this control and these groups.
@@ -36,27 +43,38 @@ def transfer_map(
         >>> import pbb_probe as pbb
         >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
         >>> figure = pbb.figures.transfer_map(pbb.tables.transfer(carried, draws=200))
-        >>> [share.name for share in figure.data[:8]]
-        ['nothing', 'everything', 'program', 'input', 'state 1', 'steps to 1', 'steps after 1', 'other']
+        >>> [share.name for share in figure.data[2:9]]
+        ['program', 'input', 'state 1', 'steps to 1', 'steps after 1', 'only step 1', 'only step 2']
     """
     columns = {"group", "site", CONTROL, "layer", "role", "hypothesis", "proportion"}
     require(table, columns, "that of tables.transfer")
+    if gate is not None:
+        require(gate, COLUMNS, "that of the evaluation gate")
+    silent = closed(gate).set_index("group")["sentence"].to_dict()
+    groups = in_order([*table["group"], *silent]) if groups is None else groups
     table = table[(table[CONTROL] == control) & table["group"].isin(groups)]
     if table.empty:
         raise PbbError(f"The table has no rows of the control {control!r} and the groups {', '.join(groups)}.")
     sites, roles, hypotheses = distinct(table, "site", "role", "hypothesis")
-    headings = [(role, group) for role in roles for group in groups if group in set(table["group"])]
+    headings = [(role, group) for role in roles for group in groups if group in {*table["group"], *silent}]
+    crowded = len(headings) > 6
     n_pairs = table.groupby("group")["n"].max()
+    numbers = {group: f"{'<br>' if crowded else ' '}({n})" for group, n in n_pairs.items() if group not in silent}
     figure = grid(
         sites,
         headings,
-        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b> ({n_pairs[group]})" for role, group in headings],
+        column_titles=[f"{plain(role)}<br><b>{plain(group)}</b>{numbers.get(group, '')}" for role, group in headings],
         horizontal_spacing=0.015,
         vertical_spacing=0.04,
         x_title="share of pairs (their number above) whose answer follows each hypothesis",
         y_title="layer",
     )
     for (r, site), (c, (role, group)) in product(enumerate(sites, 1), enumerate(headings, 1)):
+        if group in silent:
+            figure.add_bar(x=[None], y=["0"], showlegend=False, row=r, col=c)  # without one there is no panel
+            said = {"text": wrapped(silent[group], 1250 / len(headings)), "font_size": 11, "showarrow": False}
+            figure.add_annotation(x=0.5, y=0.5, xref="x domain", yref="y domain", row=r, col=c, **said)
+            continue
         panel = table[(table["site"] == site) & (table["role"] == role) & (table["group"] == group)]
         for hypothesis in hypotheses:
             cells = panel[panel["hypothesis"] == hypothesis]
@@ -79,8 +97,17 @@ def transfer_map(
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "½", "1"])
     figure.update_yaxes(autorange="reversed", type="category")
     height = max(200, 26 * table.groupby("site")["layer"].nunique().max()) * len(sites) + 170
-    # the titles of the columns have two lines
-    return finish(figure, title, height, {"t": 110}, barmode="stack", bargap=0.08, legend={"traceorder": "normal"})
+    height = max(height, 22 * len(hypotheses) + 200)  # the legend is whole
+    # the titles of the columns have two lines or three
+    return finish(
+        figure,
+        title,
+        height,
+        {"t": 150 if crowded else 110},
+        barmode="stack",
+        bargap=0.08,
+        legend={"traceorder": "normal"},
+    )
 
 
 _WHOLE_COLOURS = {

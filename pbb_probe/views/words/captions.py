@@ -3,41 +3,19 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pbb_probe.evidence.counting import programs_in
 from pbb_probe.evidence.onsets import when
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
-from pbb_probe.programs.program import GROUPS
+from pbb_probe.views.pairs import by_pair, groups_of, in_order
 from pbb_probe.views.run_tables import control_rows, measured_rows, rows
-from pbb_probe.views.words.phrases import and_words, sentences, short, steps_words
+from pbb_probe.views.words.phrases import Kind, and_words, kinds_words, sentences, short, steps_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = tuple[str, int]
-"""A group and a number of steps."""
-
-
-def direct_answers(behaviour: "pd.DataFrame") -> "pd.DataFrame":
-    """Of the finetuned model, on inputs whose answers were never shown, with `above`: is it above chance?"""
-    cells = rows(behaviour, model="finetuned", mode="direct")
-    cells = cells[~((cells["group"] == "with_io") & cells["seen"].astype(bool))]
-    return cells.assign(above=cells["lower"] > cells["chance"]).sort_values(["group", "steps"])
-
-
-def see_behaviour(behaviour: "pd.DataFrame") -> str:
-    """Direct answers of each group beside chance, and those that are not above it."""
-    cells = direct_answers(behaviour)
-    if cells.empty:
-        return "There are no direct answers on inputs that were never shown."
-    said = [
-        f"{group} {and_words([f'{row.mean:.0%} ({steps_words(row.steps)})' for row in kinds.itertuples()])}"
-        for group, kinds in cells.groupby("group", sort=False)
-    ]
-    low, high = (f"{value:.0%}" for value in (cells["chance"].min(), cells["chance"].max()))
-    chance = low if low == high else f"{low} to {high}"
-    none = [(row.group, row.steps) for row in cells.itertuples() if not row.above]
-    also = f" Not above chance: {_kinds(none)}." if none else ""
-    return f"Direct answers on inputs that were never shown: {'; '.join(said)}; chance is {chance}.{also}"
+Pair = tuple[str, str]
+"""Two groups."""
 
 
 def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[str] = ("used", "read")) -> str:
@@ -68,11 +46,13 @@ def see_onsets(onsets: "pd.DataFrame", meaningful: list[Kind], ways: Sequence[st
         if "read" in ways and variable not in LEAVES:  # what stands in the tokens can be read anywhere
             said += _by_layer(cells, "read", f"probes read {variable} after block", f"probes do not read {variable}")
     pairs = chosen.groupby(["group", "steps"], sort=False)["used_n"].max() if "used_n" in chosen else {}
-    counted = [f"{n:.0f} of {_kinds([kind])}" for kind, n in pairs.items() if n > 0]
+    counted = [f"{n:.0f} of {kinds_words([kind])}" for kind, n in pairs.items() if n > 0]
     said += [f"pairs: {'; '.join(counted)}"] * bool(counted)
-    said += [f"{_kinds([kind])}: {too_few(n)}" for kind, n in few.items()]
+    said += [f"{kinds_words([kind])}: {too_few(n)}" for kind, n in few.items()]
     silent = sorted({(row.group, row.steps) for row in onsets.itertuples()} - set(meaningful))
-    said += [f"nothing is said of {_kinds(silent)}, whose direct answers are not above chance"] * bool(silent)
+    said += [f"nothing is said of {kinds_words(silent)}, whose direct answers are not shown to be above chance"] * bool(
+        silent
+    )
     return sentences(said) or "Nothing was found."
 
 
@@ -121,38 +101,43 @@ def see_interchange(interchange: "pd.DataFrame") -> str:
 
 
 def see_differences(table: "pd.DataFrame") -> str:
-    """At how many places of `compare_groups` the groups differ, and where most."""
-    known = table[table["p_adjusted"].notna()]
+    """At how many places of `compare_groups` the groups differ, two by two, and where most."""
+    said = [_see_pair(pair, cells) for pair, cells in by_pair(table)]
+    return " ".join(said) or "The groups could not be compared."
+
+
+def _see_pair(pair: Pair, table: "pd.DataFrame") -> str:
+    both, known = and_words(pair), table[table["p_adjusted"].notna()]
     if known.empty:
-        return "The groups could not be compared."
-    if (known := known[enough_programs(known)]).empty:
-        return f"The groups were not compared: {too_few(*(int(table[f'clusters_{group}'].max()) for group in GROUPS))}."
-    differing = known[known["p_adjusted"] < ALPHA]
-    words = f"The groups differ at {len(differing)} of {len(known)} places (adjusted p < {ALPHA})"
+        return f"{both} could not be compared."
+    if (enough := known[enough_programs(known)]).empty:
+        return f"{both} were not compared: {too_few(*programs_in(known).max().astype(int))}."
+    differing = enough[enough["p_adjusted"] < ALPHA]
+    words = f"{both} differ at {len(differing)} of {len(enough)} places (adjusted p < {ALPHA})"
     if differing.empty:
         return f"{words}."
     top = differing.loc[differing["difference"].abs().idxmax()]
-    means = [f"{group} {top[f'mean_{group}']:.2f}" for group in GROUPS]
+    means = [f"{group} {top[f'mean_{group}']:.2f}" for group in pair]
     return f"{words}, most at {_place(top)}: {', '.join(means)}."
 
 
 def see_recovery(patching: "pd.DataFrame") -> str:
     """The most recovery at each role, of one site, subset and swap, or of several swaps."""
-    said = []
+    said, groups = [], groups_of(patching)
     for swap, cells in patching.groupby("swap", sort=False):
         tops = []
         for role, at_role in cells.groupby("role", sort=False):
-            values = [at_role[f"mean_{group}"].max() for group in GROUPS]
-            tops.append(f"{role} {' and '.join(f'{value:.2f}' for value in values)}")
+            values = [at_role[f"mean_{group}"].max() for group in groups]
+            tops.append(f"{role} {and_words([f'{value:.2f}' for value in values])}")
         said.append(f"with the {swap} swapped {', '.join(tops)}")
-    return f"The most recovery in any block ({' and '.join(GROUPS)}): {'; '.join(said)}."
+    return f"The most recovery in any block ({and_words(groups)}): {'; '.join(said)}."
 
 
 def see_probes(controls: "pd.DataFrame") -> str:
     """What probes read best of each target at the last place, beside the most common value; of one site and subset."""
     probes, chance = measured_rows(controls), control_rows(controls, "chance")
     role = list(dict.fromkeys(probes["role"]))[-1]
-    groups = [group for group in GROUPS if group in set(probes["group"])]
+    groups = in_order(probes["group"])
     said = []
     for target, cells in rows(probes, role=role).groupby("target", sort=False):
         best = and_words([f"{rows(cells, group=group)['score'].max():.2f}" for group in groups])
@@ -169,7 +154,7 @@ def see_gains(controls: "pd.DataFrame") -> str:
 
 
 def see_across(across: "pd.DataFrame") -> str:
-    """The largest loss when a group is read by the other's probes; of one site and subset."""
+    """The largest loss when a group is read by another's probes; of one site and subset."""
     where = ["group", "target", "layer", "role"]
     same = across[across["fitted_on"] == across["group"]]
     both = same.merge(across[across["fitted_on"] != across["group"]], on=where, suffixes=("", "_other"))
@@ -178,8 +163,9 @@ def see_across(across: "pd.DataFrame") -> str:
     both = both.assign(loss=both["score"] - both["score_other"])
     top = both.loc[both["loss"].idxmax()]
     return (
-        f"Read by the other group's probes a group loses at most {top['loss']:.2f} (of {top['score']:.2f}: "
-        f"{top['group']}, {_place(top)}), and {short(both['loss'].median(), 2)} at the median place."
+        f"Read by another group's probes a group loses at most {top['loss']:.2f} (of {top['score']:.2f}: "
+        f"{top['group']} by those of {top['fitted_on_other']}, {_place(top)}), and {short(both['loss'].median(), 2)} "
+        "at the median place."
     )
 
 
@@ -194,7 +180,7 @@ def see_lens(lens: "pd.DataFrame") -> str:
     said = []
     for (variable, decode), cells in lens.groupby(["variable", "decode"], sort=False):
         of = []
-        for group in GROUPS:
+        for group in groups_of(cells):
             if cells[f"mean_{group}"].notna().any():
                 top = cells.loc[cells[f"mean_{group}"].idxmax()]
                 of.append(f"{top[f'mean_{group}']:.0%} in {group} (block {top['layer']})")
@@ -215,12 +201,19 @@ def see_outcomes(outcomes: "pd.DataFrame") -> str:
 
 
 def see_onset_differences(table: "pd.DataFrame") -> str:
-    """Which onsets are apart; of one subset, those that both groups have. Programs are counted as in the verdict."""
-    known = table[enough_programs(table)]
-    apart = known[(known["lower"] > 0) | (known["upper"] < 0)]
-    words = f"{len(apart)} of {len(known)} onsets that both groups have are apart: their intervals leave zero out."
-    few = len(table) - len(known)
-    return words + f" {few} more have fewer than {ENOUGH} programs in a group." * bool(few)
+    """Which onsets are apart, two groups at a time; of one subset, those that both have.
+
+    Programs are counted as in the verdict.
+    """
+    said = []
+    for pair, cells in by_pair(table, of="layer"):
+        known = cells[enough_programs(cells)]
+        apart, few = known[(known["lower"] > 0) | (known["upper"] < 0)], len(cells) - len(known)
+        words = (
+            f"{len(apart)} of {len(known)} onsets that {and_words(pair)} both have are apart: their intervals leave "
+        )
+        said.append(f"{words}zero out." + f" {few} more have fewer than {ENOUGH} programs in a group." * bool(few))
+    return " ".join(said)
 
 
 def _by_layer(cells: "pd.DataFrame", way: str, found: str, none: str) -> list[str]:
@@ -230,21 +223,13 @@ def _by_layer(cells: "pd.DataFrame", way: str, found: str, none: str) -> list[st
     asked = cells[cells[f"{way}_n"] > 0]
     said = []
     for layer, at_layer in asked.groupby(f"{way}_layer", dropna=False):
-        kinds = _kinds([(row.group, row.steps) for row in at_layer.itertuples()])
+        kinds = kinds_words([(row.group, row.steps) for row in at_layer.itertuples()])
         said.append(f"{none} ({kinds})" if layer != layer else f"{found} {layer:.0f} ({kinds})")
     return said
-
-
-def _kinds(kinds: list[Kind]) -> str:
-    """Such as `with_io, 1 and 2 steps; without_io, 1 step`."""
-    steps = {group: sorted(n for g, n in kinds if g == group) for group in dict.fromkeys(g for g, _ in kinds)}
-    if len(steps) > 1 and len(set(map(tuple, steps.values()))) == 1:
-        steps = {"both groups": next(iter(steps.values()))}
-    return "; ".join(f"{g}, {and_words([str(n) for n in own])} step{'s' * (own != [1])}" for g, own in steps.items())
 
 
 def _place(row: "pd.Series") -> str:
     """Where a row of a table is."""
     given = {name: row[name] for name in ("site", "role", "target", "swap", "hypothesis") if name in row}
-    words = [str(value) for name, value in given.items() if name != "hypothesis" or "mean_with_io" in row]
+    words = [str(value) for name, value in given.items() if name != "hypothesis" or "difference" in row]
     return ", ".join([*words, f"layer {row['layer']}"])

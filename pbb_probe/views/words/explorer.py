@@ -18,9 +18,9 @@ SAID = "said: logit lens of {variable}"
 USED = "used: recovery, {swap} swapped ({site})"
 CARRIED = "carried: {hypothesis}, {steps} ({site})"
 LAYERS = "Layer by layer at the {role}, {calls}"
-TWO_GROUPS = (
-    "Above, both groups with 95 % bands from resampling programs; below, their difference, marked where it is "
-    "significant over all places of its table (adjusted p < 0.05)."
+GROUPS_BY_LAYER = (
+    "Above, the groups with 95 % bands from resampling programs; below, their differences two by two, marked where "
+    "they are significant over all places of their table (adjusted p < 0.05)."
 )
 ABSENT = " Not measured here: {curves}."
 SELECTED = "{n} selected prompts and the others, at the {role}, {calls}"
@@ -30,6 +30,8 @@ OF_SELECTION = (
 )
 SELECT_ELSEWHERE = "No prompts are selected: draw a lasso around some of them under Activations, and come back."
 PROBE_AND_CONTROLS = "The probe of {variable} at the {role} beside its controls"
+BOTH = "{first} and {second}"
+ALL_PAIRS = "all, two by two"
 CONTROLS = "Thin lines are controls on with_io prompts: what matters is how far the probe is above them."
 
 # Program and Your own prompt
@@ -49,6 +51,10 @@ ANSWER_HAS = "The answer {answer} has {probability:.1%}."
 ANSWER_ABSENT = "The answer {answer} is not among these, or is several tokens."
 SHOWN, NEVER_SHOWN = "its answer was shown in training", "its answer was never shown"
 NOT_AN_INPUT = "not an input of the corpus"
+OF_GROUP = {"io_only": "io_only (the model saw examples of it, and never this code)"}
+DECISIVE = "yes, no simpler program gives this answer"
+NOT_DECISIVE = "no, explained by: {explained_by}"
+CALLS_OF = "Calls of {program}: {n} of {of} are decisive"
 TYPED_RECOVERY = "Recovery of {answer} where the text beside it has {beside}"
 TYPED_PATCHED = "One activation ({site}) of the text is patched into the text beside it, token by token."
 
@@ -65,6 +71,7 @@ LAID_OUT = (
     "scale of the axes is the same at all layers. "
 )
 DRAW_A_LASSO = "Draw a lasso to select prompts."
+SUCH_AS = "output = 3, group = without_io, decisive = True"
 SELECT_BY_VALUE = "Select prompts by value, or with a lasso in two dimensions."
 EXPLAINED = " These axes explain {share:.0%} of the variance at layer {layer}."
 SELECT_HERE = "No prompts are selected: draw a lasso around some points."
@@ -72,8 +79,10 @@ SELECT_HERE = "No prompts are selected: draw a lasso around some points."
 # Compare runs
 NO_OTHER_RUN = "There is no other run in {folder}: keep runs in one folder to compare them."
 SAME_SETTINGS = "Both runs have the same settings."
-IN_SHORT = "{run} in short, of calls answered right"
+IN_SHORT = "{run} in short"
 ONSETS = "Where, {group}, {calls}"
 TRANSFER_OF = "What each place carries, {group}, {steps}, {calls}"
+TWO_GROUPS = "{measure} ({at}), {first} and {second} in each run, {calls}"
+NOT_EVALUATED = "{group}, {steps}: {sentence}."
 COMPARED = "{measure} ({at}), {group}, {calls}"
 ONE_RUN_EACH = "With one run on each side, programs are resampled: this says nothing about other finetunings."

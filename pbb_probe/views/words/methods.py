@@ -3,24 +3,29 @@
 from collections.abc import Sequence
 
 from pbb_probe.evidence.verdict import ENOUGH
+from pbb_probe.programs.program import GROUPS
 from pbb_probe.runs.config import StudyConfig
+from pbb_probe.views.words.phrases import and_words
 
 
 def methods(config: StudyConfig) -> list[tuple[str, str]]:
     """What is measured and how; `config` is that of the run."""
     corpus, probing, patching, transfer = config.corpus, config.probing, config.patching, config.transfer
     unseen = {True: "inputs whose answers were never shown", False: "any inputs"}
+    numbers = {group: getattr(corpus, group, 0) for group in GROUPS}
+    groups = [f"{n} {group}" for group, n in numbers.items() if n]
     programs = f"programs of the file {corpus.programs}" if corpus.programs else f"{corpus.family} programs"
     return [
         (
             "Programs and training",
-            f"{corpus.with_io} with_io and {corpus.without_io} without_io {programs}, drawn with seed "
-            f"{config.seed}; of each with_io program the answers of {corpus.shown_inputs} inputs are shown. "
+            f"{and_words(groups)} {programs}, drawn with seed {config.seed}; of each program with examples the answers "
+            f"of {corpus.shown_inputs} inputs are shown. "
             f"{config.base} is taught them by the {config.curriculum} curriculum.",
         ),
         (
             "Behaviour",
-            f"Greedy answers to {config.calls} calls a group and mode. Chance is the share of the most common answer.",
+            f"Greedy answers to {config.calls} calls a group and mode. Chance is the share of the most common answer. "
+            "A call is decisive if no simpler program gives its answer.",
         ),
         (
             "Probes",

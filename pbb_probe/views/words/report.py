@@ -2,8 +2,9 @@
 
 TITLE = "Where are programs evaluated? {0.base}, {0.curriculum}, seed {0.seed}"
 SUBTITLE = (
-    "with_io: programs learned from source and input/output examples. without_io: from source only. "
-    "Intervals in brackets are 95 %, from resampling whole programs. Blocks are counted from 0."
+    "with_io: programs learned from source and input/output examples. without_io: from source only. io_only: from "
+    "examples only, a control for what the source adds. Intervals in "
+    "brackets are 95 %, from resampling whole programs. Blocks are counted from 0."
 )
 WITH_PICTURES = "The same report with interactive figures and all tables: [{page}]({page})."
 WITHOUT_PICTURES = "There are no pictures, as there was no browser to draw them: the figures are in [{page}]({page})."
@@ -12,7 +13,9 @@ WITHOUT_PICTURES = "There are no pictures, as there was no browser to draw them:
 BEHAVIOUR = (
     "Behaviour",
     "A map of layers means something only where answers are better than chance, and better than those of the models "
-    "that were not taught the programs.",
+    "that were not taught the programs. What counts are decisive calls, which no simpler program answers alike (a step "
+    "left out, another order, the input itself, the best guess), and of programs without examples those of functions "
+    "that no program with examples computes. All calls and known functions are further rows.",
 )
 WHERE = (
     "Where: by use and by reading",
@@ -31,7 +34,7 @@ USED = (
 )
 READ = (
     "What can be read: linear probes",
-    "Probes are fitted on with_io programs and read held-out with_io programs and without_io programs. Controls: a "
+    "Probes are fitted on with_io programs and read held-out with_io programs and those of other groups. Controls: a "
     "control task (selectivity), values shuffled among the prompts of a program (permutation) or among all of them "
     "(shuffled), the most common value (chance), states under another meaning of the operators (relabelled), the "
     "untrained and the base model, and the token embeddings alone. That something can be read does not show that it "
@@ -53,13 +56,25 @@ LENS = (
 )
 DIFFERENCES = (
     "Differences between the groups",
-    "Onsets by block, with p from permuting programs. Onsets of both groups in the same block are not shown to be "
-    "equal: a block is coarse. Places of one measure are compared one by one, with p adjusted over all of them.",
+    "Groups are compared two by two. Onsets by block, with p from permuting programs. Onsets of two groups in the same "
+    "block are not shown to be equal: a block is coarse. Places of one measure are compared one by one, with p "
+    "adjusted over all of them. What is common to with_io and io_only is not evaluation of code.",
 )
 NO_PLACE_DIFFERS = " No single place differs after adjustment."
 
+NOT_EVALUATED = "{group}, {steps}"
+"""What the gate's sentence is of."""
+
 # How a figure is read, after what there is to see in it
 HOW_BEHAVIOUR = "A bar is the share of calls answered correctly, with its interval; the dotted line is chance."
+HOW_DECISIVE_BEHAVIOUR = (
+    "A full bar is the share of decisive calls answered right, of programs without examples those of new functions, "
+    "with its interval; the pale bar behind it is of all calls of all programs. The dotted line is chance."
+)
+HOW_EFFECTIVE = (
+    "Effective is the program of the family, or of the program's mutants, that the answers to all its inputs fit best. "
+    "A bar holds the shares of programs by what differs from the one that was asked for."
+)
 HOW_ONSETS = (
     "Filled marks show the block in which a variable is used, open ones the block after which it is read, with "
     "their intervals. What is read need not be used."
@@ -70,24 +85,26 @@ HOW_TRANSFER = (
 )
 HOW_RECOVERY = (
     "Where the curve at the name falls and the one at the answer rises, the program moves. A filled marker: the "
-    "groups differ there."
+    "group differs there from another one."
 )
-HOW_PATCHING = "On the right, the difference between the groups, starred where adjusted p < 0.05."
+HOW_PATCHING = "Beside or below the groups their differences, starred where adjusted p < 0.05."
 HOW_PROBES = (
     "Accuracy by layer for each role (rows) and target (columns); thin lines are controls on with_io prompts. A "
-    "filled marker: the groups differ there."
+    "filled marker: the group differs there from another one."
 )
 HOW_SELECTIVITY = "Accuracy minus that on the control task (Hewitt and Liang 2019)."
-HOW_ACROSS = (
-    "If both groups use the same code in the same place, probes of one group read the other as well as their own."
-)
+HOW_ACROSS = "If groups use the same code in the same place, probes of one group read another as well as their own."
 HOW_COSINES = "Cosines between the groups can be no higher than those within them."
 HOW_INTERCHANGE = "Layers from top to bottom."
 HOW_LENS = "Dotted: accuracy on the values of other prompts, which is chance."
 HOW_OUTCOMES = "The fainter bars are what chance gives."
-HOW_ONSET_DIFFERENCES = "A mark to the right of zero: the onset is later in with_io."
+HOW_ONSET_DIFFERENCES = "A mark to the right of zero: the onset is later in the first of the two groups."
 
 # Tables
+LEAK = (
+    "What probes gain from having seen the function under another name: read of held-out programs and of held-out "
+    "functions, where it is most"
+)
 FINETUNED_MODEL, ALL_MODELS = "The finetuned model", "All models"
 ONSETS_OF, ALL_ONSETS = "Onsets with their intervals, {calls}", "Onsets by subset of calls"
 CONTROLS_BESIDE = (

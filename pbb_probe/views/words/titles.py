@@ -1,6 +1,9 @@
 """Titles of figures, as markup: names that a user may choose are to be escaped. `calls` says which a figure is of."""
 
 BEHAVIOUR = "Behaviour: calls answered correctly (dotted: chance)"
+DECISIVE_BEHAVIOUR = "Behaviour: decisive calls of new functions answered right (pale: all calls; dotted: chance)"
+RECALLED = "Which programs are recalled when their code is asked for, and which are computed"
+EFFECTIVE = "How the program that the answers fit differs from the one that was asked for"
 ONSETS = "Where each variable is used and read, {calls}"
 TRANSFER = "What each place carries: programs of {steps}, {calls}"
 RECOVERY = "Recovery when {site} is patched, {calls}"
@@ -12,4 +15,5 @@ COSINES = "Cosines of probe directions fitted on halves of the programs ({site})
 INTERCHANGE = "What the subspace that a probe of {variable} reads carries: programs of {steps}, {calls}"
 LENS = "What the model itself could say after each block at the answer position, {calls}"
 OUTCOMES = "What becomes of {variable} at the answer position"
-ONSET_DIFFERENCES = "How many blocks later onsets are in with_io than in without_io, {calls}"
+ONSET_DIFFERENCES = "How many blocks later onsets are in {first} than in {second}, {calls}"
+PAIRED_ONSET_DIFFERENCES = "How many blocks later onsets are in the first group than in the second, {calls}"
