@@ -37,6 +37,7 @@ STEPS = (
     "stage2",
     "stage2_alone",
     "behaviour",
+    "effective",
     "probing",
     "patching",
     "transfer",
