@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pbb_probe.hooking.prompts import Prompts
     from pbb_probe.probing.probes import Probes
 
-MEASURED = ("behaviour", "probing", "patching", "transfer", "interchange", "comparison", "report")
+MEASURED = ("behaviour", "effective", "probing", "patching", "transfer", "interchange", "comparison", "report")
 """The steps of a study after its models are trained, in order."""
 
 
