@@ -35,10 +35,10 @@ def sweeps(corpus: Corpus, model_path: str, out: Path) -> None:
     from pbb_probe.patching.metrics import logit_difference, negative_kl, probability
     from pbb_probe.patching.pairs import make_pairs
     from pbb_probe.patching.sweep import patch_sweep
-    from pbb_probe.programs.corpus import GROUPS
+    from pbb_probe.study.steps import groups_there
 
     model = load_model(model_path)
-    for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
+    for pair_seed, group in itertools.product(PAIR_SEEDS, groups_there(corpus)):
         pairs = make_pairs(corpus, model, "program", group, PAIRS, pair_seed, unseen=True).with_answered(model)
         clean, corrupted = (ids[:, 0] for ids in pairs.answer_ids(model))
         measures = (
@@ -84,7 +84,9 @@ def universes(folder: Path) -> pd.DataFrame:
 
     rows = []
     for pair_seed, group in itertools.product(PAIR_SEEDS, GROUPS):
-        effects = xr.load_dataset(folder / f"sweep_{pair_seed}_{group}.nc")
+        if not (file := folder / f"sweep_{pair_seed}_{group}.nc").exists():
+            continue  # a corpus without such programs
+        effects = xr.load_dataset(file)
         effects = effects.isel(pair=answered(effects))
         for direction, metric in itertools.product(DIRECTIONS, METRICS):
             try:

@@ -216,7 +216,7 @@ def measure(path: Path, descriptions: bool, n: int = 1000, seed: int = 0) -> lis
     for context in contexts:
         if context == "description" and not descriptions:
             continue
-        for mode in templates.MODES:
+        for mode in templates.CALLING:
             for length in (1, 2):
                 prompts, answers = held_out_calls(mode, length, context, n, seed)
                 texts = complete(model, tokenizer, prompts, MAX_NEW_TOKENS)

@@ -26,8 +26,9 @@ import pandas as pd
 from published import read_published
 
 import pbb_probe as pbb
+from pbb_probe.evidence.verdict import with_pairs
 from pbb_probe.programs.arithmetic import OPERATIONS
-from pbb_probe.programs.corpus import GROUPS, Corpus, Entry, make_corpus
+from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
 from pbb_probe.runs.config import CorpusConfig
 from pbb_probe.statistics.groups import cluster_bootstrap, interval_table
 from pbb_probe.views.markdown import markdown_table
@@ -117,6 +118,8 @@ def depths(recovery: pd.DataFrame) -> pd.DataFrame:
 
     Pairs answered right. The bounds of the difference are sums of the blocks' own: rather too wide than too narrow.
     """
+    recovery = with_pairs(recovery)
+    recovery = recovery[(recovery["first"] == "with_io") & (recovery["second"] == "without_io")]
     at_name = recovery[
         (recovery["site"] == "resid_pre") & (recovery["role"] == "name") & (recovery["subset"] == "correct")
     ]
@@ -124,15 +127,17 @@ def depths(recovery: pd.DataFrame) -> pd.DataFrame:
     summed = summed.rename(columns={"lower": "upper", "upper": "lower"})  # turned round: without_io minus with_io
     minus = -summed[["difference", "lower", "upper"]]
     means = summed.filter(like="mean").rename(columns=lambda name: name.replace("mean_", "blocks "))
-    programs = at_name.groupby("steps")[[f"clusters_{group}" for group in GROUPS]].max()
+    programs = at_name.groupby("steps")[["clusters_with_io", "clusters_without_io"]].max()
     named = programs.rename(columns=lambda name: name.replace("clusters_", "programs "))
     return means.join(minus).join(named).reset_index()
 
 
 def equivalent_places(carried: pd.DataFrame) -> pd.DataFrame:
     """Of the places whose shares are the same within the margin in both groups, those where that is trivial."""
+    carried = with_pairs(carried)
+    carried = carried[(carried["first"] == "with_io") & (carried["second"] == "without_io")]
     equivalent = carried[(carried["subset"] == "matched") & carried["equivalent"]]
-    shares = equivalent[[f"mean_{group}" for group in GROUPS]]
+    shares = equivalent[["mean_with_io", "mean_without_io"]]
     counts = {
         "the same within the margin": len(shares),
         "of these both below 5 %": (shares < 0.05).all(axis=1).sum(),

@@ -85,10 +85,10 @@ def back_patching(corpus: Corpus, model_path: str, seed: int, out: Path) -> None
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.backward import back_patch
     from pbb_probe.probing.controls import shuffled_values
-    from pbb_probe.programs.corpus import GROUPS
+    from pbb_probe.study.steps import groups_there
 
     model = load_model(model_path)
-    for group in GROUPS:
+    for group in groups_there(corpus):
         prompts = with_answered(model, make_prompts(corpus, model, group, n=3 * WRONG, seed=seed, unseen=True))
         wrong = prompts.select(np.flatnonzero(~prompts.labels["answered"])[:WRONG].tolist())
         outputs = wrong.labels[["output"]]
@@ -160,7 +160,8 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
     from pbb_probe.statistics.groups import interval_table
 
     rows = []
-    for group, steps in itertools.product(GROUPS, (1, 2)):
+    there = [group for group in GROUPS if all(run.holds(f"back_patching/{group}.nc") for run in runs.values())]
+    for group, steps in itertools.product(there, (1, 2)):
         effects = of_models({seed: run.array(f"back_patching/{group}") for seed, run in runs.items()}, "prompt")
         wrong = effects["resid_pre"].isel(prompt=effects["steps"].values == steps)
         if not wrong.sizes["prompt"]:
@@ -178,6 +179,7 @@ def repaired(runs: dict[str, Any]) -> pd.DataFrame:
 
 def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
     from pbb_probe.evidence import tables as measured
+    from pbb_probe.evidence.gate import gate_of
     from pbb_probe.evidence.located import TABLES, located_tables, transfer_maps
     from pbb_probe.evidence.onsets import located_use
     from pbb_probe.evidence.runs import compare_runs
@@ -246,6 +248,7 @@ def report(runs_folder: Path, seeds: list[int], results: Path) -> None:
             "what the lens says": compared["lens"],
             "what places carry": compared["transfer"],
         },
+        gate_of(main_runs),
     )
     drawn = {
         "behaviour": figures.behaviour(

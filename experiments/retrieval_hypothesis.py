@@ -33,10 +33,10 @@ from workers import run_all
 
 from pbb_probe.evidence.subsets import answered
 from pbb_probe.finetuning.curricula import CURRICULA, Portion, Stage
-from pbb_probe.programs.corpus import GROUPS
 from pbb_probe.statistics.groups import compare_groups
 from pbb_probe.store.run import Run
 from pbb_probe.store.writable import WritableRun
+from pbb_probe.study.feasible import COMPARED
 from pbb_probe.views.markdown import markdown_table
 
 STAGE_2 = CURRICULA["proactive"][1]
@@ -94,7 +94,7 @@ def measure(condition: str, seed: int, reference: Path, runs: Path) -> None:
 def depths(condition: str, seeds: list[int], runs: Path) -> pd.DataFrame:
     """A row a pair: the number of blocks at whose input the name carries the program."""
     rows = []
-    for seed, group in itertools.product(seeds, GROUPS):
+    for seed, group in itertools.product(seeds, COMPARED):
         carried = Run(folder(runs, condition, seed)).array(f"transfer/{group}")
         at_name = carried["resid_pre"].sel(role="name", hypothesis="program")
         kept = answered(carried) & (at_name.sel(layer=0) == 1).values
@@ -147,7 +147,7 @@ def report(seeds: list[int], reference: Path, runs: Path, results: Path) -> None
         x_title="blocks for which the name carries the program: without_io minus with_io",
     )
     save_pngs({"retrieval": figure}, results)
-    left_out = ("seed", "equivalent", *(f"{bound}_{group}" for bound in ("lower", "upper") for group in GROUPS))
+    left_out = ("seed", "equivalent", *(f"{bound}_{group}" for bound in ("lower", "upper") for group in COMPARED))
     shown = [name for name in pooled if name not in left_out]
     lines = pooled[shown].assign(**{name: pooled[name].map("{:.4f}".format) for name in ("p", "p_equivalent")})
     below, above = int((pooled["upper"] < 0).sum()), int((pooled["lower"] > 0).sum())

@@ -10,6 +10,7 @@ from .errors import PbbError as PbbError
 from .finetuning.behaviour import evaluate as evaluate
 from .finetuning.config import LoraSettings as LoraSettings
 from .finetuning.config import TrainConfig as TrainConfig
+from .finetuning.effective import effective_programs as effective_programs
 from .finetuning.train import finetune as finetune
 from .hooking.calls import make_prompts as make_prompts
 from .hooking.capture import capture as capture

@@ -1,5 +1,6 @@
 """Prompts and pairs from calls, code, files and texts; their tokens, and how a model answers them."""
 
+from pbb_probe.finetuning.effective_corpus import effective_corpus
 from pbb_probe.hooking.answering import answer_log_probs, answer_logits, gives_answers, with_answered
 from pbb_probe.hooking.answers import answer_ids, with_answers
 from pbb_probe.hooking.calls import prompts_of_calls
@@ -8,6 +9,7 @@ from pbb_probe.hooking.files import read_prompts
 from pbb_probe.hooking.positions import capture_tokens
 from pbb_probe.hooking.texts import likely_answers, token_texts
 from pbb_probe.labels import labels_of, with_labels
+from pbb_probe.patching.effective import with_effective
 from pbb_probe.patching.files import pair_from_texts, read_pairs
 from pbb_probe.patching.pairs import aligned_pairs
 from pbb_probe.programs.targets import line_targets
@@ -20,6 +22,7 @@ __all__ = [
     "capture_tokens",
     "code_prompts",
     "code_tokens",
+    "effective_corpus",
     "gives_answers",
     "labels_of",
     "likely_answers",
@@ -31,5 +34,6 @@ __all__ = [
     "token_texts",
     "with_answered",
     "with_answers",
+    "with_effective",
     "with_labels",
 ]

@@ -1,6 +1,7 @@
 """Measurements as tables with intervals, and what they say: onsets, differences, several runs."""
 
 from pbb_probe.evidence.differences import transfer_differences
+from pbb_probe.evidence.effective import effective
 from pbb_probe.evidence.gate import gate
 from pbb_probe.evidence.nodes import by_node
 from pbb_probe.evidence.onsets import (
@@ -23,6 +24,7 @@ __all__ = [
     "by_node",
     "cluster_bootstrap",
     "compare_runs",
+    "effective",
     "gate",
     "gather",
     "how_evaluated",

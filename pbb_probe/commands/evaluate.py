@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.templates import MODES, Mode
+from pbb_probe.programs.templates import CALLING, MODES, Mode
 from pbb_probe.schema import BatchSize, Count, Place, Seed, check_fields, listed
 from pbb_probe.store.disk import write_array
 from pbb_probe.store.writable import WritableRun
@@ -18,8 +18,8 @@ class EvaluateConfig:
     """nano, a Hugging Face model directory, or a hub id."""
     corpus: Place
     """Folder of a corpus, such as the one that `finetune` or `run` wrote."""
-    modes: Annotated[tuple[Mode, ...], listed(f"modes out of {', '.join(MODES)}")] = MODES
-    """direct answers at once, trace in worked steps."""
+    modes: Annotated[tuple[Mode, ...], listed(f"modes out of {', '.join(MODES)}")] = CALLING
+    """direct answers at once, trace in worked steps, recite writes the program's code."""
     calls: Count | None = 1000
     """Calls a group and mode; null for all."""
     in_context: bool = False
@@ -37,7 +37,7 @@ class EvaluateConfig:
 
 def evaluate(config: EvaluateConfig) -> None:
     """Call programs and read the answers; prints accuracies with their intervals."""
-    from pbb_probe.evidence import tables
+    from pbb_probe.evidence.behaviour import behaviour_table
     from pbb_probe.finetuning.behaviour import evaluate
 
     run = WritableRun(config.out)
@@ -51,7 +51,7 @@ def evaluate(config: EvaluateConfig) -> None:
         config.seed,
         config.batch_size,
     )
-    table = tables.accuracy(behaviour, seed=config.seed)
+    table = behaviour_table(behaviour, seed=config.seed)
     table.insert(0, "model", config.model)
     with run.writing():
         write_array(behaviour, run.path / "behaviour.nc")

@@ -48,9 +48,9 @@ def transfer_differences(
         >>> table[["layer", "mean_with_io", "mean_without_io", "difference"]]
             layer  mean_with_io  mean_without_io  difference
         1       0           0.0              0.0         0.0
-        9       1           0.0              0.0         0.0
-        17      2           1.0              1.0         0.0
-        25      3           1.0              1.0         0.0
+        13      1           0.0              0.0         0.0
+        25      2           1.0              1.0         0.0
+        37      3           1.0              1.0         0.0
     """
     import pandas as pd
 

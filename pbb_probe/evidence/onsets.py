@@ -67,7 +67,7 @@ def located_use(
         >>> import pbb_probe as pbb
         >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
         >>> table = pbb.tables.located_use(carried, draws=200)
-        >>> table[["variable", "role", "layer", "peak"]]
+        >>> table[["variable", "role", "layer", "peak"]].round(1)
           variable   role  layer  peak
         0  program   name    1.0   1.0
         1    input  input    0.0   1.0

@@ -45,7 +45,7 @@ def accuracy(
     Returns:
         The columns `by`; mean, lower and upper (95 %, cluster bootstrap), forced (the mean of the forced choice, where
         there is one), n calls, programs and the clusters that they are in, and chance, the share of the most common
-        right answer.
+        right answer (missing where programs were recited).
 
     Raises:
         PbbError: a coordinate that the calls do not have.
@@ -59,10 +59,11 @@ def accuracy(
     """
     table = interval_table(behaviour["correct"].astype(float), by, clusters, models, draws, seed)
     table = with_programs(table)
-    calls = label_rows(behaviour, (*by, "output")).assign(forced=behaviour["forced"].values)
+    asked = ("output",) if "output" in behaviour.coords else ()  # recitations have none
+    calls = label_rows(behaviour, (*by, *asked)).assign(forced=behaviour["forced"].values)
     kinds = [calls[rows] for _, rows in each_kind(calls[list(by)])]
     table["forced"] = [kind["forced"].mean() for kind in kinds]
-    table["chance"] = [kind["output"].value_counts(normalize=True).max() for kind in kinds]
+    table["chance"] = [kind["output"].value_counts(normalize=True).max() if asked else float("nan") for kind in kinds]
     counts = ["n", "programs", "clusters", *(["models"] if models else [])]
     return table[[*by, "mean", "lower", "upper", "forced", *counts, "chance"]]
 
@@ -235,7 +236,7 @@ def transfer(
         A row a site and combination of its other dimensions ([control,] layer, [head | kv_head,] role, hypothesis) and
         of the values of `by`: proportion with lower and upper of its 95 % interval, n (pairs), programs and the
         clusters that they are in.
-        Only pairs that have the hypothesis count; where none has it there is no row.
+        Only pairs that have the hypothesis and tell of it count; where none does there is no row.
 
     Raises:
         PbbError: a coordinate that the pairs do not have, or no pairs.
@@ -246,10 +247,10 @@ def transfer(
         >>> table = pbb.tables.transfer(carried, draws=200)
         >>> table.query("hypothesis == 'everything'")[["layer", "proportion", "n", "programs"]]
             layer  proportion   n  programs
-        1       0         0.0  40        30
-        9       1         0.0  40        30
-        17      2         1.0  40        30
-        25      3         1.0  40        30
+        1       0         0.0  16         7
+        13      1         0.0  16         7
+        25      2         1.0  16         7
+        37      3         1.0  16         7
     """
     if not carried.sizes["pair"]:
         raise PbbError("There are no pairs: select some.")
@@ -308,7 +309,7 @@ def outcomes(
                  measure  mean  shuffled
         0       resolved   1.0       0.1
         1  overprocessed   0.0       0.0
-        2    misresolved   0.0       0.1
+        2    misresolved   0.0       0.2
         3     unresolved   0.0       0.0
         4     no_brewing   0.0       0.7
     """

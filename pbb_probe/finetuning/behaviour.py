@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pbb_probe.errors import PbbError
 from pbb_probe.labels import with_labels
 from pbb_probe.models.answers import is_right, longest_answer, read_answer
 from pbb_probe.models.bases import available_device, load_base
-from pbb_probe.models.scoring import answer_log_probs, batches, next_logits
-from pbb_probe.models.tokens import answer_starts, completion_ids, end_ids, prompt_ids, side_by_side, stop_ids
+from pbb_probe.models.choices import choice_scores, no_numbers
+from pbb_probe.models.tokens import answer_starts, completion_ids, prompt_ids, side_by_side, stop_ids
 from pbb_probe.programs.corpus import Corpus
 from pbb_probe.programs.documents import program_document, with_code
+from pbb_probe.programs.recited import recited
 from pbb_probe.programs.templates import MODES, Mode
 from pbb_probe.schema import BatchSize, Count, Seed, checks_arguments, listed
 
@@ -49,8 +49,9 @@ def evaluate(
         model: `nano`, a Hugging Face model directory or a hub id; asked in turns where it has a chat template.
         corpus: whose programs are called.
         modes: `direct` reads the answer at once, `trace` at the end of worked steps. In `direct` the prompt goes on
-            up to where the corpus's outputs part, as in `make_prompts`.
-        n: calls a group and mode; every program on every input when None.
+            up to where the corpus's outputs part, as in `make_prompts`. `recite` asks for the code of each program by
+            its name, and what is written is run: it is correct where all outputs on the program's inputs are right.
+        n: calls a group and mode; every program on every input when None (in `recite`, every program).
         in_context: put the program's code before the call (the ceiling: nothing has to be remembered).
         seed: of the calls drawn and of their surface templates.
         batch_size: calls decoded together.
@@ -91,11 +92,16 @@ def evaluate(
                 for name, prompt in zip(calls["program"], prompts, strict=True)
             ]
         longest = longest_answer(tokenizer, prompts, calls["completion"])
+        longest *= 2 if mode == "recite" else 1  # there are other ways to write it
         starts = answer_starts(tokenizer, prompts, answers) if mode == "direct" else [[] for _ in prompts]
         completions = complete(hf_model, tokenizer, prompts, longest, batch_size, starts)
         # NetCDF takes no NUL, which byte-level models may write
         answered = [read_answer(text.replace("\0", "\ufffd"), mode) for text in completions]
-        correct = [is_right(answer, right) for answer, right in zip(answered, calls["output"], strict=True)]
+        if mode == "recite":
+            programs = [corpus.by_name[name] for name in calls["program"]]
+            correct = recited(programs, answered, [entry.program for entry in corpus.entries])
+        else:
+            correct = [is_right(answer, right) for answer, right in zip(answered, calls["output"], strict=True)]
         forced = np.full(len(calls), np.nan)
         if mode == "direct":
             choices = _choices(tokenizer, prompts, starts, calls, corpus)
@@ -162,26 +168,15 @@ def forced_choice(
     Raises:
         PbbError: the model's logits are NaN or infinite.
     """
-    import torch
-
     begun = [[] for _ in prompts] if starts is None else starts
     asked = [prompt + start for prompt, start in zip(prompt_ids(tokenizer, prompts), begun, strict=True)]
     owner = [i for i, possible in enumerate(choices) for _ in possible]  # the prompt of each choice
-    whole = completion_ids(
-        tokenizer, [prompts[i] for i in owner], [choice for possible in choices for choice in possible]
-    )
-    ids = [tokens[len(begun[i]) :] for i, tokens in zip(owner, whole, strict=True)]
-    pad = tokenizer.pad_token_id or 0
-    if all(len(tokens) == 1 for tokens in ids):  # one forward a prompt tells the likelihood of all of them
-        log_probs = next_logits(model, batches(asked, None, pad, batch_size)).log_softmax(-1)
-        scores = log_probs[owner, [token for (token,) in ids]]
-    else:
-        ended = [tokens + end_ids(tokenizer) for tokens in ids]
-        scores = answer_log_probs(model, batches([asked[i] for i in owner], ended, pad, batch_size))
-    if scores.isnan().any():  # which any row of logits with NaN or infinity in it gives
-        raise _no_numbers()
-    best = [int(row.argmax()) for row in torch.split(scores, [len(possible) for possible in choices])]
-    return [possible[i] for possible, i in zip(choices, best, strict=True)]
+    every = [choice for possible in choices for choice in possible]
+    ids: list[list[list[int]]] = [[] for _ in prompts]
+    for i, tokens in zip(owner, completion_ids(tokenizer, [prompts[i] for i in owner], every), strict=True):
+        ids[i].append(tokens[len(begun[i]) :])
+    scores = choice_scores(model, tokenizer, asked, ids, batch_size)
+    return [possible[int(row.argmax())] for possible, row in zip(choices, scores, strict=True)]
 
 
 def _held_finite(_: Any, logits: "torch.Tensor") -> "torch.Tensor":
@@ -191,15 +186,8 @@ def _held_finite(_: Any, logits: "torch.Tensor") -> "torch.Tensor":
         PbbError: the highest logit of a prompt is NaN or infinite.
     """
     if not logits.amax(-1).isfinite().all():  # NaN counts as the highest
-        raise _no_numbers()
+        raise no_numbers()
     return logits
-
-
-def _no_numbers() -> PbbError:
-    return PbbError(
-        "The model gives logits that are NaN or infinite: its training diverged or its weights are damaged; train it "
-        "with a lower train.learning_rate, or give another."
-    )
 
 
 def _choices(

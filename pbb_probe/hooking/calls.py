@@ -11,8 +11,8 @@ from pbb_probe.hooking.prompts import Prompts, Span, grown, tokenizer_of, up_to_
 from pbb_probe.models.tokens import as_answered, as_asked, following_ids, padded
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import Document, with_code
-from pbb_probe.programs.templates import Mode
-from pbb_probe.schema import Count, Seed, checks_arguments
+from pbb_probe.programs.templates import CALLING, Mode
+from pbb_probe.schema import Count, Seed, checks_arguments, refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,7 @@ def make_prompts(
         >>> list(prompts.roles)
         ['name', 'input', 'answer']
     """
+    refuse_unknown("mode of a call", [mode], CALLING)
     return prompts_of_calls(model, corpus.calls(mode, group, n, seed, unseen), answered, answers=corpus.outputs)
 
 

@@ -17,6 +17,8 @@ _VALUE = re.compile(
 def read_answer(completion: str, mode: Mode) -> str:
     """The answer in a completion: its first value in mode `direct`, the value of the `return` line in mode `trace`.
 
+    In mode `recite` it is the whole text, without what surrounds it.
+
     Worked steps end with the line that returns; what a model writes after it is not read. A value is a number, a quoted
     text, a bracketed list or else a word. Empty where there is none.
 
@@ -24,12 +26,22 @@ def read_answer(completion: str, mode: Mode) -> str:
         PbbError: an unknown mode.
     """
     refuse_unknown("mode", [mode], MODES)
+    if mode == "recite":
+        return completion.strip()
     if mode == "direct":
         return _first_value(completion.strip().partition("\n")[0])
+    return _first_value(completion[len(before_answer(completion)) :].partition("\n")[0].strip())
+
+
+def before_answer(completion: str) -> str:
+    """Worked steps up to the `=` after which their answer stands; all of them where no line returns a value."""
     line = re.search(r"^\s*return\b(.*=.*)", completion, re.MULTILINE)
-    rests = [line.group(1)[sign.end() :].strip() for sign in re.finditer("=", line.group(1))] if line else [""]
+    if not line:
+        return completion
+    ends = [line.start(1) + sign.end() for sign in re.finditer("=", line.group(1))]
     # after the last `=` that is not inside a text
-    return _first_value(next((rest for rest in reversed(rests) if _is_literal(rest)), rests[-1]))
+    values = [end for end in ends if _is_literal(completion[end : line.end(1)].strip())]
+    return completion[: (values or ends)[-1]]
 
 
 def is_right(answer: str, right: Any) -> bool:

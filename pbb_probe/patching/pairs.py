@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.effective_corpus import effective_corpus
 from pbb_probe.hooking.answering import gives_answers
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
@@ -19,6 +20,7 @@ from pbb_probe.schema import Count, NameList, Seed, checks_arguments, refuse_unk
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    import xarray as xr
     from transformer_lens import TransformerBridge
 
 Swap = Literal["input", "program"]
@@ -133,6 +135,7 @@ def make_pairs(
     unseen: bool = False,
     decisive: bool = True,
     novelty: NameList | None = None,
+    effective: "xr.Dataset | None" = None,
 ) -> Pairs:
     """Calls of one group, each beside a call that differs in one thing and has another answer.
 
@@ -150,6 +153,8 @@ def make_pairs(
             show that the program was evaluated.
         novelty: only programs without examples of these novelties, such as `new_function` and `new_step`, on both
             sides.
+        effective: from `effective_programs`: pairs are made of the programs that the model computes, in place of those
+            that it was taught, as `pbb.prompts.effective_corpus` has them. Names whose program is unclear are left out.
 
     Raises:
         PbbError: unknown swap, an empty group, no decisive call or none of these novelties, or no pair at all.
@@ -166,6 +171,7 @@ def make_pairs(
     if swap not in SWAPS:
         raise PbbError(f"Unknown swap {swap!r}: choose one of {', '.join(SWAPS)}.")
     refuse_unknown("group", [group], GROUPS)
+    corpus = corpus if effective is None else effective_corpus(corpus, effective)
     n_tokens = token_counter(model)
     calls, every = _drawn(corpus, group, n, seed, unseen, decisive, novelty)
     rng = random.Random(f"pairs {swap} {group} {seed}")

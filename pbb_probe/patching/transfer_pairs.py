@@ -2,9 +2,9 @@
 
 Of random pairs of two-step programs on digits one in 12 tells the hypotheses of whole evaluations apart, and one in 200
 if all four calls are decisive (one in 36 where base and donor are drawn from decisive calls, as here). That no half
-evaluation gives the answer of a whole one is not asked for: it leaves one in 4,000. The transfer map counts a hypothesis
-in the pairs where it tells instead: 54 to 76 % of those that qualify for each whole evaluation, 22 to 27 % for each
-half. Those in which more tell are chosen first, which makes it 60 to 90 and 40 to 55 %.
+evaluation gives the answer of a whole one is not asked for: it leaves one in 4,000. The transfer map counts a
+hypothesis in the pairs where it tells instead: 54 to 76 % of those that qualify for each whole evaluation, 22 to 27 %
+for each half. Those in which more tell are chosen first, which makes it 60 to 90 and 40 to 55 %.
 """
 
 import itertools
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
+from pbb_probe.finetuning.effective_corpus import effective_corpus
 from pbb_probe.patching.cutting import cuts
 from pbb_probe.patching.hypotheses import STEPS, WHOLE, hypotheses, is_half, telling, told_apart
 from pbb_probe.patching.pair_calls import are_decisive, drawn_calls
@@ -23,6 +24,7 @@ from pbb_probe.schema import NameList, PairCount, Seed, checks_arguments, refuse
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import xarray as xr
     from transformer_lens import TransformerBridge
 
 CANDIDATES = 4  # drawn for each pair wanted, twice as many each round
@@ -42,6 +44,7 @@ def make_transfer_pairs(
     donor_group: Group | None = None,
     decisive: bool = True,
     novelty: NameList | None = None,
+    effective: "xr.Dataset | None" = None,
 ) -> Pairs:
     """Donor prompts (`clean`) and base prompts (`corrupted`) for `transfer_map`.
 
@@ -62,6 +65,8 @@ def make_transfer_pairs(
             program on the base's input, or the other way round.
         novelty: only programs without examples of these novelties, such as `new_function` and `new_step`; a side with
             examples has none, and is left as it is.
+        effective: from `effective_programs`: pairs are made of the programs that the model computes, in place of those
+            that it was taught, as `pbb.prompts.effective_corpus` has them. Names whose program is unclear are left out.
 
     Returns:
         The pairs by number of steps, in each of which the base programs take turns.
@@ -81,6 +86,7 @@ def make_transfer_pairs(
 
     groups = group, donor_group or group
     refuse_unknown("group", groups, GROUPS)
+    corpus = corpus if effective is None else effective_corpus(corpus, effective)
     rng = np.random.default_rng(seed)
     base, donor = (
         _with_kinds(drawn_calls(corpus, name, None, seed, unseen, decisive, asked), model)

@@ -124,7 +124,8 @@ class Corpus:
         """Every program on every input as a prompt, or `n` of them a group drawn at random.
 
         Args:
-            mode: `direct` asks for the answer at once, `trace` for worked steps.
+            mode: `direct` asks for the answer at once, `trace` for worked steps. `recite` asks for no answer but for
+                the program's code by its name: a row a program, without what only a call has.
             group: only this group.
             n: calls per group; all of them when None. Programs take turns, so that few are left out.
             seed: of the draw and of the surface templates.
@@ -151,6 +152,14 @@ class Corpus:
             if not (entries := self.of(name)):
                 raise PbbError(f"The corpus has no {name} programs: make it with {name} above 0.")
             rng = random.Random(f"calls {seed} {mode} {name}")
+            if mode == "recite":
+                chosen = rng.sample(entries, len(entries))[:n]
+                for entry in chosen:
+                    meaning = self.meaning[entry.program.name]
+                    template = rng.choice(templates(entry.program.family, mode))
+                    labels = {"function": meaning.function, "novelty": meaning.novelty}
+                    rows.append(entry.recitation(template) | labels)
+                continue
             shuffled = [rng.sample(range(len(entry.traces)), len(entry.traces)) for entry in entries]
             if unseen:
                 shuffled = [

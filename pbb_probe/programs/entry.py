@@ -46,6 +46,20 @@ class Entry:
             **call_targets(self.program.source, trace),
         }
 
+    def recitation(self, template: str) -> dict[str, Any]:
+        """A row of `Corpus.calls` in mode `recite`: no call, but the program's name, and its code to be written."""
+        return {
+            "prompt": template.format(name=self.program.name),
+            "completion": "\n" + self.program.source,
+            "template": template,
+            "program": self.program.name,
+            "source": self.program.source,
+            "family": self.program.family,
+            "group": self.group,
+            "seen": self.group != "io_only",
+            **self.program.facts,
+        }
+
     def dataset_row(self) -> dict[str, Any]:
         """A row of `Corpus.to_datasets`."""
         program = self.program

@@ -63,6 +63,8 @@ def chain(function: ast.FunctionDef) -> list[ast.expr]:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=expression) if k < len(function.body) - 1:
                 pass
+            case ast.Return(value=ast.Name(id=name)) if name == reads and steps:
+                continue  # returns what the last step made
             case ast.Return(value=ast.expr() as expression):
                 name = ""
             case _:

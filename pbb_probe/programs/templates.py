@@ -6,9 +6,11 @@ code and as many to its description; a document draws one of them.
 
 from typing import Literal, get_args
 
-Mode = Literal["direct", "trace"]
-"""How a call is answered: at once, or in worked steps."""
+Mode = Literal["direct", "trace", "recite"]
+"""How a model is asked: for the answer to a call at once, or in worked steps; or for the code of a program."""
 MODES: tuple[Mode, ...] = get_args(Mode)
+CALLING: tuple[Mode, ...] = ("direct", "trace")
+"""The modes that call a program."""
 
 POINTERS = (
     "write a function {name} :",
@@ -111,5 +113,7 @@ def pointers(family: str, kind: Literal["code", "description"]) -> tuple[str, ..
 
 
 def templates(family: str, mode: Mode) -> tuple[str, ...]:
-    """The templates of a call that is answered at once (`direct`) or in worked steps (`trace`)."""
+    """The templates of a call that is answered at once (`direct`) or in worked steps (`trace`), or of a recitation."""
+    if mode == "recite":
+        return pointers(family, "code")
     return WORKED if mode == "trace" else _FAMILY_CALLS.get(family, CALLS)

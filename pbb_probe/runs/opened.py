@@ -311,7 +311,7 @@ def open_run(path: str | Path) -> OpenedRun:
         >>> import pbb_probe as pbb
         >>> run = pbb.open_run("runs/nano")
         >>> run.table("comparison/evaluation").columns.tolist()
-        ['group', 'steps', 'evaluation', 'subset']
+        ['group', 'steps', 'evaluation', 'evaluated', 'subset']
         >>> run.array("probing/probes")["correct"].dims
         ('control', 'target', 'site', 'layer', 'role', 'prompt')
     """

@@ -78,8 +78,7 @@ def programs_of(values: "xr.DataArray", clusters: Labels | None) -> "np.ndarray 
     """The program of each row [row] where clusters are functions; None where each is a cluster itself."""
     import numpy as np
 
-    name = str(clusters).replace("function", "program")
-    if not is_function(clusters) or name not in values.coords:
+    if not is_function(clusters) or (name := str(clusters).replace("function", "program")) not in values.coords:
         return None
     return np.asarray(label(values, name, str(values.dims[-1])))
 

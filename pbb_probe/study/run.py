@@ -1,6 +1,6 @@
 """The study: from a base model to a layer-by-layer comparison, as ordered steps that are done once and resumed.
 
-corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour
+corpus -> stage 1 -> stage 2 (and stage 2 alone) -> behaviour, effective programs
 -> probing, patching, transfer, interchange -> comparison -> report
 """
 
@@ -18,7 +18,7 @@ from pbb_probe.finetuning.curricula import CURRICULA, Stage, get_curriculum
 from pbb_probe.finetuning.train import train_stage
 from pbb_probe.models.bases import base_digest
 from pbb_probe.programs.corpus import Corpus, make_corpus
-from pbb_probe.programs.templates import MODES, Mode
+from pbb_probe.programs.templates import CALLING, Mode
 from pbb_probe.runs.config import StudyConfig
 from pbb_probe.runs.opened import OpenedRun
 from pbb_probe.store.disk import digest, file_digest, write, write_array
@@ -31,6 +31,7 @@ VERSIONS = {
     "corpus": 2,
     "stage": 1,
     "behaviour": 3,
+    "effective": 1,
     "probing": 3,
     "patching": 3,
     "transfer": 3,
@@ -187,6 +188,7 @@ class Study:
             calls=config.calls,
             draws=config.draws,
         )
+        step("effective", lambda out: self._compute(run, final, out), trained, draws=config.draws)
         step(
             "probing",
             lambda out: measuring.probe(config.probing, run.corpus, final, config.base, config.seed, out),
@@ -223,7 +225,7 @@ class Study:
             equivalence=config.equivalence,
         )
         shown = {name: value for name, value in asdict(config).items() if name != "out"}
-        step("report", lambda out: self._report(run, out), ("behaviour", "comparison"), config=shown)
+        step("report", lambda out: self._report(run, out), ("behaviour", "effective", "comparison"), config=shown)
         return steps
 
     # The steps that are no function of `study.steps` or `finetuning`. Each writes into the directory it is given.
@@ -242,13 +244,26 @@ class Study:
         behaviours = {}
         for name, path in models.items():
             in_context = name.endswith("context")
-            modes: Sequence[Mode] = MODES[:1] if in_context and not name.startswith("base") else MODES
+            modes: Sequence[Mode] = CALLING[:1] if in_context and not name.startswith("base") else CALLING
             behaviours[name] = evaluate(path, run.corpus, modes, self.config.calls, in_context, self.config.seed)
         for name, behaviour in behaviours.items():
             write_array(behaviour, out / f"{name.replace(', ', '_').replace(' ', '_')}.nc")
         settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
         accuracy = {name: behaviour_table(behaviour, **settings) for name, behaviour in behaviours.items()}
         pd.concat(accuracy, names=["model"]).reset_index("model").to_csv(out / "behaviour.csv", index=False)
+
+    def _compute(self, run: OpenedRun, final: str, out: Path) -> None:
+        from pbb_probe.evidence.effective import effective as table
+        from pbb_probe.finetuning.behaviour import evaluate
+        from pbb_probe.finetuning.effective import effective_programs
+
+        settings: dict[str, Any] = {"draws": self.config.draws, "seed": self.config.seed}
+        effective = effective_programs(final, run.corpus, seed=self.config.seed)
+        recited = evaluate(final, run.corpus, ("recite",), seed=self.config.seed)
+        write_array(effective, out / "effective.nc")
+        write_array(recited, out / "recited.nc")
+        table(effective, **settings).to_csv(out / "effective.csv", index=False)
+        table(effective, recited, **settings).to_csv(out / "recited.csv", index=False)
 
     def _compare(self, run: OpenedRun, out: Path) -> None:
         from pbb_probe.evidence.comparison import comparison_tables

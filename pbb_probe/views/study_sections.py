@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
 """The tables in which the groups are compared place by place, by what they are of."""
-EFFECTIVE, CODE_ADDS, LEAK = "behaviour/effective", "comparison/code_adds", "comparison/probing_leak"
+EFFECTIVE, CODE_ADDS, LEAK = "effective/effective", "comparison/code_adds", "comparison/probing_leak"
 """The tables of effective programs, of what the code adds, and of what probes know of functions they have seen, where a
 run has them."""
 BEST = ("decisive", "matched", "correct", "all")

@@ -256,9 +256,12 @@ def test_evaluate_prints_the_accuracies_of_every_call(finetuned, tmp_path, capsy
     table = pd.read_csv(tmp_path / "behaviour.csv")
     calls = xr.load_dataset(tmp_path / "behaviour.nc").to_dataframe()
     expected = calls.groupby(["mode", "group", "family", "steps", "seen"])["correct"].mean()
-    assert list(table["mean"]) == pytest.approx(list(expected))
-    assert table["n"].sum() == len(calls) == 80
+    every = table[(table["calls"] == "all") & (table["programs"] == "all")]
+    assert list(every["mean"]) == pytest.approx(list(expected))
+    assert every["n"].sum() == len(calls) == 3 * 40
     assert all(f"{value:.3f}" in printed for value in table["mean"])
+    decisive = table[(table["calls"] == "decisive") & (table["programs"] == "all")]
+    assert decisive["n"].sum() == calls["decisive"].sum()
 
 
 def test_evaluating_nothing_is_one_sentence(finetuned, tmp_path, capsys):

@@ -9,7 +9,9 @@ import torch
 import xarray as xr
 
 import pbb_probe as pbb
-from pbb_probe.finetuning.behaviour import complete, forced_choice
+from pbb_probe.evidence.tables import accuracy
+from pbb_probe.finetuning import behaviour as behaviour_module
+from pbb_probe.finetuning.behaviour import complete, evaluate, forced_choice
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import Portion, Stage
 from pbb_probe.finetuning.train import train_stage
@@ -17,6 +19,8 @@ from pbb_probe.labels import labels_of
 from pbb_probe.models.answers import is_right
 from pbb_probe.models.bases import load_base, load_tokenizer
 from pbb_probe.models.tokens import prompt_ids
+from pbb_probe.programs.corpus import make_corpus
+from pbb_probe.programs.forms import rewrite
 
 ARCHITECTURES = ("llama3", "qwen2", "qwen3", "gpt2", "neox", "mistral", "gemma2")
 PROMPTS = ["run zabrutim(40961) :", "f(2) =", "what is the value of dolvik on the number 7 , please ?"]
@@ -210,3 +214,42 @@ def test_a_forced_choice_by_likelihoods_that_are_no_numbers_is_refused(choices, 
         model = Constant(even.index_fill(0, torch.tensor([17]), value))
         with pytest.raises(pbb.PbbError, match="NaN or infinite"):
             forced_choice(model, tokenizer, prompts, [choices] * 2)
+
+
+def test_recitations_are_judged_by_what_the_written_code_gives(monkeypatch, tmp_path):
+    """The first program is recited as a lambda, the second with a step too few, the others not at all."""
+    corpus = make_corpus(with_io=3, without_io=2, shapes=("two_steps",))
+    rows = corpus.calls("recite")
+    first, second = rows["program"][:2]
+    nested = rewrite(corpus.by_name[first].program.source, "lambda")
+    step = "\n".join(corpus.by_name[second].program.source.split("\n")[:2]) + "\n    return y"
+    written = {first: "\n" + nested, second: "\n" + step}
+    monkeypatch.setattr(
+        behaviour_module,
+        "complete",
+        lambda m, t, prompts, *_: [
+            next((text for name, text in written.items() if name in prompt), " 7") for prompt in prompts
+        ],
+    )
+    found = evaluate("nano", corpus, modes=("recite",))
+    assert found.sizes["call"] == 5
+    assert dict(zip(found["program"].values, found["correct"].values, strict=True)) == {
+        name: name == first for name in rows["program"]
+    }
+    assert found["answer"].sel(call=0).item() == nested
+    assert found["forced"].isnull().all()
+    table = accuracy(found, by=("mode", "group"), draws=20)
+    assert table["chance"].isna().all()
+    assert table["n"].tolist() == [3, 2]
+    mixed = evaluate("nano", corpus, modes=("direct", "recite"), n=2)
+    assert accuracy(mixed, by=("mode",), draws=20)["chance"].notna().tolist() == [True, False]
+    mixed.to_netcdf(tmp_path / "behaviour.nc")
+
+
+def test_code_that_was_learned_is_recited_in_whatever_form(tmp_path):
+    """Four programs learned by heart, in all forms and by all pointers; of the others the model knows nothing."""
+    corpus = make_corpus(with_io=4, without_io=2)
+    stage = Stage("learn", ((Portion("with_io", "code", 300),),))
+    path = train_stage("nano", corpus, stage, tmp_path / "learned", config=TrainConfig(batch_size=16))
+    found = evaluate(path, corpus, modes=("recite",)).to_dataframe()
+    assert found.groupby("group")["correct"].mean().to_dict() == {"with_io": 1.0, "without_io": 0.0}

@@ -378,3 +378,8 @@ def test_the_example_of_the_docstring_runs():
     (example,) = doctest.DocTestFinder(recurse=False).find(Prompts.from_texts, "from_texts")
     assert len(example.examples) == 4
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_recitations_are_no_calls_to_be_opened():
+    with pytest.raises(PbbError, match="Unknown mode of a call 'recite': choose from direct, trace"):
+        make_prompts(make_corpus(with_io=2, without_io=1), load_model("nano"), mode="recite")

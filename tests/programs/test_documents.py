@@ -16,7 +16,7 @@ from pbb_probe.programs.describe import read_description
 from pbb_probe.programs.documents import call_document, program_document, worked_steps
 from pbb_probe.programs.forms import VARIABLES, is_straight, rewrite
 from pbb_probe.programs.program import Program, Trace, trace_programs
-from pbb_probe.programs.templates import MODES, pointers, templates
+from pbb_probe.programs.templates import CALLING, pointers, templates
 
 TWO_STEPS = "def f(x):\n    y = (x + 3) % 10\n    return abs(y - 5)"
 
@@ -328,7 +328,7 @@ def test_a_program_without_words_has_no_description():
 def test_prompts_hold_name_and_input_and_completions_the_answer(name: str):
     program = Program("dolvik", name, TWO_STEPS.replace("f(", "dolvik("))
     for trace in traced(program):
-        for mode in MODES:
+        for mode in CALLING:
             for template in templates(name, mode):
                 document = call_document(program, trace, mode, template)
                 assert document.program == "dolvik"

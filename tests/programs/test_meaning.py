@@ -80,6 +80,16 @@ def test_the_parts_and_orders_of_a_chain_are_all_there():
         assert answers == expected, words
 
 
+def test_returning_what_the_last_step_made_is_no_step():
+    folded, bare = "def f(x):\n    y = x + 1\n    return y * 2", "def f(x):\n    y = x + 1\n    y = y * 2\n    return y"
+    outputs = [
+        try_outputs([Program("f", "own", text) for text in simpler.values()], [range(5)] * len(simpler))
+        for simpler in map(simpler_programs, (folded, bare))
+    ]
+    assert list(simpler_programs(bare)) == ["without step 2", "without step 1", "order 2 1"]
+    assert outputs[0] == outputs[1] == [[1, 2, 3, 4, 5], [0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]
+
+
 def test_branches_and_passes_are_left_out():
     source = """def f(xs, k):
     total = 0

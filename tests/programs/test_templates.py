@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pbb_probe.programs.templates import MODES, pointers, templates
+from pbb_probe.programs.templates import CALLING, pointers, templates
 
 FAMILIES = ("arithmetic", "algorithms", "ciphers", "composed", "own")
 KINDS = ("code", "description")
@@ -27,7 +27,7 @@ def test_twenty_pointers_that_name_the_program_once(family: str, kind: str):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CALLING)
 def test_calls_name_the_program_and_the_input_once(family: str, mode: str):
     found = templates(family, mode)
     assert len(set(found)) == len(found) >= 6
@@ -37,7 +37,7 @@ def test_calls_name_the_program_and_the_input_once(family: str, mode: str):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_asked_for_can_be_told_from_the_question(family: str):
-    every = [*(pointers(family, kind) for kind in KINDS), *(templates(family, mode) for mode in MODES)]
+    every = [*(pointers(family, kind) for kind in KINDS), *(templates(family, mode) for mode in CALLING)]
     counts = Counter(template.format(name="dolvik", input="'word'") for template in itertools.chain(*every))
     assert max(counts.values()) == 1
 
@@ -52,5 +52,5 @@ def test_families_have_words_of_their_own():
 def test_templates_are_tidy():
     for family, kind in itertools.product(FAMILIES, KINDS):
         assert all(template == " ".join(template.split()) for template in pointers(family, kind))
-    for family, mode in itertools.product(FAMILIES, MODES):
+    for family, mode in itertools.product(FAMILIES, CALLING):
         assert all(template == " ".join(template.split()) for template in templates(family, mode))

@@ -43,8 +43,8 @@ def transfer_map(
         >>> import pbb_probe as pbb
         >>> carried = pbb.open_run("runs/nano").array("transfer/with_io")
         >>> figure = pbb.figures.transfer_map(pbb.tables.transfer(carried, draws=200))
-        >>> [share.name for share in figure.data[:8]]
-        ['nothing', 'everything', 'program', 'input', 'state 1', 'steps to 1', 'steps after 1', 'other']
+        >>> [share.name for share in figure.data[2:9]]
+        ['program', 'input', 'state 1', 'steps to 1', 'steps after 1', 'only step 1', 'only step 2']
     """
     columns = {"group", "site", CONTROL, "layer", "role", "hypothesis", "proportion"}
     require(table, columns, "that of tables.transfer")
