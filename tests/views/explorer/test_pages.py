@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.io
 import pytest
-from pages import HOSTILE, data_of, dropdown, needs_browser, open_view, query_of, settled
+from pages import HOSTILE, PATIENCE, data_of, dropdown, needs_browser, open_view, query_of, settled
 
 import pbb_probe as pbb
 from pbb_probe.views.explorer.app import PAGES
@@ -35,6 +35,7 @@ def test_a_link_reproduces_the_view(page, served, browser):
     assert query_of(page)["variable"] == "state_1"
     shown = data_of(page, "layers")
     other = browser.new_page()
+    other.set_default_timeout(PATIENCE)
     open_view(other, page.url)
     assert other.get_by_label("state_1").is_checked()
     assert data_of(other, "layers") == shown
@@ -151,6 +152,7 @@ def test_figures_and_numbers_can_be_taken_along(page, served, runs, tmp_path):
 @needs_browser
 def test_the_theme_follows_the_system_and_the_switch(browser, served):
     context = browser.new_context(color_scheme="dark")
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     open_view(page, served("whole"))
     ground = "getComputedStyle(document.body).backgroundColor"
