@@ -92,7 +92,9 @@ def run_chain(chain: str, seed: int, out: Path) -> str:
         if condition.chain != chain or behaviour.exists():
             continue
         composed = COMPOSED if condition.composed else 0
-        corpus = pbb.make_corpus(with_io=WITH_IO, without_io=WITHOUT_IO, composed_without_io=composed, seed=seed)
+        corpus = pbb.make_corpus(
+            with_io=WITH_IO, without_io=WITHOUT_IO, composed_without_io=composed, seed=seed, new_functions=None
+        )
         if composed:
             first, last = get_curriculum(condition.curriculum)
             model = train_stage(folder / first.name, corpus, last, folder / f"{last.name}_composed", seed)

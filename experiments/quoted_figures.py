@@ -34,6 +34,7 @@ from pbb_probe.statistics.groups import cluster_bootstrap, interval_table
 from pbb_probe.views.markdown import markdown_table
 
 SEEDS = (0, 1, 2, 3, 4)
+AS_PUBLISHED = CorpusConfig(io_only=0, new_functions=None)
 SHORTCUTS = ("step 1 alone", "step 2 alone", "the steps in the wrong order", "the input")
 """What is less than an evaluation of two steps."""
 TARGETS, BLOCKS = ("op_1", "constant_1", "output"), (3, 4, 5)
@@ -231,7 +232,7 @@ def main() -> None:
         of_run = map(markdown_table, (by_kind_of_call(options.run), by_folds(options.run)))
         (options.results / "quoted_run.md").write_text(QUOTED_RUN.format(*of_run))
         return
-    corpora = [make_corpus(**asdict(CorpusConfig()), seed=seed) for seed in SEEDS]
+    corpora = [make_corpus(**asdict(AS_PUBLISHED), seed=seed) for seed in SEEDS]
     transfer, recovery, compared = (
         read_published(options.results / f"{name}.csv")
         for name in ("transfer", "difference_recovery_program", "difference_transfer")

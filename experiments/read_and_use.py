@@ -56,7 +56,8 @@ def main() -> None:
     options = parser.parse_args()
 
     model = pbb.load_model(options.model)
-    corpus = pbb.make_corpus(with_io=options.programs, without_io=0, shapes=("two_steps",), seed=5)
+    shapes = ("two_steps",)
+    corpus = pbb.make_corpus(with_io=options.programs, without_io=0, shapes=shapes, seed=5, new_functions=None)
     prompts = pbb.prompts.code_prompts(corpus, model, n=options.calls)
     acts, names = pbb.capture(model, prompts, roles=["answer"]), ["input", "op_1", *VARIABLES]
     probes = pbb.fit_probes(

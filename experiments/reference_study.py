@@ -26,7 +26,7 @@ from workers import run_all
 from pbb_probe.evidence.verdict import ENOUGH, programs_of
 from pbb_probe.labels import join
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.runs.config import StudyConfig
+from pbb_probe.runs.config import CorpusConfig, StudyConfig
 from pbb_probe.store.disk import write_array
 from pbb_probe.store.writable import WritableRun
 from pbb_probe.study.run import Study
@@ -34,6 +34,8 @@ from pbb_probe.views.markdown import markdown_table
 
 CURRICULA = ("proactive", "joint")
 SEEDS = (0, 1, 2, 3, 4)
+AS_PUBLISHED = CorpusConfig(io_only=0, new_functions=None)
+"""The programs of what is published, drawn as they come: no function is kept from those with examples."""
 EQUIVALENT = 0.1
 OF_ONE_SEED = ("recovery_correct", "probes_all", "lens_correct")
 WORDS = {"all": "all pairs", "correct": "pairs answered correctly"}
@@ -52,7 +54,8 @@ def study(curriculum: str, seed: int, runs: Path) -> None:
     """One run, and of a proactive one what else this study asks."""
     from pbb_probe.study import steps
 
-    config = replace(StudyConfig(), curriculum=curriculum, seed=seed, out=str(run_path(runs, curriculum, seed)))
+    out = str(run_path(runs, curriculum, seed))
+    config = replace(StudyConfig(), corpus=AS_PUBLISHED, curriculum=curriculum, seed=seed, out=out)
     alone, own = (run_path(runs, name, seed) / "stage2_alone" for name in ("proactive", curriculum))
     if (alone / "step.json").exists() and not own.exists():
         shutil.copytree(alone, own)  # stage 2 alone is the same in both; its key and its hashes say so

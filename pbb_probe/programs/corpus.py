@@ -246,7 +246,7 @@ def make_corpus(
     seed: Annotated[int, whole(1 - 2**63, 2**63 - 1)] = 0,
     *,
     io_only: ProgramCount = 0,
-    new_functions: Share = NEW,
+    new_functions: Share | None = NEW,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,
@@ -263,7 +263,8 @@ def make_corpus(
         seed: the same seed makes the same corpus.
         io_only: how many programs have examples only, as many as a with_io program: a model never sees their code.
         new_functions: which share of the functions of without_io programs, at least, no program with examples
-            computes, of each number of steps. Of users' own programs it is not drawn: the label `novelty` says which
+            computes, of each number of steps; programs with decisive calls are preferred. None draws programs as they
+            come, as releases before 0.10 did. Of users' own programs it is not drawn: the label `novelty` says which
             are new.
         shapes: of arithmetic programs, in turn; see `arithmetic.SHAPES`.
         composed_with_io: how many further programs with examples call one or two of the others; these have examples,

@@ -27,7 +27,7 @@ ROUNDS = 100  # draws for a program with examples, before there are said to be t
 
 
 def drawn_programs(
-    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float, rng: random.Random
+    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float | None, rng: random.Random
 ) -> list[Drawn]:
     """A program with its traces for each name.
 
@@ -36,18 +36,20 @@ def drawn_programs(
         hidden: names of the programs without examples, which come first.
         shown: names of those with examples.
         new_functions: share of the functions of the former, of each number of steps, that none of the latter computes.
+            None takes programs as they come: decisive calls are not preferred either.
         rng: draws which functions.
 
     Raises:
         PbbError: the family has too few functions.
     """
-    without = _draw(draw, dict(enumerate(hidden)), set())
-    kept = _kept(without, new_functions, rng) if shown else set()
+    preference = 0 if new_functions is None else PREFERENCE
+    without = _draw(draw, dict(enumerate(hidden)), set(), preference)
+    kept = _kept(without, new_functions or 0, rng) if shown else set()
     places = {len(hidden) + place: name for place, name in enumerate(shown)}
-    return [*without, *_draw(draw, places, kept)]
+    return [*without, *_draw(draw, places, kept, preference)]
 
 
-def _draw(draw: Draw, names: dict[int, str], kept: set[object]) -> list[Drawn]:
+def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int) -> list[Drawn]:
     """A program for the name at each place, of no kept function, and with decisive calls where they come soon."""
     drawn: dict[int, Drawn] = {}
     pending = list(names)
@@ -58,7 +60,7 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object]) -> list[Drawn]:
         usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
         drawn |= usable
         pending = [place for place in pending if place not in drawn]
-        if turn < PREFERENCE:
+        if turn < preference:
             pending = sorted({*pending, *_rarely_decisive(usable)})
         if not pending:
             return [drawn[place] for place in names]

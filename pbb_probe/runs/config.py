@@ -55,9 +55,9 @@ class CorpusConfig:
     """Programs with source only."""
     io_only: Programs = 100
     """Programs with examples only, a control: what is answered of them is no evaluation of code."""
-    new_functions: Share = NEW
+    new_functions: Share | None = NEW
     """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
-    of steps."""
+    of steps; programs with decisive calls are preferred. None draws programs as they come."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
     """Inputs of each program with examples, of ten in the families here, whose answers are shown; others are held out.
     """

@@ -24,9 +24,10 @@ def in_order(groups: Iterable[Any]) -> list[Any]:
 
 
 def groups_of(table: "pd.DataFrame", of: str = "mean") -> list[str]:
-    """The groups whose columns `OF_GROUP` a table of comparisons has; of a table with rows those that have a value."""
+    """The groups whose columns `OF_GROUP` a table of comparisons has; those that have a value, if any has."""
     named = [name for name in map(str, table) if name.startswith(f"{of}_")]
-    return in_order(name.removeprefix(f"{of}_") for name in named if table.empty or table[name].notna().any())
+    valued = [name for name in named if table[name].notna().any()]
+    return in_order(name.removeprefix(f"{of}_") for name in valued or named)
 
 
 def pairs_of(table: "pd.DataFrame", groups: Sequence[Any] | None = None, of: str = "mean") -> list[Pair]:
