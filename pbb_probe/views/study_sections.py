@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 COMPARED = {"recovery": "patching", "probe accuracy": "probing", "what places carry": "transfer_differences"}
 """The tables in which the groups are compared place by place, by what they are of."""
-EFFECTIVE, CODE_ADDS, LEAK = "effective/effective", "comparison/code_adds", "comparison/probing_leak"
-"""The tables of effective programs, of what the code adds, and of what probes know of functions they have seen, where a
-run has them."""
+EFFECTIVE, RECITED = "effective/effective", "effective/recited"
+"""The tables of effective programs, and of what becomes of those that are recalled, where a run has them."""
+CODE_ADDS, LEAK = "comparison/code_adds", "comparison/probing_leak"
+"""The tables of what the code adds, and of what probes know of functions they have seen, where a run has them."""
 BEST = ("decisive", "matched", "correct", "all")
 """The subsets, that which counts first: all but the first say what is answered, and not that it is evaluated."""
 _SINGLE = ("decisive", "correct", "all")  # those of single calls or pairs, and not of what they are matched with
@@ -37,7 +38,7 @@ def sections(run: Run) -> list[Section]:
 
     Where a group's programs of some steps are not evaluated, a sentence stands in place of their map and onsets.
 
-    Figures: `behaviour`, `effective`, `onsets_SUBSET`, `transfer_STEPS_SUBSET`, `recovery_SUBSET`,
+    Figures: `behaviour`, `effective`, `recited`, `onsets_SUBSET`, `transfer_STEPS_SUBSET`, `recovery_SUBSET`,
     `patching_SWAP_SUBSET`, `probes_SUBSET`, `selectivity_SUBSET`, `across_SUBSET`, `cosines`,
     `interchange_VARIABLE_STEPS`, `lens_SUBSET`, `outcomes_VARIABLE`, `onset_differences`.
     """
@@ -59,6 +60,9 @@ def _behaviour(run: Run) -> Section:
         shown.append(
             _shown("effective", figures.effective(programs), answers.see_effective(programs), words.HOW_EFFECTIVE)
         )
+    if run.holds(f"{RECITED}.csv") and len(recited := run.table(RECITED)):
+        figure = figures.effective(recited)
+        shown.append(_shown("recited", figure, answers.see_recited(recited), words.HOW_RECITED))
     tables = [Table(words.FINETUNED_MODEL, finetuned), Table(words.ALL_MODELS, table, folded=True)]
     if run.holds(f"{CODE_ADDS}.csv") and len(adds := run.table(CODE_ADDS)):
         tables.insert(0, Table(answers.see_code_adds(adds).rstrip("."), adds.rename(columns={"what": "accuracy of"})))

@@ -140,7 +140,12 @@ def gated_run(finished_run, tmp_path_factory):
     effective = _rows(group=GROUPS, steps=STEPS, mode=["direct"], difference=["none", "the order"])
     effective["novelty"] = np.where(effective["group"] == "without_io", "new_function", "")
     effective["share"] = np.where(effective["difference"] == "none", 0.7, 0.3)
-    effective.assign(lower=0.1, upper=0.9, n=20).to_csv(run / "behaviour" / "effective.csv", index=False)
+    (run / "effective").mkdir()
+    effective = effective.assign(lower=0.1, upper=0.9, n=20)
+    effective.to_csv(run / "effective" / "effective.csv", index=False)
+    recited = effective.rename(columns={"difference": "outcome"})
+    recited = recited.replace({"outcome": {"none": "recalled and computed", "the order": "not recalled"}})
+    recited.to_csv(run / "effective" / "recited.csv", index=False)
     return seal(run, seconds=12.5)
 
 

@@ -172,6 +172,8 @@ def test_only_decisive_calls_of_new_functions_are_the_headline(gated):
         "What the code adds, on decisive calls whose answers were never shown: 1 step: +10% [5%, 95%] (with_io minus "
         "io_only), stage1, code in context 90%"
     )
+    recited = next(figure for figure in shown if figure.name == "recited")
+    assert "io_only, 2 steps, direct: recalled and computed 70% and not recalled 30%" in recited.caption
     effective = next(figure for figure in shown if figure.name == "effective")
     assert "with_io, 1 step, direct 70% (else most often the order: 30%)" in effective.caption
 

@@ -12,12 +12,12 @@ from pbb_probe.views.explorer.explored import Explored
 from pbb_probe.views.explorer.recorded import pbb, value_of
 from pbb_probe.views.headline import tells_apart
 from pbb_probe.views.study_report import study_verdict
-from pbb_probe.views.study_sections import EFFECTIVE
+from pbb_probe.views.study_sections import EFFECTIVE, RECITED
 from pbb_probe.views.study_tables import settings, summary
 from pbb_probe.views.words import explorer as words
 from pbb_probe.views.words import titles
 from pbb_probe.views.words.phrases import SHORT_SUBSETS, steps_words
-from pbb_probe.views.words.report import HOW_EFFECTIVE
+from pbb_probe.views.words.report import HOW_EFFECTIVE, HOW_RECITED
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
@@ -82,10 +82,11 @@ def content(asked: Asked) -> "list[Component]":
         return [card(asked, "behaviour", pbb.figures.behaviour(table), table, words.BEHAVIOUR), numbers]
 
     def effective() -> "list[Component]":
-        if not explored.run.holds(f"{EFFECTIVE}.csv"):
-            return []
-        table = run.table(EFFECTIVE)
-        return [card(asked, "effective", pbb.figures.effective(table), table, HOW_EFFECTIVE)]
+        made = []
+        for name, said in ((EFFECTIVE, HOW_EFFECTIVE), (RECITED, HOW_RECITED)):
+            if explored.run.holds(f"{name}.csv") and len(value_of(table := run.table(name))):
+                made.append(card(asked, name.split("/")[1], pbb.figures.effective(table), table, said))
+        return made
 
     return guarded(
         lambda: _unfinished(explored),

@@ -12,6 +12,8 @@ from pbb_probe.views.words.phrases import and_words, kinds_words, steps_words
 if TYPE_CHECKING:
     import pandas as pd
 
+_KIND = ["mode", "group", "novelty", "steps"]
+
 
 def direct_answers(behaviour: "pd.DataFrame", gate: "pd.DataFrame | None" = None) -> "pd.DataFrame":
     """The headline: direct answers of the finetuned model on inputs whose answers were never shown, by group and steps.
@@ -72,9 +74,7 @@ def see_code_adds(code_adds: "pd.DataFrame") -> str:
 def see_effective(effective: "pd.DataFrame") -> str:
     """How often the effective program is the one that was asked for, and what it is most often in its stead."""
     said = []
-    kinds = effective.assign(novelty=effective["novelty"].fillna("")).groupby(
-        ["mode", "group", "novelty", "steps"], sort=False
-    )
+    kinds = effective.assign(novelty=effective["novelty"].fillna("")).groupby(_KIND, sort=False)
     for (mode, group, novelty, steps), cells in kinds:
         own, other = rows(cells, difference="none"), cells[cells["difference"] != "none"]
         words = f"{own['share'].sum():.0%}"
@@ -84,6 +84,17 @@ def see_effective(effective: "pd.DataFrame") -> str:
         of = ", ".join(filter(None, (group, str(novelty).replace("_", " "), steps_words(steps), mode)))
         said.append(f"{of} {words}")
     return f"Share of programs whose answers fit the program itself: {'; '.join(said)}."
+
+
+def see_recited(recited: "pd.DataFrame") -> str:
+    """How many programs are recalled and computed, recalled but not, and computed without."""
+    said = []
+    kinds = recited.assign(novelty=recited["novelty"].fillna("")).groupby(_KIND, sort=False)
+    for (mode, group, novelty, steps), cells in kinds:
+        of = ", ".join(filter(None, (group, str(novelty).replace("_", " "), steps_words(steps), mode)))
+        shares = [f"{row.outcome} {row.share:.0%}" for row in cells.itertuples() if row.share > 0]
+        said.append(f"{of}: {and_words(shares)}")
+    return f"{'; '.join(said)}."
 
 
 def _how_many(cells: "pd.DataFrame") -> str:

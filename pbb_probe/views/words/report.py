@@ -75,6 +75,10 @@ HOW_EFFECTIVE = (
     "Effective is the program of the family, or of the program's mutants, that the answers to all its inputs fit best. "
     "A bar holds the shares of programs by what differs from the one that was asked for."
 )
+HOW_RECITED = (
+    "Recalled is a program whose code, written when it is asked for, gives its outputs; computed is one that the "
+    "answers to its inputs fit. Programs without code can be computed from examples, and not recalled."
+)
 HOW_ONSETS = (
     "Filled marks show the block in which a variable is used, open ones the block after which it is read, with "
     "their intervals. What is read need not be used."
