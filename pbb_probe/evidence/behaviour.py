@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pbb_probe.evidence.subsets import DECISIVE, NEW
+from pbb_probe.evidence.subsets import DECISIVE
 from pbb_probe.evidence.tables import CELL, accuracy
 from pbb_probe.labels import label
+from pbb_probe.programs.meaning import NEW
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import CORRUPTED, label, measurement, unit_of
+from pbb_probe.programs.meaning import NEW
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,6 @@ ANSWERED = "answered"
 """The label that says whether a prompt is answered correctly."""
 DECISIVE = "decisive"
 """The label that says that no simpler program gives a call's answer."""
-NEW = ("new_function", "new_step")
-"""The `novelty` of programs without examples whose function no program with examples computes."""
 
 
 def answered(array: "xr.Dataset | xr.DataArray") -> "np.ndarray":

@@ -15,7 +15,7 @@ from pbb_probe.programs.algorithms import algorithms_draws
 from pbb_probe.programs.arithmetic import VALUES, arithmetic_draws, check_shapes
 from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
-from pbb_probe.programs.drawing import NEW, Draw, Made, drawn_programs
+from pbb_probe.programs.drawing import NEW_SHARE, Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
 from pbb_probe.programs.meaning import Meaning, Taught, meanings
 from pbb_probe.programs.names import PACKAGED, nonsense_words
@@ -246,7 +246,7 @@ def make_corpus(
     seed: Annotated[int, whole(1 - 2**63, 2**63 - 1)] = 0,
     *,
     io_only: ProgramCount = 0,
-    new_functions: Share | None = NEW,
+    new_functions: Share | None = NEW_SHARE,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,

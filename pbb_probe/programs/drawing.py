@@ -20,7 +20,7 @@ Draw = Callable[[int], Callable[[str], Made]]
 """Draws the program at a place, as a function of its name."""
 Drawn = tuple[Program, list[Trace]]
 
-NEW = 0.5
+NEW_SHARE = 0.5
 """Share of the functions of programs without examples that is kept for them, by default."""
 PREFERENCE = 1  # further draw for a program of which fewer than half of the calls are decisive
 ROUNDS = 100  # draws for a program with examples, before there are said to be too few functions

@@ -14,7 +14,7 @@ from pbb_probe.probing import controls
 from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
-from pbb_probe.programs.drawing import NEW
+from pbb_probe.programs.drawing import NEW_SHARE
 from pbb_probe.schema import (
     Count,
     Draws,
@@ -55,7 +55,7 @@ class CorpusConfig:
     """Programs with source only."""
     io_only: Programs = 100
     """Programs with examples only, a control: what is answered of them is no evaluation of code."""
-    new_functions: Share | None = NEW
+    new_functions: Share | None = NEW_SHARE
     """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
     of steps; programs with decisive calls are preferred. None draws programs as they come."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
