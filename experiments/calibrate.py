@@ -87,8 +87,7 @@ By decoy. Use is what the verdict rests on; a design is flagged where use and a 
 
 {decoys}
 
-No independently compiled model is among them: TransformerLens has a loader for Tracr's models, but no package registry
-has Tracr.
+No independently compiled model is among them: Tracr (`tracr-pypi`) compiles such models, and was not tried.
 """
 
 
