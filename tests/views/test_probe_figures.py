@@ -92,6 +92,17 @@ def test_the_transfer_matrix_has_each_pair_of_groups_at_each_layer():
     assert np.allclose(first.z, [[0, 0.1, 0.2], [0.5, 0.6, 0.7], [0.55, 0.65, 0.75], [0.05, 0.15, 0.25]])
 
 
+def test_the_transfer_matrix_leaves_room_for_what_was_not_read():
+    """A target that only one group has, since the other's programs of two steps are not evaluated."""
+    table = TABLE[TABLE["control"] == "none"].assign(fitted_on="with_io")
+    only = sorted(table["target"].unique())[0]
+    table = table[(table["group"] == "with_io") | (table["target"] == only)]
+    panels = figures.across_heatmap(table).data
+    missing = [np.isnan(panel.z).all(axis=1).tolist() for panel in panels]
+    assert sorted(missing) == [[False, False]] * 2 + [[False, True]] * 2
+    assert all((np.isnan(panel.z) == (panel.text == "")).all() for panel in panels)
+
+
 def test_cosines_are_drawn_by_halves():
     cosines = pd.DataFrame(
         [

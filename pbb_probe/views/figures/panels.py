@@ -61,8 +61,9 @@ def panels(
 def matrices(
     cells: "pd.DataFrame", rows: str, columns: str, order: Sequence[Sequence[Any]], *values: str
 ) -> "list[np.ndarray]":
-    """Columns of a table as matrices [row, column], whose rows and columns have the orders given."""
-    return [cells.pivot(index=rows, columns=columns, values=name).loc[order[0], order[1]].to_numpy() for name in values]
+    """Columns of a table as matrices [row, column], whose rows and columns have the orders given; missing is NaN."""
+    pivoted = (cells.pivot(index=rows, columns=columns, values=name) for name in values)
+    return [matrix.reindex(index=order[0], columns=order[1]).to_numpy() for matrix in pivoted]
 
 
 def interval(axis: str = "y", digits: str = ".3f") -> str:

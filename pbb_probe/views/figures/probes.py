@@ -179,12 +179,13 @@ def across_heatmap(table: "pd.DataFrame", title: str = "") -> "Figure":
             z=z,
             x=layers,
             y=pairs,
-            text=np.vectorize("{:.2f}".format)(z),
+            text=np.where(np.isnan(z), "", np.vectorize("{:.2f}".format)(z)),
             texttemplate="%{text}",
             textfont_size=10,
             customdata=np.stack(bounds, axis=-1),
             coloraxis="coloraxis",
             hovertemplate=f"layer %{{x}}, %{{y}}: {interval('z')}<extra></extra>",
+            hoverongaps=False,
             **place,
         )
     figure.update_xaxes(dtick=max(1, table["layer"].nunique() // 8))
