@@ -208,7 +208,7 @@ def test_verify_says_which_files_are_not_as_they_were_written(planted_run, tmp_p
     said = capsys.readouterr()
     assert "probing: probing/probes.nc (other content)\n" in said.out
     assert "report: report.md (missing)\n" in said.out
-    assert "2 of 11 steps are not as they were written (probing, report)" in said.err
+    assert "2 of 12 steps are not as they were written (probing, report)" in said.err
     assert cli.main(["verify", str(tmp_path)]) == 2
     assert "There is no run in" in capsys.readouterr().err
 
@@ -233,7 +233,7 @@ def finetuned(tmp_path_factory):
 
 def test_finetune_writes_a_corpus_and_a_model_a_stage(finetuned, capsys):
     corpus = pbb.Corpus.load(finetuned / "corpus")
-    assert corpus == pbb.make_corpus(with_io=6, without_io=3)
+    assert corpus == pbb.make_corpus(with_io=6, without_io=3, io_only=100)
     assert sorted(path.name for path in finetuned.iterdir()) == ["all_code", "corpus", "execute"]
     before = (finetuned / "execute" / "model.safetensors").stat().st_mtime_ns
     assert cli.main(["finetune", "--curriculum=retroactive_sft", "--out", str(finetuned), *TINY]) == 0  # nothing to do

@@ -70,8 +70,8 @@ def test_every_group_is_located_on_decisive_calls_where_it_is_planted(tables):
             assert layers == {"program": 1, "input": 0}
             assert found.loc[(group, "output"), "read_layer"] == 3
             assert found.loc[(group, "program"), "patched_layer"] == 1
-    few = onsets[onsets["subset"] == "decisive"]["used_n"].max()
-    assert few < onsets[onsets["subset"] == "all"]["used_n"].max()
+    read = onsets.groupby("subset")["read_n"].max()  # pairs are decisive already, prompts are not
+    assert read["decisive"] < read["all"]
 
 
 @pytest.mark.parametrize("name", ["probing", "patching", "transfer_differences", "onset_differences"])

@@ -80,7 +80,8 @@ def by_hand(hf, tokenizer, prompts, tokens, read):
                             log_probs[tokens[right]],
                             (logits > logits[tokens[right]]).sum(),
                             scores.softmax(0)[right],
-                            float(scores.argmax() == right),
+                            # a prompt that is its own stripped text has nothing left once that is subtracted
+                            np.inf if scores.max() - scores.min() < 1e-4 else float(scores.argmax() == right),
                         ]
                     for measure, value in zip(found, values, strict=True):
                         found[measure].append(float(value))
@@ -91,8 +92,10 @@ def agree(seen, expected):
     assert list(seen["value"].values) == VALUES
     for name, values in expected.items():
         assert seen[name].dims == ("variable", "layer", "role", "prompt")
-        assert np.allclose(seen[name].values, values, atol=2e-4, equal_nan=True), name
-    assert 0 < np.nanmean(expected["correct"]) < 1
+        told = ~np.isinf(values)
+        assert told.mean() > 0.9
+        assert np.allclose(seen[name].values[told], values[told], atol=2e-4, equal_nan=True), name
+    assert 0 < np.nanmean(expected["correct"][~np.isinf(expected["correct"])]) < 1
 
 
 @pytest.fixture
