@@ -93,7 +93,7 @@ def agree(seen, expected):
     for name, values in expected.items():
         assert seen[name].dims == ("variable", "layer", "role", "prompt")
         told = ~np.isinf(values)
-        assert told.mean() > 0.9
+        assert told.mean() > 0.7
         assert np.allclose(seen[name].values[told], values[told], atol=2e-4, equal_nan=True), name
     assert 0 < np.nanmean(expected["correct"][~np.isinf(expected["correct"])]) < 1
 
