@@ -49,7 +49,7 @@ def likely_answers(model: "TransformerBridge", prompts: "Prompts", top: Count = 
         >>> prompts = pbb.prompts.code_prompts(corpus, model, n=2)
         >>> table = pbb.prompts.likely_answers(model, prompts, top=1)
         >>> table["answer"].tolist(), prompts.labels["output"].tolist()
-        (['6', '4'], [6, 4])
+        (['6', '1'], [6, 1])
     """
     import pandas as pd
 
