@@ -65,7 +65,7 @@ def explained(behaviour: xr.Dataset) -> pd.DataFrame:
     """Of direct answers never shown: how often right, by what simpler program gives the right answer."""
     direct = behaviour.isel(call=(label(behaviour, "mode") == "direct").to_numpy() & ~behaviour["seen"].values)
     rows = label_rows(direct, ["group", "steps", "explained_by"]).assign(correct=direct["correct"].values)
-    rows["explained_by"] = rows["explained_by"].where(rows["explained_by"] != "", "nothing: decisive")
+    rows["explained_by"] = rows["explained_by"].fillna("nothing: decisive")  # an empty label comes back as missing
     table = rows.groupby(["group", "steps", "explained_by"])["correct"].agg(["mean", "size"]).reset_index()
     return table.rename(columns={"size": "n"})
 
@@ -127,7 +127,7 @@ def summary(results: Path) -> str:
     lines = "\n".join(f"- {sentence}" for sentence in sentences(accuracy))
     return f"""# What a right answer means
 
-{len(seeds)} finetunings of nano (seeds {", ".join(map(str, seeds))}), made by `python experiments/meaning.py`.
+Finetunings of nano: {len(seeds)} (seed {", ".join(map(str, seeds))}), by `python experiments/meaning.py`.
 Intervals are 95 % t intervals over seeds, around the mean of one figure a seed. A call is decisive if no simpler
 program gives its answer: a step left out, another order, the input itself, the best guess from it. A function is new if
 no program with examples computes it.
