@@ -221,7 +221,10 @@ def test_help_documents_every_field():
         assert words in out
 
 
-TINY = ["--corpus.with_io=6", "--corpus.without_io=3", "--train.exposures=0.02", "--train.batch_size=16"]
+TINY = [
+    *("--corpus.with_io=6", "--corpus.without_io=3", "--corpus.io_only=3"),
+    *("--train.exposures=0.02", "--train.batch_size=16"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +236,7 @@ def finetuned(tmp_path_factory):
 
 def test_finetune_writes_a_corpus_and_a_model_a_stage(finetuned, capsys):
     corpus = pbb.Corpus.load(finetuned / "corpus")
-    assert corpus == pbb.make_corpus(with_io=6, without_io=3, io_only=100)
+    assert corpus == pbb.make_corpus(with_io=6, without_io=3, io_only=3)
     assert sorted(path.name for path in finetuned.iterdir()) == ["all_code", "corpus", "execute"]
     before = (finetuned / "execute" / "model.safetensors").stat().st_mtime_ns
     assert cli.main(["finetune", "--curriculum=retroactive_sft", "--out", str(finetuned), *TINY]) == 0  # nothing to do
