@@ -25,7 +25,7 @@ NOTHING = {"lens": (), "interchange": ()}
 def study(corpus=None, **probing) -> StudyConfig:
     given = {"targets": ("input",), "folds": 2, "prompts": 60, **NOTHING, **probing}
     return StudyConfig(
-        corpus=CorpusConfig(**{"with_io": 12, "without_io": 8, **(corpus or {})}),
+        corpus=CorpusConfig(**{"with_io": 12, "without_io": 8, "io_only": 0, **(corpus or {})}),
         probing=ProbingConfig(**given),
         patching=PatchingConfig(pairs=20),
     )
