@@ -1,10 +1,9 @@
 """Pairs for the transfer map: another program on another input, and a different answer under every hypothesis.
 
-Of random pairs of two-step programs on digits one in 12 tells the hypotheses of whole evaluations apart, and one in 200
-if all four calls are decisive (one in 36 where base and donor are drawn from decisive calls, as here). That no half
-evaluation gives the answer of a whole one is not asked for: it leaves one in 4,000. The transfer map counts a
-hypothesis in the pairs where it tells instead: 54 to 76 % of those that qualify for each whole evaluation, 22 to 27 %
-for each half. Those in which more tell are chosen first, which makes it 60 to 90 and 40 to 55 %.
+Few random pairs of two-step programs on digits tell the hypotheses of whole evaluations apart with four decisive calls,
+so base and donor are drawn from decisive calls. That no half evaluation gives the answer of a whole one is not asked
+for: hardly a pair would be left. The transfer map counts a hypothesis in the pairs where it tells instead, and pairs in
+which more hypotheses tell are chosen first.
 """
 
 import itertools
