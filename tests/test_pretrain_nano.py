@@ -1,23 +1,21 @@
 """The pretraining script: its tokenizer is the packaged one, its windows tell the truth and hold nothing held out."""
 
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+import pretrain_nano
+
 from pbb_probe.models.bases import load_tokenizer
 from pbb_probe.programs.arithmetic import VALUES, step_sequences
-
-SCRIPT = Path(__file__).parent.parent / "experiments" / "pretrain_nano.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("pretrain_nano", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pretrain_nano
 
 
 def test_the_tokenizer_it_makes_is_the_packaged_one(script):
