@@ -24,13 +24,13 @@ def test_a_vector_in_place_of_a_name_gives_the_loss_of_the_name(named):
     here, library, tokenizer = named
     steps = library.draw()
     texts = [library.code(steps), *library.calls(steps, 3), library.worked(steps)]
-    token = tokenizer.convert_tokens_to_ids("bim")
+    token = tokenizer.convert_tokens_to_ids("nigtok")
     vector = here.model.get_input_embeddings().weight[token].expand(len(texts), -1)
     with torch.no_grad():
         found = here.loss(texts, vector)
         for loss, (prompt, completion) in zip(found, texts, strict=True):
-            ids = torch.tensor([[*tokenizer((prompt + completion).replace("NAME", "bim")).input_ids, here.end[0]]])
-            start = len(tokenizer(prompt.replace("NAME", "bim")).input_ids)
+            ids = torch.tensor([[*tokenizer((prompt + completion).replace("NAME", "nigtok")).input_ids, here.end[0]]])
+            start = len(tokenizer(prompt.replace("NAME", "nigtok")).input_ids)
             logs = here.model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
             scored = (torch.arange(1, ids.shape[1]) >= start) & (ids[0, 1:] != token)  # the name itself is not said
             assert loss.item() == pytest.approx(
@@ -40,7 +40,7 @@ def test_a_vector_in_place_of_a_name_gives_the_loss_of_the_name(named):
 
 def test_a_reading_is_one_step_of_adam_and_calls_change_no_vector(named, monkeypatch):
     here, library, tokenizer = named
-    names = tokenizer.convert_tokens_to_ids(["bim", "dax"])
+    names = tokenizer.convert_tokens_to_ids(["nigtok", "doxnik"])
     readings = reading.Readings(here, library, names)
     vector = torch.nn.Parameter(readings.vectors[:1].clone())
     adam = torch.optim.Adam([vector], lr=readings.rate[0].item(), betas=(0.9, 0.98), eps=1e-10)
@@ -58,7 +58,7 @@ def test_a_reading_is_one_step_of_adam_and_calls_change_no_vector(named, monkeyp
 
 def test_a_name_that_takes_another_program_is_as_unread_as_a_word(named):
     here, library, tokenizer = named
-    names = tokenizer.convert_tokens_to_ids(["bim", "dax"])
+    names = tokenizer.convert_tokens_to_ids(["nigtok", "doxnik"])
     readings = reading.Readings(here, library, names)
     readings.store([3], torch.ones(1, readings.vectors.shape[1]))
     readings.rename(3)
@@ -71,7 +71,7 @@ def test_a_name_that_takes_another_program_is_as_unread_as_a_word(named):
 def test_sums_tell_all_programs_apart(named):
     """Every program of one or two steps is the sum of parts of its own."""
     here, library, tokenizer = named
-    sums = reading.Sums(here, library, tokenizer.convert_tokens_to_ids(["bim", "dax"]))
+    sums = reading.Sums(here, library, tokenizer.convert_tokens_to_ids(["nigtok", "doxnik"]))
     pools = [steps for pool in library.windows.pools for steps in pool]
     parts = [tuple(sums.indices(steps)) for steps in pools]
     assert len({frozenset(part) for part in parts}) == len(pools)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from pbb_probe.models.tokens import text_ids
+
 
 def single_tokens(names: Iterable[str], tokenizer: Any) -> list[int]:
     """The ids of names that are one token, at a text's start or behind a space.
@@ -17,16 +19,12 @@ def single_tokens(names: Iterable[str], tokenizer: Any) -> list[int]:
     Example:
         >>> from pbb_probe.models.bases import load_base
         >>> _, tokenizer = load_base("nano")
-        >>> tokenizer.convert_ids_to_tokens(single_tokens(["bim", "no_such_name"], tokenizer))
-        ['bim']
+        >>> tokenizer.convert_ids_to_tokens(single_tokens(["nigtok", "nosuchname"], tokenizer))
+        ['nigtok']
     """
-    ids = set()
-    for name in names:
-        for text in (name, f" {name}"):
-            match tokenizer(text, add_special_tokens=False)["input_ids"]:
-                case [token] if token != tokenizer.unk_token_id:
-                    ids.add(token)
-    return sorted(ids)
+    texts = [text for name in names for text in (name, f" {name}")]
+    rows = text_ids(tokenizer, texts, special_tokens=False)
+    return sorted({row[0] for row in rows if len(row) == 1} - {tokenizer.unk_token_id})
 
 
 class FasterNames(TrainerCallback):
