@@ -38,14 +38,10 @@ class Recipe:
 WINDOWS = "windows"
 RECIPES = {
     "default": Recipe(),
-    "default, from the base that has not learned to read": Recipe(WINDOWS),
+    "from the base that has not learned to read": Recipe(WINDOWS),
     "names no faster than the rest": Recipe(config=pbb.TrainConfig(name_rate=1.0)),
+    "names 30 times as fast and not 100": Recipe(config=pbb.TrainConfig(name_rate=30.0)),
     "all at the rate of before 0.11 (1e-3)": Recipe(config=pbb.TrainConfig(learning_rate=1e-3, name_rate=1.0)),
-    "all at that rate, from the base that has not learned to read": Recipe(
-        WINDOWS, pbb.TrainConfig(learning_rate=1e-3, name_rate=1.0)
-    ),
-    "names and the rest three times as fast": Recipe(config=pbb.TrainConfig(learning_rate=3e-4)),
-    "half of the documents": Recipe(config=pbb.TrainConfig(exposures=0.5)),
 }
 KINDS = {
     "without_io, 1 step": ("without_io", 1, "new functions"),

@@ -45,7 +45,7 @@ class TrainConfig:
 
     learning_rate: Annotated[float, number(10, above=0)] = 1e-4
     """Peak learning rate of AdamW."""
-    name_rate: Annotated[float, number(1000, least=0)] = 30.0
+    name_rate: Annotated[float, number(1000, least=0)] = 100.0
     """Multiplies the steps of the embeddings of programs' names, of those that are single tokens."""
     batch_size: BatchSize = 64
     """Documents a step, over all processes."""
