@@ -1,0 +1,59 @@
+"""Users' programs tried: the traces of each, or why it does not run. One that does not leaves the others alone."""
+
+from collections.abc import Mapping, Sequence
+
+from pbb_probe.errors import PbbError
+from pbb_probe.programs.given import Own, Refused, call_text, told
+from pbb_probe.programs.program import LINES, Program, Trace, attempt_calls
+from pbb_probe.programs.values import not_run
+
+AT_ONCE = 100
+"""Programs in one child process."""
+
+
+def tried(own: Sequence[Own], lines: int = LINES) -> list[list[Trace] | Refused]:
+    """The traces of each program on its inputs, or why there are none.
+
+    Given outputs are compared with those of the runs. On a terminal a bar shows the progress of many programs.
+
+    Args:
+        own: the programs.
+        lines: that a call may run at most.
+    """
+    from tqdm import tqdm
+
+    library = {each.program.name: each.program for each in own}
+    outcomes: list[list[Trace] | Refused] = []
+    with tqdm(total=len(own), desc="programs", unit="program", delay=2) as progress:
+        for start in range(0, len(own), AT_ONCE):
+            some = own[start : start + AT_ONCE]
+            programs, inputs = [each.program for each in some], [each.inputs for each in some]
+            runs = attempt_calls(programs, inputs, _callees(programs, library), lines)
+            outcomes += map(_outcome, some, runs)
+            progress.update(len(some))
+    return outcomes
+
+
+def _callees(programs: Sequence[Program], library: Mapping[str, Program]) -> list[Program]:
+    """The programs that these call, and those that they call in turn."""
+    needed = dict.fromkeys(name for program in programs for name in program.calls)
+    pending = list(needed)
+    while pending:
+        more = [name for name in library[pending.pop()].calls if name not in needed]
+        needed |= dict.fromkeys(more)
+        pending += more
+    return [library[name] for name in needed]
+
+
+def _outcome(own: Own, runs: Sequence[Trace | PbbError]) -> list[Trace] | Refused:
+    """The runs, unless one has failed or its output is another than the one given."""
+    traces: list[Trace] = []
+    for arguments, given, run in zip(own.inputs, own.outputs, runs, strict=True):
+        if isinstance(run, PbbError):
+            return Refused(own.label, str(run).removeprefix(str(not_run(own.program.name, ""))), id=own.id)
+        if given is not None and told(run.output) != given:
+            call = f"{own.program.name}({call_text(arguments)})"
+            reason = f"{call:.200} is {told(run.output):.200}, not {given:.200}"
+            return Refused(own.label, f"its output is another than the one given: {reason}", id=own.id)
+        traces.append(run)
+    return traces
