@@ -77,7 +77,7 @@ def _summary(refused: Sequence[Refused]) -> Iterator[str]:
     """A line a kind of reason, the most frequent first: how many, and which."""
     kinds: dict[str, list[str]] = {}
     for each in refused:
-        kinds.setdefault(re.sub(r"^line \d+: ", "", each.reason).split(": ")[0], []).append(each.label)
+        kinds.setdefault(re.sub(r"^line \d+: ", "", each.reason).split(": ")[0], []).append(f"{each.label:.60}")
     by_count = sorted(kinds.items(), key=lambda of_kind: -len(of_kind[1]))
     for kind, labels in by_count[:MOST_REASONS]:
         more = ", ..." if len(labels) > SHOWN else ""

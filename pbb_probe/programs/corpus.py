@@ -18,16 +18,16 @@ from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
 from pbb_probe.programs.drawing import NEW_SHARE, Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
-from pbb_probe.programs.given import Own, Refused
+from pbb_probe.programs.given import Own
 from pbb_probe.programs.meaning import Meaning, Taught, meanings
 from pbb_probe.programs.names import PACKAGED, every_word, nonsense_words
-from pbb_probe.programs.own import Naming, groups_for, load_programs, names_for, renamed
+from pbb_probe.programs.own import Naming, groups_for, names_for, renamed
 from pbb_probe.programs.program import GROUPS as GROUPS
 from pbb_probe.programs.program import LINES, Program, Trace
 from pbb_probe.programs.program import Group as Group
 from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.templates import MODES, Mode, templates
-from pbb_probe.programs.trials import tried
+from pbb_probe.programs.trials import run_programs
 from pbb_probe.programs.values import path_text
 from pbb_probe.schema import AnyPlace, Lines, Name, Share, checks_arguments, refuse_unknown, whole
 from pbb_probe.store.records import refuse_damaged
@@ -257,6 +257,7 @@ def make_corpus(
     names: Naming = "nonsense",
     comments: bool = True,
     lines: Lines = LINES,
+    skip_failing: bool = False,
 ) -> Corpus:
     """Named programs in groups, traced by executing them.
 
@@ -284,6 +285,8 @@ def make_corpus(
         comments: keep the text of your own programs to the letter, or write it without comments, blank lines and
             docstrings.
         lines: that a call of your own programs may run at most.
+        skip_failing: leave out those of your own programs that do not run, with a warning, where otherwise the file is
+            refused.
 
     Raises:
         PbbError: an unknown family, a negative or empty corpus, more shown inputs than there are, or programs that
@@ -323,9 +326,10 @@ def make_corpus(
         "names": names,
         "comments": comments,
         "lines": lines,
+        "skip_failing": skip_failing,
     }
     rng = random.Random(f"corpus {family} {seed}")
-    own = [] if programs is None else load_programs(programs, comments)
+    own, runs = ([], []) if programs is None else run_programs(programs, comments, lines, skip_failing)
     counts: dict[Group, int] = {"without_io": without_io, "with_io": with_io, "io_only": io_only}
     n = len(own) or sum(counts.values())
     n_composed = composed_with_io + composed_without_io
@@ -338,7 +342,7 @@ def make_corpus(
         renaming = names_for(own, itertools.chain(chosen, (word for word in every_word() if word not in used)), names)
         used = {name for each in renaming for name in each.values()}
         groups = groups_for(own, counts, rng)
-        drawn = _renamed(own, _traced(own, lines, str(programs)), renaming)
+        drawn = _renamed(own, runs, renaming)
     else:
         groups = [group for group, number in counts.items() for _ in range(number)]
         functions = random.Random(f"new functions {family} {seed}")
@@ -359,19 +363,6 @@ def make_corpus(
     free = rng.sample(sorted(set(words) - used), n_composed)
     composed = composed_entries(free[:composed_without_io], free[composed_without_io:], entries, shown_inputs, rng)
     return Corpus((*entries, *composed), config)
-
-
-def _traced(own: Sequence[Own], lines: int, path: str) -> list[list[Trace]]:
-    """The traces of users' programs.
-
-    Raises:
-        PbbError: some do not run; the message names the first by its id or name.
-    """
-    outcomes = tried(own, lines)
-    if refused := [each for each in outcomes if isinstance(each, Refused)]:
-        more = f"; {len(refused) - 1} more do not run, see pbb-probe programs {path_text(path)}"
-        raise PbbError(refused[0].sentence + (more if len(refused) > 1 else ""))
-    return [each for each in outcomes if not isinstance(each, Refused)]
 
 
 def _renamed(

@@ -11,6 +11,7 @@ Functions of a Python file, and rows, may call one another by name where only on
 import builtins
 import random
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,20 +33,37 @@ Naming = Literal["nonsense", "kept"]
 _KINDS = ".jsonl, .py, .parquet or .arrow file, or a folder that the datasets library saved"
 
 
-def load_programs(path: str | Path, comments: bool = True) -> list[Own]:
+def load_programs(path: str | Path, comments: bool = True, skip_failing: bool = False) -> list[Own]:
     """The programs of a file; rows of one text are one program with all their inputs.
 
     Args:
         path: a `.jsonl`, `.py`, `.parquet` or `.arrow` file, or a folder that the `datasets` library saved.
         comments: keep texts as they are; otherwise without comments, blank lines and docstrings.
+        skip_failing: leave out what is no program, with a warning.
 
     Raises:
         PbbError: the file cannot be read, or something in it is no program.
     """
     given = given_programs(path, comments)
-    if refused := [each for each in given if isinstance(each, Refused)]:
-        raise PbbError(refused[0].sentence)
-    return _joined(each for each in given if isinstance(each, Own))
+    own = [each for each in given if isinstance(each, Own)]
+    refuse([each for each in given if isinstance(each, Refused)], path, skip_failing and bool(own))
+    return _joined(own)
+
+
+def refuse(refused: Sequence[Refused], path: str | Path, skip: bool) -> None:
+    """Refuse a file for what it holds, or warn that this is left out.
+
+    Raises:
+        PbbError: something is refused, and is not to be skipped. The message names the first and counts the others.
+    """
+    if not refused:
+        return
+    sentence = refused[0].sentence
+    if others := len(refused) - 1:
+        sentence = f"{sentence.removesuffix('.')} (and {others} more, see pbb-probe programs {path_text(path)})."
+    if not skip:
+        raise PbbError(sentence)
+    warnings.warn(f"Programs are left out. {sentence}", stacklevel=2)
 
 
 def given_programs(path: str | Path, comments: bool = True) -> list[Own | Refused]:

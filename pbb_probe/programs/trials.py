@@ -1,14 +1,43 @@
 """Users' programs tried: the traces of each, or why it does not run. One that does not leaves the others alone."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.given import Own, Refused, call_text, told
+from pbb_probe.programs.own import load_programs, refuse
 from pbb_probe.programs.program import LINES, Program, Trace, attempt_calls
 from pbb_probe.programs.values import not_run
 
 AT_ONCE = 100
 """Programs in one child process."""
+
+
+def run_programs(
+    path: str | Path, comments: bool, lines: int, skip_failing: bool
+) -> tuple[list[Own], list[list[Trace]]]:
+    """The programs of a file, with the traces of each on its inputs.
+
+    Args:
+        path: the file.
+        comments: see `own.load_programs`, as `skip_failing`.
+        lines: that a call may run at most.
+        skip_failing: leave out what does not run, with a warning, and what calls it.
+
+    Raises:
+        PbbError: the file cannot be read, or something in it does not run. The message names the first such program.
+    """
+    own = load_programs(path, comments, skip_failing)
+    outcomes = tried(own, lines)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    ran = [(each, traces) for each, traces in zip(own, outcomes, strict=True) if not isinstance(traces, Refused)]
+    missing: set[str] = {each.program.name for each in own} - {each.program.name for each, _ in ran}
+    while lost := [each for each, _ in ran if missing & set(each.program.calls)]:
+        refused += [Refused(each.label, "it calls a program that does not run", id=each.id) for each in lost]
+        missing |= {each.program.name for each in lost}
+        ran = [(each, traces) for each, traces in ran if each not in lost]
+    refuse(refused, path, skip_failing and bool(ran))
+    return [each for each, _ in ran], [traces for _, traces in ran]
 
 
 def tried(own: Sequence[Own], lines: int = LINES) -> list[list[Trace] | Refused]:

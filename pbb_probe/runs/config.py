@@ -79,6 +79,8 @@ class CorpusConfig:
     """Keep comments, blank lines and docstrings of your own programs."""
     lines: Lines = LINES
     """Lines that a call of your own programs may run."""
+    skip_failing: bool = False
+    """Leave out those of your own programs that do not run, where otherwise the file is refused."""
 
     def __post_init__(self) -> None:
         check_fields(self, "corpus.")

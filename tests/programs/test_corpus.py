@@ -124,6 +124,7 @@ def test_its_settings_make_the_same_corpus_again(family: str):
         "names": "nonsense",
         "comments": True,
         "lines": 5000,
+        "skip_failing": False,
     }
 
 

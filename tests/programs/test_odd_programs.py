@@ -163,7 +163,7 @@ def test_long_names_are_cut_in_messages(tmp_path):
         refused(load_programs, python(tmp_path, text))
     for odd in ("return y", "return x.real", "return 0x" + "f" * 5000, "return 1 // 0"):
         refused(corpus_of, python(tmp_path, f"{function.replace('return x', odd)}\n{name}_inputs = [1]"))
-    rows = [{"source": function, "inputs": [[1]]}, {"source": function, "inputs": [[1]]}]
+    rows = [{"source": function, "inputs": [[1]]}, {"source": function + " + 1", "inputs": [[1]]}]
     refused(load_programs, jsonl(tmp_path, *rows))
 
 

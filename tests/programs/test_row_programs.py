@@ -240,6 +240,25 @@ def test_programs_without_id_are_told_apart_by_line(tmp_path):
     assert [own.label for own in load_programs(path)] == ["f of line 1", "f of line 2", "g"]
     message = refusal(tmp_path, rows[0] | {"input": "'a', 2"}, rows[1] | {"input": "'a'"})
     assert message.startswith("A program could not be run: f of line 1: TypeError: ")
-    assert message.endswith(f"; 1 more do not run, see pbb-probe programs {path}")
+    assert message.endswith(f" (and 1 more, see pbb-probe programs {path}).")
     with pytest.raises(PbbError, match="the inputs of f of line 1, not 2"):
         make_corpus(programs=write(path, rows), shown_inputs=2)
+
+
+def test_what_fails_can_be_left_out_with_what_calls_it(tmp_path):
+    rows = [
+        {"code": "def good(x):\n    return x", "input": "1", "output": "1", "id": "a"},
+        {"code": "def bad(x):\n    return 1 // x", "input": "0", "output": "0", "id": "b"},
+        {"code": "def caller(x):\n    return bad(x)", "input": "1", "output": "1", "id": "c"},
+        {"code": "def wrong(x):\n    return x", "input": "1", "output": "2", "id": "d"},
+        {"input": "1", "output": "2", "id": "e"},
+    ]
+    with pytest.warns(UserWarning, match="left out") as warned:
+        corpus = corpus_of(tmp_path, rows, names="kept", skip_failing=True)
+    assert [entry.program.name for entry in corpus.entries] == ["good"]
+    said = [str(each.message) for each in warned]
+    assert "(e) is no program (it has no `code` or `source`)" in said[0]
+    assert "could not be run: b: ZeroDivisionError" in said[1]
+    assert f"(and 2 more, see pbb-probe programs {tmp_path / 'mine.jsonl'})" in said[1]
+    with pytest.raises(PbbError, match="could not be run: b: ZeroDivisionError"):
+        corpus_of(tmp_path, rows[1:2], skip_failing=True)
