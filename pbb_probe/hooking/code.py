@@ -17,7 +17,7 @@ from pbb_probe.models.tokens import encoded
 from pbb_probe.programs.corpus import Corpus, Group
 from pbb_probe.programs.documents import source_document
 from pbb_probe.programs.program import Program, call_arguments, trace_programs
-from pbb_probe.programs.syntax import line_starts, node_types, parsed, same_statements, statement_lines
+from pbb_probe.programs.syntax import function_of, line_starts, node_types, parsed, same_statements, statement_lines
 from pbb_probe.programs.targets import LINE_TARGETS, line_rows, line_table
 from pbb_probe.schema import Count, Seed, checks_arguments
 
@@ -171,11 +171,8 @@ def _runs(labels: "pd.DataFrame", corpus: Corpus | None) -> list[dict[int, dict[
         inputs.setdefault(source, {})[call] = call_arguments("code", call)
     programs = []
     for source in inputs:
-        match parsed(source).body:
-            case [ast.FunctionDef(name=name) as function]:
-                programs.append(Program(name, "code", ast.unparse(function), calls=calls.get(name, ())))
-            case _:
-                raise PbbError(f"Only code that is one function can be called; this is none: {source[:200]!r}.")
+        name = function_of(source).name
+        programs.append(Program(name, "code", ast.unparse(parsed(source)), calls=calls.get(name, ())))
     traces = trace_programs(programs, [list(of_source.values()) for of_source in inputs.values()], library=library)
     ran = {}
     for (source, of_source), program, found in zip(inputs.items(), programs, traces, strict=True):

@@ -1,12 +1,14 @@
 """Values as JSON and back, with their types. A file for `_executor.py`, too, with no imports from the package.
 
-Whole numbers, finite floats, text, truth values, None and lists are themselves; whatever else JSON has no word for is an
-object with one key, the name of its type: `{"tuple": [1, 2]}`, `{"dict": [["a", 1]]}`, `{"float": "inf"}`.
+Whole numbers, finite floats, text, truth values, None and lists are themselves; what JSON has no word for is an object
+with one key, the name of its type: `{"tuple": [1, 2]}`, `{"dict": [["a", 1]]}`, `{"float": "inf"}`.
 """
 
 import math
 from typing import Any
 
+LARGEST = 10**18
+"""Of a whole number's absolute value."""
 DEEPEST = 50
 """How deep a value's lists, tuples, sets and dicts may be nested: recursion can still walk it."""
 CONTAINERS: dict[str, type] = {kind.__name__: kind for kind in (tuple, set, frozenset)}
@@ -16,15 +18,24 @@ class NotAValueError(Exception):
     """An object that is no value; the message is the name of its type."""
 
 
+class TooLargeError(Exception):
+    """A whole number beyond `LARGEST`."""
+
+
 def to_json(value: Any, depth: int = 0) -> Any:
     """A deep copy of a value that `json` can write.
 
     Raises:
         NotAValueError: it is no value, or holds something that is none.
+        TooLargeError: a number is too large.
         RecursionError: it is nested more than `DEEPEST` deep.
     """
     kind = type(value)
-    if kind is int or kind is str or kind is bool or value is None:
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if not -LARGEST <= value <= LARGEST:
+            raise TooLargeError("its numbers grow beyond 10**18")
         return value
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}
@@ -46,6 +57,8 @@ def from_json(written: Any) -> Any:
     """
     if isinstance(written, list):
         return [from_json(item) for item in written]
+    if isinstance(written, float) and not math.isfinite(written):
+        raise ValueError(f"{written} is no JSON")
     if not isinstance(written, dict):
         return written
     ((kind, items),) = written.items()

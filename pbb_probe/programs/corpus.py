@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -196,7 +196,7 @@ class Corpus:
         return hashlib.sha256(self._lines().encode()).hexdigest()[:16]
 
     def _lines(self) -> str:
-        return "".join(json.dumps(asdict(entry)) + "\n" for entry in self.entries)
+        return "".join(json.dumps(entry.to_json()) + "\n" for entry in self.entries)
 
     @classmethod
     def load(cls, path: str | Path) -> "Corpus":

@@ -5,7 +5,7 @@ import warnings
 from typing import Any, TypeAlias
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs._json_values import CONTAINERS, DEEPEST, in_order
+from pbb_probe.programs._json_values import CONTAINERS, DEEPEST, LARGEST, in_order
 from pbb_probe.programs._json_values import from_json as from_json
 from pbb_probe.programs._json_values import to_json as to_json
 
@@ -14,12 +14,11 @@ Value: TypeAlias = (
 )
 """A number, text, a truth value, None, or a list, tuple, set or dict of such values."""
 
-LARGEST = 10**18
-"""Of a whole number's absolute value."""
 MOST_ITEMS, MOST_CHARACTERS = 1_000_000, 10_000_000
 """Of one value."""
 KINDS = "a number, text, a truth value, None, or a list, tuple, set or dict of them"
-_CONTAINERS = (list, dict, *CONTAINERS.values())
+MAKERS: dict[str, type] = {"list": list, "dict": dict, **CONTAINERS}
+"""The types that hold values, by the names with which a value can be written."""
 
 
 def fault(value: object) -> str | None:
@@ -37,7 +36,7 @@ def fault(value: object) -> str | None:
     while pending:  # without recursion, which has a limit of depth
         item, depth = pending.pop()
         kind = type(item)
-        if kind in _CONTAINERS:
+        if kind in MAKERS.values():
             if depth == DEEPEST:
                 return f"nested more than {DEEPEST} deep"
             pending += [(part, depth + 1) for part in item]  # type: ignore[attr-defined]
@@ -77,7 +76,7 @@ def value_text(value: Value) -> str:
 
 
 def read_value(text: str) -> Value:
-    """The value that a text such as `value_text` writes; `float('inf')` may stand for `inf`. Nothing is run.
+    """The value that a text such as `value_text` writes, or one such as `dict(a=1)` or `float('inf')`. Nothing is run.
 
     Raises:
         ValueError: the text is something else, or its value is too large. The message is one line.
@@ -89,7 +88,7 @@ def read_value(text: str) -> Value:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a string is not reported
-            value = _read(ast.parse(text.strip(), mode="eval").body)
+            value: Value = _read(ast.parse(text.strip(), mode="eval").body)
     except (ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise ValueError(f"it is no Python value ({' '.join(str(error).split()):.100})") from None
     if reason := fault(value):
@@ -116,7 +115,7 @@ def _read(node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=ast.Constant() | ast.Name() as operand):
             number = _read(operand)
             if type(number) in (int, float):
                 return -number if isinstance(sign, ast.USub) else number
@@ -132,8 +131,11 @@ def _read(node: ast.expr) -> Any:
             return float(name)
         case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str() as text)], keywords=[]):
             return float(text)
-        case ast.Call(func=ast.Name(id="set" | "frozenset" as name), args=[], keywords=[]):
-            return CONTAINERS[name]()
-        case ast.Call(func=ast.Name(id="set" | "frozenset" as name), args=[items], keywords=[]):
-            return CONTAINERS[name](_read(items))
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=items):
+            if all(item.arg for item in items):
+                return {item.arg: _read(item.value) for item in items}
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=[]) if name in MAKERS:
+            return MAKERS[name]()
+        case ast.Call(func=ast.Name(id=name), args=[items], keywords=[]) if name in MAKERS:
+            return MAKERS[name](_read(items))
     raise ValueError(f"{type(node).__name__} in it")

@@ -311,6 +311,7 @@ def test_bad_python_files_are_refused(tmp_path, text: str, reason: str):
             "line 1: the import of os is not allowed",
         ),
         ("def g(x):\n    return open(x)\ng_inputs = [1]", "g", "line 2: a call of open is not allowed"),
+        ("def g(x, y=open):\n    return x\ng_inputs = [1]", "g", "line 1: the name open is not allowed"),
         ("def g(x):\n    return x.__class__\ng_inputs = [1]", "g", "__class__"),
         ("def g(x):\n    return x // 0\ng_inputs = [1]", "g", "ZeroDivisionError"),
         ("def g(x):\n    return K\ng_inputs = [1]", "g", "NameError"),
