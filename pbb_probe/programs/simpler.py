@@ -190,7 +190,7 @@ def _after_the_next(function: ast.FunctionDef, statement: ast.stmt) -> None:
 
 def _body_of(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt]:
     """The block that the statement stands in."""
-    blocks = (getattr(node, name, None) for node in ast.walk(function) for name in ("body", "orelse"))
+    blocks = (getattr(node, name, None) for node in ast.walk(function) for name in ("body", "orelse", "finalbody"))
     return next(block for block in blocks if isinstance(block, list) and any(each is statement for each in block))
 
 
