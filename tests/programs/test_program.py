@@ -317,7 +317,7 @@ def test_source_that_defines_no_such_function_is_refused(source: str):
     ("output", "reason"),
     [
         ("range(x)", "it returned range"),
-        ("1j * x", "it returned complex"),
+        ("complex(x)", "it returned complex"),
         ("{x: range(x)}", "it returned dict with range in it"),
         ("[x, (1, {2: len})]", "it returned list with builtin_function_or_method in it"),
         ("culprit", "it returned function, not a number, text"),
