@@ -4,6 +4,7 @@ Plain values are read. Others, such as `'a b'.split(), k=2 + 3`, are computed in
 """
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +60,8 @@ def read_calls(texts: Sequence[str]) -> list[Arguments | str]:
     computed: dict[int, Arguments | str] = {}
     for (place, call), (run,) in zip(unread, runs, strict=True):
         if isinstance(run, PbbError):
-            computed[place] = str(run).removeprefix(str(not_run(_NAME, "")))
+            reason = str(run).removeprefix(str(not_run(_NAME, "")))
+            computed[place] = re.sub(r"^line \d+: ", "", reason)  # a line of that program
         else:
             computed[place] = _arguments(call, run.output)
     return [computed[place] if isinstance(each, ast.Call) else each for place, each in enumerate(read)]

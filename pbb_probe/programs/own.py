@@ -190,6 +190,8 @@ def _refuse_shown_callees(own: Sequence[Own], groups: list[Group]) -> None:
 def _calling(own: Own, unique: set[str]) -> Own:
     """The program with the programs of its file that it calls; a text that is complete calls nothing of Python's."""
     known = unique - set(dir(builtins)) if own.alone else unique
+    if known.isdisjoint(re.findall(r"\w+", own.program.source)):
+        return own
     calls = tuple(name for name in free_names(own.program.source) if name in known)
     return replace(own, program=replace(own.program, calls=calls)) if calls else own
 

@@ -43,11 +43,13 @@ def read_programs(rows: Iterable[Row], file: str, unit: str, comments: bool) -> 
         unit: what a number counts, `line` or `row`.
         comments: keep texts as they are; otherwise without comments, blank lines and docstrings.
     """
+    from tqdm import tqdm
+
     rows = list(rows)
     texts = list(dict.fromkeys(row["input"] for _, row in rows if _is_call(row)))
     calls = dict(zip(texts, read_calls(texts), strict=True))
     given: list[tuple[_Place, Own | Refused]] = []
-    for number, row in rows:
+    for number, row in tqdm(rows, desc="rows", unit="row", delay=2, leave=False):
         place = _Place(file, unit, number)
         try:
             place = replace(place, id=_id(row))

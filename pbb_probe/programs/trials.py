@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pbb_probe.errors import PbbError
+from pbb_probe.programs.calls import Inputs
+from pbb_probe.programs.child import TooMuchError
 from pbb_probe.programs.given import Own, Refused, call_text, told
 from pbb_probe.programs.own import load_programs, refuse
 from pbb_probe.programs.program import LINES, Program, Trace, attempt_calls
@@ -57,10 +59,24 @@ def tried(own: Sequence[Own], lines: int = LINES) -> list[list[Trace] | Refused]
         for start in range(0, len(own), AT_ONCE):
             some = own[start : start + AT_ONCE]
             programs, inputs = [each.program for each in some], [each.inputs for each in some]
-            runs = attempt_calls(programs, inputs, _callees(programs, library), lines)
+            runs = _runs(programs, inputs, _callees(programs, library), lines)
             outcomes += map(_outcome, some, runs)
             progress.update(len(some))
     return outcomes
+
+
+def _runs(
+    programs: Sequence[Program], inputs: Inputs, library: Sequence[Program], lines: int
+) -> list[list[Trace | PbbError]]:
+    """As `attempt_calls`, halving programs whose traces are too long to keep together."""
+    try:
+        return attempt_calls(programs, inputs, library, lines)
+    except TooMuchError as error:
+        if len(programs) == 1:
+            return [[error] * len(inputs[0])]
+    half = len(programs) // 2
+    first, second = (programs[:half], inputs[:half]), (programs[half:], inputs[half:])
+    return [*_runs(*first, library, lines), *_runs(*second, library, lines)]
 
 
 def _callees(programs: Sequence[Program], library: Mapping[str, Program]) -> list[Program]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pbb_probe.commands import cli
+from pbb_probe.programs import child
 
 LOOP = (
     "def f(xs, k):\n    # pairs\n    total = {}\n    for i, x in enumerate(xs):\n        total[x] = (i, k)\n\n"
@@ -85,6 +86,16 @@ def test_the_calls_are_those_of_settrace(tmp_path, capsys):
     assert [row["id"] for row in refused] == [*(row["id"] for row in ROWS[2:8]), "good-0"]
     assert refused[0]["reason"] == "its output is another than the one given: f(1) is 1, not 2"
     assert refused[1]["reason"] == "line 2: a call of open is not allowed"
+
+
+def test_traces_too_long_to_keep_together_are_taken_apart(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(child, "LONGEST_ANSWERS", 30_000)
+    code = "def f(n):\n    while n:\n        n -= 1\n    return n"
+    rows = [{"code": code, "input": n, "output": "0", "id": n} for n in ("300", "2", "4000", "301")]
+    assert cli.main(["programs", written(tmp_path / "mine.jsonl", rows)]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 programs run" in said
+    assert said.splitlines()[1].endswith(": 4000")
 
 
 def test_the_number_of_lines_is_a_setting(tmp_path, capsys):
