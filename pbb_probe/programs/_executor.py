@@ -137,6 +137,8 @@ def importer(modules: dict[str, list[str]]) -> Any:
     The names of `typing` are stand-ins: they are for annotations, which are not evaluated.
     """
     known = {}
+    if "collections" in modules:
+        importlib.import_module("heapq")  # which Counter.most_common imports when it is called
     for name, names in modules.items():
         module = SimpleNamespace(**dict.fromkeys(names)) if name == "typing" else importlib.import_module(name)
         known[name] = SimpleNamespace(**{part: getattr(module, part) for part in names})

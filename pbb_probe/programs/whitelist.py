@@ -53,6 +53,7 @@ BUILTINS = frozenset(
 MODULES: dict[str, tuple[str, ...]] = {
     name: tuple(names.split())
     for name, names in {
+        "__future__": "annotations division generator_stop print_function",
         "bisect": "bisect bisect_left bisect_right insort insort_left insort_right",
         "cmath": "e exp inf log log10 nan phase pi polar rect sqrt tau",
         "collections": "Counter OrderedDict defaultdict deque",
@@ -240,8 +241,6 @@ def _complaint_about_format(text: ast.expr) -> str | None:
 def _complaint_about_import(node: ast.Import | ast.ImportFrom) -> str | None:
     if isinstance(node, ast.Import):
         modules, names = [alias.name for alias in node.names], []
-    elif node.module == "__future__":
-        return None
     else:
         modules, names = ["." * node.level + (node.module or "")], [alias.name for alias in node.names]
     for module in modules:
