@@ -48,7 +48,10 @@ class Arguments:
             else:
                 raise ValueError(f"it lacks the argument {parameter.arg:.60}")
         if left:
-            raise ValueError(f"the argument {next(iter(left)):.60} has no place in the call, or is there twice")
+            name = next(iter(left))
+            if name in [each.arg for each in function.args.kwonlyargs] or function.args.kwarg:
+                raise ValueError(f"the argument {name:.60} can be given by name only, and calls here are by place")
+            raise ValueError(f"the argument {name:.60} has no place in the call, or is there twice")
         return tuple(values)
 
 

@@ -87,6 +87,7 @@ def test_an_input_is_what_stands_between_the_brackets_of_a_call(tmp_path, text: 
         ("1, d=2", "the argument d has no place"),
         ("1, a=2", "the argument a has no place"),
         ("b=2", "it lacks the argument a"),
+        ("1, only=2", "the argument only can be given by name only"),
         ("undefined", "NameError"),
         ("open('x')", "a call of open is not allowed"),
         ("().__class__", "the attribute __class__ is not allowed"),
@@ -96,7 +97,9 @@ def test_an_input_is_what_stands_between_the_brackets_of_a_call(tmp_path, text: 
     ],
 )
 def test_inputs_that_cannot_be_read_are_refused(tmp_path, text: str, reason: str):
-    path = write(tmp_path / "mine.jsonl", [{"code": "def f(a, b=10):\n    return a", "input": text, "id": "odd"}])
+    path = write(
+        tmp_path / "mine.jsonl", [{"code": "def f(a, b=10, *, only=1):\n    return a", "input": text, "id": "odd"}]
+    )
     (read,) = given_programs(path)
     if text == "1, ":
         assert read.inputs == ((1,),)
