@@ -8,6 +8,7 @@ output has none is refused.
 
 import ast
 import json
+import marshal
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, ModuleType
@@ -57,7 +58,7 @@ class Tracer:
         self.changes: list[dict[str, str]] = []
         self.gone: list[list[str]] = []
         self.known: dict[str, str] = {}
-        self.objects: dict[str, Any] = {}
+        self.marks: dict[str, object] = {}
         output = self._called(function, arguments, self._entering)
         parts = [json.dumps(self.lines), f"[{', '.join(map(written, self.changes))}]", json.dumps(output)]
         if any(self.gone) or self.defaults:
@@ -160,23 +161,38 @@ class Tracer:
 
     def _locals(self, frame: FrameType) -> dict[str, str]:
         """The local variables of a call that have values, as JSON."""
-        texts, objects = {}, {}
+        texts, marks = {}, {}
         for name, value in frame.f_locals.items():
-            if type(value) in SCALARS and name in self.known and self.objects.get(name, self) is value:
+            mark = mark_of(value)
+            if mark is not None and self.marks.get(name) == mark:
                 texts[name] = self.known[name]
             else:
                 try:
                     texts[name] = json.dumps(self.values.to_json(value))
                 except self.values.NotAValueError:
                     continue
-            objects[name] = value
-        self.objects = objects
+            marks[name] = mark
+        self.marks = marks
         return texts
 
     def _returns_a_value(self, frame: FrameType) -> bool:
         """Is this the end of a `return` with a value, and not of the body?"""
         place = list(self.code.co_positions())[frame.f_lasti // 2]
         return place in self.returns
+
+
+def mark_of(value: Any) -> object:
+    """What is equal only for equal values of equal types, far faster than their text; None where there is none.
+
+    Values that are equal may have different ones, such as sets that were filled in another order.
+    """
+    kind = type(value)
+    if kind in SCALARS:
+        return kind, value if kind is not float else repr(value)
+    try:
+        return marshal.dumps(value, 2)  # version 2 has no references: what is written depends on the values alone
+    except ValueError:
+        return None
 
 
 def written(texts: dict[str, str]) -> str:

@@ -103,7 +103,7 @@ def refusal(source: str, seconds: int = 1) -> str:
         ("return hash(x)", "call of hash"),
         ("return object()", "call of object"),
         ("return super()", "call of super"),
-        ("import os", "the import of os is not allowed: there are bisect,"),
+        ("import os", "the import of os is not allowed: there are __future__, bisect,"),
         ("import os.path", "the import of os.path"),
         ("import collections.abc", "the import of collections.abc"),
         ("from . import math", "the import of ."),
