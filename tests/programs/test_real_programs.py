@@ -279,6 +279,11 @@ FAILING = {
     "return len('a' * 10 ** 11)": "MemoryError",
     "return 'é'.encode('shift_jis').decode('cp932')": "the encoding shift_jis is not available",
     "try:\n        return 'é'.encode('shift_jis')\n    except LookupError:\n        return 1": "the encoding shift_jis",
+    "return 'é'.encode('unicode_escape')": "the encoding unicode_escape is not available",
+    "return 'é'.encode('no such')": "LookupError: unknown encoding: no such",
+    "def g(n):\n        try: return g(n + 1)\n        except: return n\n    return g(0)": "at a depth of calls at which",
+    "import itertools\n    return list(itertools.cycle([1]))": "MemoryError",
+    "y = type(type(x))\n    return 1": "TypeError: the type of a type is not given",
     "raise ValueError('one\\ntwo')": "ValueError: one two",
     "try:\n        while x: x += 1\n    except:\n        return 1": "more than 5000 lines",
 }
