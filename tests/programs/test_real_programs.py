@@ -281,7 +281,7 @@ FAILING = {
     "try:\n        return 'é'.encode('shift_jis')\n    except LookupError:\n        return 1": "the encoding shift_jis",
     "return 'é'.encode('unicode_escape')": "the encoding unicode_escape is not available",
     "return 'é'.encode('no such')": "LookupError: unknown encoding: no such",
-    "def g(n):\n        try: return g(n + 1)\n        except: return n\n    return g(0)": "at a depth of calls at which",
+    "def g(n):\n        try: return g(n + 1)\n        except: return n\n    return g(0)": "at a depth of calls",
     "import itertools\n    return list(itertools.cycle([1]))": "MemoryError",
     "y = type(type(x))\n    return 1": "TypeError: the type of a type is not given",
     "raise ValueError('one\\ntwo')": "ValueError: one two",
