@@ -1,7 +1,7 @@
 """A trace: what one execution of a program did, line by line."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pbb_probe.programs.values import Value, fault, from_json, to_json, value_text
@@ -66,6 +66,13 @@ class Trace:
             known = {name: value for name, value in (known | changed).items() if name not in gone}
             after.append(known)
         return after
+
+    def without_dicts(self) -> "Trace":
+        """The trace as corpora of the families have it: their tables of constants are no states."""
+        changes: tuple[dict[str, Value], ...] = tuple(
+            {name: value for name, value in changed.items() if not isinstance(value, dict)} for changed in self.changes
+        )
+        return replace(self, changes=changes)
 
 
 def label(value: Value) -> int | str:
