@@ -122,6 +122,7 @@ class Stopwatch:
 def refuse_codecs(stopwatch: Stopwatch) -> None:
     """End a program that asks for a codec which Python has and cannot load here: no file can be opened any more."""
     known = {*encodings.aliases.aliases, *encodings.aliases.aliases.values()}
+    known |= {name.removesuffix(".py") for name in os.listdir(os.path.dirname(encodings.__file__))}
 
     def search(name: str) -> None:
         if name.replace("-", "_").replace(" ", "_").lower() in known:

@@ -7,8 +7,8 @@ with one key, the name of its type: `{"tuple": [1, 2]}`, `{"dict": [["a", 1]]}`,
 import math
 from typing import Any
 
-LARGEST = 10**18
-"""Of a whole number's absolute value."""
+LARGEST = 10**1000
+"""Of a whole number's absolute value: Python writes four thousand digits at most."""
 DEEPEST = 50
 """How deep a value's lists, tuples, sets and dicts may be nested: recursion can still walk it."""
 CONTAINERS: dict[str, type] = {kind.__name__: kind for kind in (tuple, set, frozenset)}
@@ -35,7 +35,7 @@ def to_json(value: Any, depth: int = 0) -> Any:
         return value
     if kind is int:
         if not -LARGEST <= value <= LARGEST:
-            raise TooLargeError("its numbers grow beyond 10**18")
+            raise TooLargeError("its numbers grow beyond 10**1000")
         return value
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}

@@ -79,7 +79,7 @@ class Tracer:
             for value in frame.f_locals.values():
                 kind = type(value)
                 if kind is int and not -self.values.LARGEST <= value <= self.values.LARGEST:
-                    self._refuse("its numbers grow beyond 10**18")
+                    self._refuse("its numbers grow beyond 10**1000")
                 if (kind is list or kind is str) and len(value) > GROWN:
                     self._refuse(f"its values grow beyond {GROWN} items")
             if event == "return" and frame.f_code is self.code:
@@ -92,6 +92,8 @@ class Tracer:
         sys.settrace(trace)
         try:
             output = function(*arguments)
+            if sys.gettrace() is None and self.refusal is None:  # there was no room for the trace function
+                raise Refusal("it catches errors at a depth of calls at which it cannot be traced")
         finally:
             sys.settrace(None)
             if self.refusal is not None:  # the program may have caught it

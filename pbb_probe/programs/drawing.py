@@ -9,7 +9,6 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.meaning import body_of, explanations
@@ -57,7 +56,7 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
     for turn in range(ROUNDS):
         made = [draw(place)(names[place]) for place in pending]
         traced = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
-        runs = [list(map(_without_dicts, run)) for run in traced]
+        runs = [[trace.without_dicts() for trace in run] for run in traced]  # as the corpora have always had them
         fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
         usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
         drawn |= usable
@@ -72,14 +71,6 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
         "The family has too few functions to keep so many from the programs with examples: lower new_functions, or "
         "ask for fewer programs without examples."
     )
-
-
-def _without_dicts(trace: Trace) -> Trace:
-    """The trace of a family's program as its corpora have always had it: tables of constants are no states."""
-    changes: tuple[dict[str, Value], ...] = tuple(
-        {name: value for name, value in changed.items() if not isinstance(value, dict)} for changed in trace.changes
-    )
-    return replace(trace, changes=changes)
 
 
 def _rarely_decisive(drawn: dict[int, Drawn]) -> list[int]:

@@ -29,6 +29,8 @@ def call_arguments(name: str, call: str) -> tuple[Value, ...]:
         PbbError: they are not written out as Python values.
     """
     try:
+        if not isinstance(call, str):
+            raise ValueError("no text")
         arguments = read_value(f"[{call}]")
         if not isinstance(arguments, list):
             raise ValueError("several lists")

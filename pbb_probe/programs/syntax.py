@@ -1,6 +1,7 @@
 """Syntax trees of sources: read and checked, and the node and statement that each character belongs to."""
 
 import ast
+import copy
 import functools
 import re
 import warnings
@@ -119,6 +120,24 @@ def beside(source: str) -> str:
     tree = parsed(source)
     function = function_of(source)
     return "".join(f"{ast.unparse(node)}\n" for node in tree.body if getattr(node, "name", "") != function.name)
+
+
+def without_comments(source: str) -> str:
+    """The text without comments, blank lines and docstrings, in the layout of `ast.unparse`.
+
+    Raises:
+        PbbError: the source is no Python.
+
+    Example:
+        >>> print(without_comments("def f(x):\\n    'Twice x.'\\n\\n    return x + x  # a sum"))
+        def f(x):
+            return x + x
+    """
+    tree = copy.deepcopy(parsed(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or ([ast.Pass()] if isinstance(node, ast.FunctionDef) else [])
+    return ast.unparse(tree)
 
 
 def only_argument(function: ast.FunctionDef) -> str | None:

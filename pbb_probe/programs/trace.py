@@ -1,11 +1,14 @@
 """A trace: what one execution of a program did, line by line."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pbb_probe.programs.values import Value, fault, from_json, to_json, value_text
 from pbb_probe.schema import shown
+
+LARGEST_LABEL = 10**18
+"""Of a whole number's absolute value, which 64 bits must hold."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,21 @@ class Trace:
             after.append(known)
         return after
 
+    def without_dicts(self) -> "Trace":
+        """The trace as corpora of the families have it: their tables of constants are no states."""
+        changes: tuple[dict[str, Value], ...] = tuple(
+            {name: value for name, value in changed.items() if not isinstance(value, dict)} for changed in self.changes
+        )
+        return replace(self, changes=changes)
+
 
 def label(value: Value) -> int | str:
-    """A value as documents and labels have it: a whole number stays one, everything else becomes its Python text."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else value_text(value)
+    """A value as documents and labels have it: a whole number stays one, everything else becomes its Python text.
+
+    A number beyond `LARGEST_LABEL` becomes text, too, since no array holds it.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_LABEL
+    return value if is_number else value_text(value)  # type: ignore[return-value]
 
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def fault(value: object) -> str | None:
                 pending += [(part, depth + 1) for part in item.values()]  # type: ignore[attr-defined]
         elif kind is int:
             if not -LARGEST <= item <= LARGEST:  # type: ignore[operator]
-                return "a number beyond 10**18"
+                return "a number beyond 10**1000"
         elif kind is str:
             characters += len(item)  # type: ignore[arg-type]
         elif item is not None and kind is not bool and kind is not float:

@@ -54,10 +54,13 @@ MODULES: dict[str, tuple[str, ...]] = {
     name: tuple(names.split())
     for name, names in {
         "__future__": "annotations division generator_stop print_function",
+        "array": "array",
         "bisect": "bisect bisect_left bisect_right insort insort_left insort_right",
         "cmath": "e exp inf log log10 nan phase pi polar rect sqrt tau",
-        "collections": "Counter OrderedDict defaultdict deque",
+        "collections": "ChainMap Counter OrderedDict defaultdict deque",
         "copy": "copy deepcopy",
+        "decimal": "Decimal ROUND_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP",
+        "fractions": "Fraction",
         "functools": "cache cmp_to_key lru_cache partial reduce",
         "hashlib": "md5 sha1 sha256",
         "heapq": "heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest",
@@ -91,7 +94,8 @@ METHODS = frozenset(
     # of what the modules make: counters, ordered dicts, deques, patterns, matches, chains, caches, hashes; of errors
     """
     most_common elements subtract total move_to_end appendleft popleft extendleft rotate match search findall finditer
-    fullmatch sub subn group groups groupdict start end span from_iterable cache_clear digest hexdigest args
+    fullmatch sub subn group groups groupdict start end span pattern string from_iterable cache_clear digest hexdigest
+    quantize limit_denominator args
     """.split()  # noqa: SIM905
 )
 DECORATORS = frozenset(("cache", "lru_cache"))

@@ -103,7 +103,7 @@ def refusal(source: str, seconds: int = 1) -> str:
         ("return hash(x)", "call of hash"),
         ("return object()", "call of object"),
         ("return super()", "call of super"),
-        ("import os", "the import of os is not allowed: there are __future__, bisect,"),
+        ("import os", "the import of os is not allowed: there are __future__, array,"),
         ("import os.path", "the import of os.path"),
         ("import collections.abc", "the import of collections.abc"),
         ("from . import math", "the import of ."),
@@ -243,7 +243,7 @@ def test_both_sides_know_the_same_builtins():
 
 
 def test_no_method_leads_out_of_a_value():
-    """Of every object that programs can have, the attributes that are allowed are methods or plain numbers."""
+    """Of every object that programs can have, the attributes that are allowed are methods, plain numbers or text."""
     things = [1, 1.5, 1j, "a", b"a", [], (), set(), frozenset(), {}, len, [].append, str.upper, iter([]), range(3)]
     things += [lambda: 0, (k for k in [1]), ValueError("a"), NameError("a"), StopIteration(1), zip(), slice(1)]
     things += [Counter(), deque(), re.compile("a"), re.match("a", "a"), defaultdict(int), partial(len)]
@@ -251,7 +251,7 @@ def test_no_method_leads_out_of_a_value():
     reached = [getattr(thing, name) for thing in things for name in names if hasattr(thing, name)]
     data = [value for value in reached if not callable(value)]
     assert len(data) > 10
-    assert {type(value) for value in data} <= {int, float, tuple, type(None)}  # tuple: the arguments of errors
+    assert {type(value) for value in data} <= {int, float, str, tuple, type(None)}  # tuple: the arguments of errors
 
 
 def test_a_thousand_programs_take_seconds():
@@ -277,8 +277,8 @@ def test_a_thousand_programs_take_seconds():
         (("return len([[y] for y in range(10 ** 12)])",), "(longer than 1 s|MemoryError)"),
         (("return 10 ** 10 ** 9",), "(longer than 1 s|MemoryError)"),
         (("return len(str(x << 10 ** 12))",), "MemoryError"),
-        (("x = 3", "while True:", "    x = x * x"), r"beyond 10\*\*18"),
-        (("x = x << 70", "return 1"), r"beyond 10\*\*18"),
+        (("x = 3", "while True:", "    x = x * x"), r"beyond 10\*\*1000"),
+        (("x = x << 7000", "return 1"), r"beyond 10\*\*1000"),
         (("return str(10 ** 5000)",), "ValueError"),
         (("return len('a' * 10 ** 11)",), "MemoryError"),
         (("return '%99999999999d' % x",), "MemoryError"),

@@ -185,9 +185,9 @@ def test_fields_of_another_type_are_refused(odd):
 NO_VALUES = {
     "deep": nested(900),
     "a little too deep": nested(51),
-    "large": 10**18 + 1,
+    "large": 10**1000 + 1,
     "without end": 10**5000,
-    "negative": -(10**400),
+    "negative": -(10**1400),
     "complex": 1j,
     "bytes": b"a",
     "inside": [1, (2, {"a": [...]})],
@@ -484,7 +484,7 @@ def test_a_wrong_type_anywhere_in_a_corpus_is_refused_or_what_is_loaded_can_be_u
         (("traces", 0, "changes"), {}),
         (("traces", 0, "output"), {"a": 1}),
         (("traces", 0, "output"), float("nan")),
-        (("traces", 0, "output"), 10**30),
+        (("traces", 0, "output"), 10**1001),
     ],
 )
 def test_a_corpus_with_damage_is_refused(rows, place, value, tmp_path):

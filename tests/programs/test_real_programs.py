@@ -1,13 +1,23 @@
 """Programs as people write them: traces are those of `sys.settrace` on bare execution, in values of every type."""
 
 import copy
+import json
 import sys
 
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.program import Program, attempt_calls, trace_programs
-from pbb_probe.programs.values import fault
+from pbb_probe.programs.corpus import Corpus
+from pbb_probe.programs.documents import worked_steps
+from pbb_probe.programs.entry import Entry
+from pbb_probe.programs.meaning import body_of, steps_of
+from pbb_probe.programs.mutants import mutants
+from pbb_probe.programs.program import Program, attempt_calls, call_arguments, trace_programs, try_outputs
+from pbb_probe.programs.relabel import relabelled
+from pbb_probe.programs.simpler import simpler_programs
+from pbb_probe.programs.syntax import without_comments
+from pbb_probe.programs.targets import call_targets, line_targets
+from pbb_probe.programs.values import fault, read_value
 
 BODIES = {
     "a return that changes a list": ("xs = [3, 1, 2]", "return xs.pop()"),
@@ -265,6 +275,50 @@ def test_arguments_keep_their_types_and_are_those_before_the_call():
     assert trace.call_text == "{}, (1, [2.5]), {7}"
 
 
+ODD = [
+    ("def f(x, *rest, k=2):\n    y = (x, rest)\n    del x\n    return {y: {k, 1.5}}", [((1, 2), None), (1, True, "a")]),
+    ("def f(d):\n    d[()] = frozenset({1})\n    return d.pop(1), 10 ** 30, float('inf')", [({1: 1},), ({1: 1.0},)]),
+]
+
+
+def test_traces_are_stored_and_loaded_with_every_type(tmp_path):
+    entries = []
+    for k, (source, calls) in enumerate(ODD):
+        program = Program(f"f{k}", "own", source.replace("f(", f"f{k}(", 1))
+        (run,) = trace_programs([program], [calls])
+        entries.append(Entry(program, "with_io", tuple(run), (0,)))
+    corpus = Corpus(tuple(entries), {})
+    corpus.save(tmp_path)
+    loaded = Corpus.load(tmp_path)
+    assert repr(loaded.entries) == repr(corpus.entries)
+    calls = loaded.calls("trace")
+    traces = {(e.program.name, trace.call_text): trace for e in entries for trace in e.traces}
+    assert len(calls) == len(traces) == 4
+    for name, call, output in zip(calls["program"], calls["call"], calls["output"], strict=True):
+        assert text(call_arguments(name, call)) == text(traces[name, call].arguments)
+        assert text(read_value(output)) == text(traces[name, call].output)
+    for line in (tmp_path / "corpus.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # JSON has no Infinity
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_what_runs_has_documents_targets_and_changed_programs(body: tuple[str, ...]):
+    source = "\n".join(["def f(x):", *(f"    {line}" if line else "" for line in body)])
+    program = Program("f", "own", source)
+    ((trace,),) = trace_programs([program], [[3]])
+    assert "return" in worked_steps(program, trace)
+    rows = line_targets(source, trace).set_index("line")
+    assert rows["executed"][sorted(set(trace.lines) & set(rows.index))].all()
+    ((output,),) = try_outputs([Program("f", "own", without_comments(source))], [[3]])
+    assert text(output) == text(trace.output)
+    for changed in (*(mutant for _, mutant in mutants(source)), *simpler_programs(source).values()):
+        compile(changed, "changed", "exec")
+    compile(relabelled(source), "relabelled", "exec")
+    assert call_targets(source, trace) is not None
+    assert steps_of(source)
+    assert body_of(source).startswith("def f(v0)")
+
+
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 FAILING = {
@@ -279,6 +333,11 @@ FAILING = {
     "return len('a' * 10 ** 11)": "MemoryError",
     "return 'é'.encode('shift_jis').decode('cp932')": "the encoding shift_jis is not available",
     "try:\n        return 'é'.encode('shift_jis')\n    except LookupError:\n        return 1": "the encoding shift_jis",
+    "return 'é'.encode('unicode_escape')": "the encoding unicode_escape is not available",
+    "return 'é'.encode('no such')": "LookupError: unknown encoding: no such",
+    "def g(n):\n        try: return g(n + 1)\n        except: return n\n    return g(0)": "at a depth of calls",
+    "import itertools\n    return list(itertools.cycle([1]))": "MemoryError",
+    "y = type(type(x))\n    return 1": "TypeError: the type of a type is not given",
     "raise ValueError('one\\ntwo')": "ValueError: one two",
     "try:\n        while x: x += 1\n    except:\n        return 1": "more than 5000 lines",
 }

@@ -11,7 +11,25 @@ from pbb_probe.programs.values import DEEPEST, from_json, read_value, to_json, v
 
 def drawn(rng: random.Random, depth: int = 3, hashable: bool = False):
     """A random value."""
-    flat = [None, True, 0, -7, 10**18, 1.5, -0.0, 1e300, math.inf, -math.inf, "", "a'b\"\n", "\ud800", "é", 1.0, False]
+    flat = [
+        None,
+        True,
+        0,
+        -7,
+        10**18,
+        -(10**1000),
+        1.5,
+        -0.0,
+        1e300,
+        math.inf,
+        -math.inf,
+        "",
+        "a'b\"\n",
+        "\ud800",
+        "é",
+        1.0,
+        False,
+    ]
     if depth == 0 or rng.random() < 0.3:
         return rng.choice(flat)
     kinds = [tuple, frozenset] if hashable else [list, tuple, set, frozenset, dict]
@@ -99,7 +117,7 @@ def test_other_ways_to_write_a_value_are_read(text: str, value):
         ),
         *("set(1)", "set([[]])", "dict(1)", "dict(**{})", "float('x')", "float(1)", "list(1, 2)", "lambda: 1", "not 1"),
         *("- - 1", "-True", "-'a'", "open('x')", "().__class__", "[k for k in [1]]", "1 if 1 else 2", "\0", "\ud800"),
-        *("9" * 5000, str(10**18 + 1), "[" * 51 + "]" * 51, "(" * 500, "-" * 900 + "1", "[" * 300 + "]" * 300),
+        *("9" * 5000, str(10**1000 + 1), "[" * 51 + "]" * 51, "(" * 500, "-" * 900 + "1", "[" * 300 + "]" * 300),
     ],
     ids=lambda text: text[:20],
 )
