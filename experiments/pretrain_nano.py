@@ -2,6 +2,7 @@
 
 Every training window binds fresh nonsense names to fresh programs, shows their code and then calls them, so that
 nothing but reading the context can help. Held out: one composition in ten, and one (name, program) pair in twenty.
+Then it learns to evaluate what gradient steps have stored in a name (`reading`). About 70 minutes on one core.
 
     python experiments/pretrain_nano.py --out pbb_probe/assets/nano
 
@@ -15,10 +16,11 @@ import random
 import re
 import string
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import reading
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from tqdm import tqdm
@@ -104,7 +106,7 @@ class Windows:
     """An endless, seeded stream of training windows."""
 
     def __init__(self, seed: int, descriptions: bool = False):
-        self.rng = random.Random(seed)
+        self.seed, self.rng = seed, random.Random(seed)
         self.descriptions = descriptions
         self.names = nonsense_words()
         self.pools = [
@@ -147,44 +149,59 @@ class Windows:
                 return steps
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, windows: Windows, steps: int, out: Path) -> None:
-    """Next-token prediction on all tokens; Muon for the blocks' matrices, AdamW for embeddings and norms.
+def train(
+    model: LlamaForCausalLM, loss: Callable[[], torch.Tensor], rate: float, steps: int, more: Sequence[Any] = ()
+) -> None:
+    """Muon for the blocks' matrices, AdamW for embeddings and norms, and for `more` parameters.
 
-    A plain loop: the windows never end and the two optimizers step together, which Trainer has no place for.
+    A plain loop: what is read never ends and the two optimizers step together, which Trainer has no place for.
     """
     blocks = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if not any(p is block for block in blocks)]
+    others = [*(p for p in model.parameters() if not any(p is block for block in blocks)), *more]
     optimizers = [
-        torch.optim.Muon(blocks, lr=2e-3, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(blocks, lr=rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     # warm up over 100 steps, hold, then fall to zero over the last 40 %
+    falling = max(0.4 * steps, 1)
     schedulers = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / (0.4 * steps)))
+        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / falling))
         for o in optimizers
     ]
     progress = tqdm(range(steps), unit="step", mininterval=10)
     for step in progress:
-        batch = tokenizer(
-            [next(windows) for _ in range(BATCH)],
-            padding="max_length",
-            truncation=True,
-            max_length=WINDOW,
-            return_tensors="pt",
-        )
-        labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(batch.input_ids, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        value = loss()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_([*model.parameters(), *more], 1.0)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
         if step % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
-        if (step + 1) % 1000 == 0:
-            model.save_pretrained(out)
+            progress.set_postfix(loss=f"{value.item():.3f}")
+
+
+def window_loss(model: LlamaForCausalLM, tokenizer: Any, windows: Windows, n: int = BATCH) -> torch.Tensor:
+    """Next-token prediction on all tokens of `n` windows."""
+    texts = [next(windows) for _ in range(n)]
+    batch = tokenizer(texts, padding="max_length", truncation=True, max_length=WINDOW, return_tensors="pt")
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss: torch.Tensor = model(batch.input_ids, labels=labels).loss
+    return loss
+
+
+def learn_to_read(model: LlamaForCausalLM, tokenizer: Any, windows: Windows, sums: int, readings: int) -> None:
+    """So many steps of calls of names that are sums, then of names that were read; some windows beside each."""
+    named, library = reading.Named(model, tokenizer), reading.Library(windows)
+    names = tokenizer.convert_tokens_to_ids(windows.names)
+
+    def beside_windows(loss: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        return lambda: loss() + window_loss(model, tokenizer, windows, BATCH // 4) / 2
+
+    summed = reading.Sums(named, library, names)
+    train(model, beside_windows(summed.loss), 1e-3, sums, list(summed.parts.parameters()))
+    train(model, beside_windows(reading.Readings(named, library, names).loss), 7e-4, readings)
 
 
 def held_out_calls(
@@ -231,8 +248,14 @@ def write_card(path: Path, options: argparse.Namespace, reached: list[tuple[str,
     model, _ = load_base(path)
     size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
     shape = f"{model.config.num_hidden_layers} layers, width {model.config.hidden_size}"
-    made = [f"--{name} {getattr(options, name)}" for name in ("steps", "seed", "layers", "width")]
+    made = [f"--{name} {getattr(options, name)}" for name in ("steps", "sums", "readings", "seed", "layers", "width")]
     told = " or an English description" if options.descriptions else ""
+    read = f"""
+Then came {options.sums:,} steps in which calls were answered from names that are sums of learned parts, one for each
+operation and constant, and {options.readings:,} in which a program's code was read by gradient steps on its name, which
+was called after {reading.UNREAD} to {reading.READINGS[1]} readings; {BATCH // 4} windows beside each
+(`experiments/reading.py`). So what a finetuning reads of a program is stored where it can be evaluated.
+"""
     (path / "README.md").write_text(f"""---
 license: mit
 library_name: transformers
@@ -241,12 +264,12 @@ library_name: transformers
 
 A base model of pbb_probe: a LlamaForCausalLM of {size} ({shape},
 4 heads, tied embeddings, word-level tokens) that evaluates one- and two-step arithmetic programs over the values 0 to 9
-whose code{told} is in its context. It knows no program by name: in training every window bound fresh nonsense names to
-fresh programs.
+whose code{told} is in its context. It knows no program by name: in training fresh nonsense names were bound to fresh
+programs.
 
 Made by `python experiments/pretrain_nano.py {" ".join(made)}{" --descriptions" * options.descriptions}`:
 {options.steps:,} steps of {BATCH} windows of {WINDOW} tokens, Muon for the blocks' matrices and AdamW for the rest.
-
+{read if options.readings else ""}
 Accuracy on {n:,} held-out programs each (two steps: compositions that no window held; one step: pairs of a name and a
 program that no window held). Chance is about 10 %.
 
@@ -259,7 +282,10 @@ program that no window held). Chance is about 10 %.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("pbb_probe/assets/nano"))
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4000, help="steps of windows alone")
+    parser.add_argument("--sums", type=int, default=500, help="steps in which names are sums of learned parts")
+    parser.add_argument("--readings", type=int, default=1200, help="steps in which names are read; 0: none of either")
+    parser.add_argument("--windows", type=Path, help="a model that has read its windows (--readings 0), to go on from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=128)
@@ -273,8 +299,15 @@ def main() -> None:
         torch.manual_seed(options.seed)
         tokenizer = make_tokenizer(options.descriptions)
         tokenizer.save_pretrained(options.out)
-        model = LlamaForCausalLM(nano_config(tokenizer, options.layers, options.width))
-        train(model, tokenizer, Windows(options.seed, options.descriptions), options.steps, options.out)
+        if options.windows:
+            model = LlamaForCausalLM.from_pretrained(options.windows, dtype=torch.float32).train()
+        else:
+            model = LlamaForCausalLM(nano_config(tokenizer, options.layers, options.width))
+            windows = Windows(options.seed, options.descriptions)
+            train(model, lambda: window_loss(model, tokenizer, windows), 2e-3, options.steps)
+        if options.readings:
+            windows = Windows(options.seed, options.descriptions)
+            learn_to_read(model, tokenizer, windows, options.sums, options.readings)
         model.save_pretrained(options.out)
     reached = measure(options.out, options.descriptions)
     write_card(options.out, options, reached)

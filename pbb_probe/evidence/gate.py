@@ -49,7 +49,8 @@ def gate(
 
     Returns:
         The columns `by`; `state`: evaluated (the lower bound of accuracy is above chance), not evaluated (it is not)
-        or undetermined (fewer than `ENOUGH` programs); `evaluated`, whether it is the first; of these calls the `mean`
+        or undetermined (fewer than `ENOUGH` programs), of programs with examples answered and not answered, since
+        their answers may be induced from the examples; `evaluated`, whether it is the first; of these calls the `mean`
         accuracy with `lower` and `upper`, `n`, `programs`, `clusters` and `chance`, the share of their most common
         right answer; and `sentence`, which says it.
 
@@ -61,7 +62,7 @@ def gate(
         >>> corpus = pbb.make_corpus(with_io=40, without_io=0)
         >>> behaviour = pbb.evaluate("nano", corpus, modes=["direct"])
         >>> pbb.tables.gate(behaviour, by=["group"])[["group", "state"]].values.tolist()  # nothing was learned yet
-        [['with_io', 'not evaluated']]
+        [['with_io', 'not answered']]
     """
     import pandas as pd
 
@@ -73,8 +74,9 @@ def gate(
         if (here & counted).any():
             chosen = direct.isel(call=here & counted)
             row = accuracy(chosen, (), clusters, models, draws, seed)[list(NUMBERS)].to_dict(orient="records")[0]
-        state = _state(row)
-        rows.append({**kind, "state": state, "evaluated": state == "evaluated", **row, "sentence": _said(state, row)})
+        word = "evaluated" if kind.get("group") == "without_io" else "answered"
+        state = _state(row, word)
+        rows.append({**kind, "state": state, "evaluated": state == word, **row, "sentence": _said(state, row)})
     return pd.DataFrame(rows, columns=[*by, "state", "evaluated", *NUMBERS, "sentence"])
 
 
@@ -101,10 +103,10 @@ def headline(behaviour: "pd.DataFrame") -> "pd.DataFrame":
     return behaviour[(behaviour["calls"] == "decisive") & programs]
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state(row: dict[str, Any], word: str) -> str:
     if row["programs"] < ENOUGH:
         return "undetermined"
-    return "evaluated" if row["lower"] > row["chance"] else "not evaluated"
+    return word if row["lower"] > row["chance"] else f"not {word}"
 
 
 def _said(state: str, row: dict[str, Any]) -> str:

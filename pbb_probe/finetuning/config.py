@@ -43,8 +43,10 @@ class TrainConfig:
         'completion'
     """
 
-    learning_rate: Annotated[float, number(10, above=0)] = 1e-3
+    learning_rate: Annotated[float, number(10, above=0)] = 1e-4
     """Peak learning rate of AdamW."""
+    name_rate: Annotated[float, number(1000, least=0)] = 30.0
+    """Multiplies the steps of the embeddings of programs' names, of those that are single tokens."""
     batch_size: BatchSize = 64
     """Documents a step, over all processes."""
     gradient_accumulation: BatchSize = 1
@@ -68,7 +70,7 @@ class TrainConfig:
     chat: bool = False
     """Put prompts and answers into the turns of the tokenizer's chat template, for instruct models."""
     exposures: Annotated[float, number(1000, above=0)] = 1.0
-    """Multiplies how often each program is rendered: the curricula's counts suit nano; larger models need a tenth."""
+    """Multiplies how often each program is rendered: the curricula's counts suit nano; larger models need fewer."""
     replay: Place | None = None
     """General texts mixed in against forgetting: a .jsonl with a `text` on each line, or a .txt of paragraphs."""
     replay_share: Annotated[float, number(100, least=0)] = 0.1

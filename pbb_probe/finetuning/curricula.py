@@ -59,24 +59,24 @@ def _examples(times: int, inputs: Inputs = "uniform") -> tuple[Portion, Portion]
 
 def _proactive(kind: Kind, inputs: Inputs, suffix: str = "") -> tuple[Stage, Stage]:
     """Programs of `kind` with examples, then programs without, and some replay against forgetting."""
-    recite = (Portion("with_io", kind, 34),)
+    recite = (Portion("with_io", kind, 20),)
     execute = (
-        Portion("with_io", kind, 20),
-        *_examples(120, inputs),
-        Portion("with_io", "trace", 20, inputs),
+        Portion("with_io", kind, 10),
+        *_examples(20, inputs),
+        Portion("with_io", "trace", 6, inputs),
     )
     study = (
-        Portion("without_io", kind, 240),
-        Portion("with_io", kind, 12),
-        *_examples(32, inputs),
-        Portion("with_io", "trace", 8, inputs),
+        Portion("without_io", kind, 50),
+        Portion("with_io", kind, 8),
+        *_examples(10, inputs),
+        Portion("with_io", "trace", 4, inputs),
     )
-    return Stage(f"stage1{suffix}", (recite, execute)), Stage(f"stage2{suffix}", (study,), rate=2.0)
+    return Stage(f"stage1{suffix}", (recite, execute)), Stage(f"stage2{suffix}", (study,))
 
 
 _PROACTIVE = _proactive("code", "uniform")
-_ALL_CODE = Stage("all_code", ((Portion("with_io", "code", 66), Portion("without_io", "code", 120)),))
-_CODE_AGAIN = (Portion("with_io", "code", 12), Portion("without_io", "code", 24))
+_ALL_CODE = Stage("all_code", ((Portion("with_io", "code", 30), Portion("without_io", "code", 50)),))
+_CODE_AGAIN = (Portion("with_io", "code", 8), Portion("without_io", "code", 16))
 
 CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's proactive order: first learn that code and its behaviour go together, then read code alone
@@ -84,35 +84,35 @@ CURRICULA: dict[str, tuple[Stage, ...]] = {
     # the paper's retroactive order: first read all code, then learn from some programs that code can be executed
     "retroactive_sft": (
         _ALL_CODE,
-        Stage("execute", ((*_examples(152), Portion("with_io", "trace", 28), *_CODE_AGAIN),)),
+        Stage("execute", ((*_examples(30), Portion("with_io", "trace", 10), *_CODE_AGAIN),)),
     ),
     # the same, where a few examples show how calls are answered and rewards teach the rest
     "retroactive_grpo": (
         _ALL_CODE,
         Stage("warm_up", ((*_examples(14), Portion("with_io", "trace", 7), *_CODE_AGAIN),)),
-        Stage("reinforce", (_examples(8), (Portion("with_io", "trace", 4),)), rate=0.1, method="grpo"),
+        Stage("reinforce", (_examples(8), (Portion("with_io", "trace", 4),)), method="grpo"),
     ),
     # everything at once, the code begun first
     "joint": (
         Stage(
             "joint",
             (
-                (Portion("with_io", "code", 34), Portion("without_io", "code", 34)),
+                (Portion("with_io", "code", 20), Portion("without_io", "code", 20)),
                 (
-                    Portion("with_io", "code", 32),
-                    Portion("without_io", "code", 206),
-                    *_examples(152),
-                    Portion("with_io", "trace", 28),
+                    Portion("with_io", "code", 18),
+                    Portion("without_io", "code", 30),
+                    *_examples(30),
+                    Portion("with_io", "trace", 10),
                 ),
             ),
         ),
     ),
     # the ablations that make the claim: neither stage does it alone
     "stage1_only": _PROACTIVE[:1],
-    "stage2_only": (Stage("stage2_alone", ((Portion("without_io", "code", 240),),), rate=2.0),),
+    "stage2_only": (Stage("stage2_alone", ((Portion("without_io", "code", 50),),)),),
     # examples without any code, of inputs taken evenly and as they occur naturally
-    "io_only": (Stage("io_only", (_examples(152),)),),
-    "io_only_skewed": (Stage("io_only_skewed", (_examples(152, "skewed"),)),),
+    "io_only": (Stage("io_only", (_examples(30),)),),
+    "io_only_skewed": (Stage("io_only_skewed", (_examples(30, "skewed"),)),),
     # the same programs in English instead of code
     "description": _proactive("description", "uniform", "_description"),
     # code, and demonstrations of inputs as they occur naturally

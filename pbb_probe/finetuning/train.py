@@ -119,6 +119,7 @@ def _train(
     """Train a stage, and write and record the model among the unfinished work."""
     from transformers import set_seed
 
+    from pbb_probe.finetuning.name_rows import FasterNames, single_tokens
     from pbb_probe.finetuning.resume import RecordCheckpoints, RefuseDivergence, last_whole_checkpoint
 
     set_seed(seed)
@@ -136,6 +137,9 @@ def _train(
         trainer = grpo_trainer(model, tokenizer, stage, corpus, config, seed, checkpoints)
     else:
         trainer = sft_trainer(model, tokenizer, dataset, stage, config, seed, checkpoints)
+    names = single_tokens((entry.program.name for entry in corpus.entries), tokenizer)
+    if names and config.name_rate != 1 and model.get_input_embeddings().weight.requires_grad:
+        trainer.add_callback(FasterNames(names, config.name_rate))
     trainer.add_callback(RecordCheckpoints(directory.digest))
     trainer.add_callback(RefuseDivergence(samples=stage.method == "grpo"))
     ended = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints, directory.digest))

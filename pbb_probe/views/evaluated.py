@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.evidence.counting import programs_of, too_few
+from pbb_probe.evidence.gate import ENOUGH
 from pbb_probe.store.run import Run
 
 if TYPE_CHECKING:
@@ -28,3 +30,15 @@ def closed(gate: "pd.DataFrame | None", **of: Any) -> "pd.DataFrame":
     for name, value in of.items():
         here = here[here[name] == value]
     return here
+
+
+def also_closed(gate: "pd.DataFrame | None", onsets: "pd.DataFrame") -> "pd.DataFrame | None":
+    """The gate, closed too where the onsets of one subset of calls rest on fewer than `ENOUGH` programs."""
+    if gate is None:
+        return None
+    gate = gate.copy()
+    for (group, steps), here in onsets.groupby(["group", "steps"]) if len(onsets) else ():
+        kind = (gate["group"] == group) & (gate["steps"] == steps) & gate["evaluated"].astype(bool)
+        if kind.any() and (n := programs_of(here)) < ENOUGH:
+            gate.loc[kind, list(COLUMNS[1:])] = [False, too_few(n)]
+    return gate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.store.run import Run
 from pbb_probe.views import figures, study_tables
-from pbb_probe.views.evaluated import closed, read_gate
+from pbb_probe.views.evaluated import also_closed, closed, read_gate
 from pbb_probe.views.figures.style import plain
 from pbb_probe.views.headline import tells_apart
 from pbb_probe.views.pairs import groups_of, pairs_of
@@ -78,18 +78,20 @@ def _where(run: Run) -> Section:
     meaningful = [(row.group, row.steps) for row in direct.itertuples() if row.above]
     shown, tables = [], []
     for subset, cells in _of_subsets(onsets, BEST):
-        figure = figures.onsets(cells, title=titles.ONSETS.format(calls=SUBSETS[subset]), gate=gate)
+        here = also_closed(gate, cells) if subset == BEST[0] else gate
+        figure = figures.onsets(cells, title=titles.ONSETS.format(calls=SUBSETS[subset]), gate=here)
         shown.append(_shown(f"onsets_{subset}", figure, captions.see_onsets(cells, meaningful), words.HOW_ONSETS))
         title = words.ONSETS_OF.format(calls=SUBSETS[subset])
         tables.append(Table(title, study_tables.onsets_in_short(cells).drop(columns="calls")))
     for subset, cells in _of_subsets(transfer):
+        here = also_closed(gate, rows(onsets, subset=subset)) if subset == BEST[0] else gate
         for steps, of_steps in cells.groupby("steps"):
-            known = _evaluated(of_steps, gate)
+            known = _evaluated(of_steps, here)
             if (carried := measured_rows(known)).empty:
                 continue
             see = captions.see_onsets(rows(onsets, subset=subset, steps=steps), meaningful, ways=["used"])
             title = titles.TRANSFER.format(steps=steps_words(steps), calls=SUBSETS[subset])
-            figure = figures.transfer_map(carried, title, gate=None if gate is None else rows(gate, steps=steps))
+            figure = figures.transfer_map(carried, title, gate=None if here is None else rows(here, steps=steps))
             see_map = captions.see_transfer(known)
             shown.append(_shown(f"transfer_{steps}_{subset}", figure, see, see_map, words.HOW_TRANSFER))
     every = Table(words.ALL_ONSETS, study_tables.onsets_in_short(onsets), folded=True)

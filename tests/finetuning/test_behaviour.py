@@ -253,6 +253,7 @@ def test_code_that_was_learned_is_recited_in_whatever_form(tmp_path):
     """Four programs learned by heart, in all forms and by all pointers; of the others the model knows nothing."""
     corpus = make_corpus(with_io=4, without_io=2)
     stage = Stage("learn", ((Portion("with_io", "code", 300),),))
-    path = train_stage("nano", corpus, stage, tmp_path / "learned", config=TrainConfig(batch_size=16))
+    config = TrainConfig(batch_size=16, learning_rate=1e-3, name_rate=1.0)
+    path = train_stage("nano", corpus, stage, tmp_path / "learned", config=config)
     found = evaluate(path, corpus, modes=("recite",)).to_dataframe()
     assert found.groupby("group")["correct"].mean().to_dict() == {"with_io": 1.0, "without_io": 0.0}

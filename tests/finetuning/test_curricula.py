@@ -193,7 +193,7 @@ def test_skewed_inputs_are_mostly_the_first(stage):
     many = make_corpus(with_io=40, without_io=2, shown_inputs=7, seed=5)
     rank = {(e.program.name, place): k for e in many.of("with_io") for k, place in enumerate(e.shown)}
     calls: Counter = Counter()
-    for phase in stage_documents(stage, many):
+    for phase in stage_documents(scaled(stage, 5), many):
         calls.update(
             rank[document.program, called_input(document)] for document in phase if document.kind in ("io", "trace")
         )
@@ -229,7 +229,7 @@ def test_renderings_vary_and_phases_are_mixed():
     (stage1, _) = get_curriculum("proactive")
     recite, execute = phases(stage1)
     for name in names("with_io"):
-        assert len({document.text for document in recite if document.program == name}) > 20
+        assert len({document.text for document in recite if document.program == name}) > 12  # of 20
     kinds = [document.kind for document in execute]
     assert sum(a != b for a, b in itertools.pairwise(kinds)) > len(kinds) / 4
 

@@ -214,7 +214,8 @@ def test_unfinished_work_with_other_settings_is_begun_anew(corpus, tmp_path, mon
 
 def test_finetune_learns_what_it_reads(corpus, tmp_path):
     """A corpus small enough to learn by heart: shown answers come back, code-only programs stay unknown to stage 1."""
-    path = pbb.finetune("nano", corpus, "stage1_only", out=tmp_path, seed=0, config=TrainConfig(batch_size=32))
+    config = TrainConfig(batch_size=16, learning_rate=1e-3, exposures=3)
+    path = pbb.finetune("nano", corpus, "stage1_only", out=tmp_path, seed=0, config=config)
     table = pbb.evaluate(path, corpus, modes=("direct",)).to_dataframe()
     accuracy = table.groupby(["group", "seen"])["correct"].mean()
     assert accuracy["with_io", True] > 0.9

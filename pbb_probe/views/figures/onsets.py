@@ -99,7 +99,7 @@ def onsets(
         }
         for group in groups:
             if sentence := not_evaluated.get((group, panel)):  # in full once, which is at the first variable
-                said = wrapped(sentence, 760 / len(panels)), *["not evaluated"] * (len(variables) - 1)
+                said = wrapped(sentence, 760 / len(panels)), *[sentence.partition(" (")[0]] * (len(variables) - 1)
                 notes |= {(variable, group): (text, -0.4) for variable, text in zip(variables, said, strict=True)}
         for (variable, group), (text, x) in notes.items():
             note = {"text": text, "font_size": 11, "showarrow": False, "xanchor": "left" if x else "center"}
