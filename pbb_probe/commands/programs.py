@@ -65,12 +65,19 @@ def _check_out(out: Path, file: Path) -> None:
     """Refuse to write where nothing could be written in the end, or where the programs are."""
     if out.suffix != ".jsonl":
         raise PbbError(f"The calls are written as JSONL: give an --out that ends in .jsonl, not {path_text(out)}.")
-    if out.resolve() == file.resolve():
-        raise PbbError(f"{path_text(out)} holds the programs: give another --out.")
+    for path in (out, _refused_beside(out)):
+        if path.resolve() == file.resolve():
+            raise PbbError(f"{path_text(path)} holds the programs, and would be written: give another --out.")
+        if path.is_dir():
+            raise PbbError(f"{path_text(path)} is a folder, and a file would be written there: give another --out.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PbbError(f"{path_text(out)} cannot be written ({error.strerror}): give another --out.") from error
+
+
+def _refused_beside(out: Path) -> Path:
+    return out.with_suffix(".refused.jsonl")
 
 
 def _summary(refused: Sequence[Refused]) -> Iterator[str]:
@@ -90,7 +97,7 @@ def _write(out: Path, ran: Sequence[tuple[Own, list[Trace]]], refused: Sequence[
     """The calls and, beside them, the refused programs; the calls last, so that they are there only with the others."""
     reasons = ({"name" if each.id is None else "id": each.id or each.label, "reason": each.reason} for each in refused)
     calls = (_call(own, trace) for own, traces in ran for trace in traces)
-    write(out.with_suffix(".refused.jsonl"), "".join(json.dumps(row) + "\n" for row in reasons))
+    write(_refused_beside(out), "".join(json.dumps(row) + "\n" for row in reasons))
     write(out, "".join(json.dumps(row) + "\n" for row in calls))
     print(f"calls: {path_text(out)}")
 

@@ -157,3 +157,17 @@ def test_functions_of_a_python_file_are_named(tmp_path, capsys):
         ("double", ["1"], "2"),
         ("double", ["2"], "4"),
     ]
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "folder.jsonl", "beside.jsonl"])
+def test_nothing_is_run_that_could_not_be_written(tmp_path, capsys, name: str):
+    file = Path(written(tmp_path / "mine.refused.jsonl"))  # what --out mine.jsonl would write beside it
+    before = file.read_text()
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "beside.refused.jsonl").mkdir()
+    assert cli.main(["programs", str(file), "--out", str(tmp_path / name)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "give another --out" in said.err
+    assert file.read_text() == before
