@@ -119,7 +119,8 @@ def _own(row: dict[str, Any], id: str | None, calls: dict[str, Arguments | str],
     text, group = row[text_field], row.get("group")
     if not isinstance(text, str):
         raise ValueError(f"its `{text_field}` is {shown(text)}, not text")
-    text = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").rstrip("\n\r\t \f")
+    text += "\n\n" * text.endswith("\\")  # which joins the last line to an empty one
     function = _function(read(text), row.get("entry_point"), text_field)
     if group is not None and group not in GROUPS:
         raise ValueError(f"it asks for the group {shown(group)}: there are {', '.join(GROUPS)}")

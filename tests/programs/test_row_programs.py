@@ -10,6 +10,7 @@ from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.given import Refused
 from pbb_probe.programs.names import nonsense_words
 from pbb_probe.programs.own import given_programs, load_programs
+from pbb_probe.programs.program import trace_programs
 
 ADD = "def f(a, b):\n    # adds\n    return a + b"
 DOWN = "def f(n):\n    '''f counts.'''\n\n    return [] if n == 0 else [n] + f(n - 1)"
@@ -49,6 +50,21 @@ def test_rows_of_one_text_are_one_program(tmp_path):
     assert down.program.source == DOWN
     assert down.program.facts == {"steps": 1, "id": "a-1"}
     assert [len(each.inputs) for each in given_programs(tmp_path / "mine.jsonl")] == [1] * 5
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "\ufeffdef f(x):\n    return x",
+        "def f(x):\n    return x \\\n\n",
+        "def f(x):\r\n\treturn x\r\n\x0c\r\n",
+        "\x0cdef f(x):\r    return x\r",
+    ],
+)
+def test_texts_as_editors_leave_them_are_read(code: str, tmp_path):
+    (own,) = load_programs(write(tmp_path / "mine.jsonl", [{"code": code, "input": "1", "output": "1"}]))
+    ((trace,),) = trace_programs([own.program], [own.inputs])
+    assert (trace.lines, trace.output) == ((2,), 1)
 
 
 @pytest.mark.parametrize(
