@@ -50,7 +50,7 @@ class Tracer:
         These are, for each line, the names that have no value after it, and the values of parameters without argument.
         """
         self.entered = self.raised = self.nothing = False
-        self.n_arguments = len(arguments)
+        self.given = [json.dumps(self.values.to_json(value)) for value in arguments]
         self.defaults: dict[str, str] = {}
         self.refusal: BaseException | None = None
         self.size = 0
@@ -60,6 +60,8 @@ class Tracer:
         self.known: dict[str, str] = {}
         self.marks: dict[str, object] = {}
         output = self._called(function, arguments, self._entering)
+        if not self.lines:
+            raise Refusal("its decorator returned without calling it")
         parts = [json.dumps(self.lines), f"[{', '.join(map(written, self.changes))}]", json.dumps(output)]
         if any(self.gone) or self.defaults:
             parts += [json.dumps(self.gone), written(self.defaults)]
@@ -117,8 +119,9 @@ class Tracer:
             return None
         self.entered = True
         self.known = self._locals(frame)
-        given = self.code.co_varnames[: self.code.co_argcount][: self.n_arguments]
-        self.defaults = {name: text for name, text in self.known.items() if name not in given}
+        names = self.code.co_varnames[: self.code.co_argcount]
+        given = dict(zip(names, self.given, strict=False))  # a decorator may pass on others
+        self.defaults = {name: text for name, text in self.known.items() if given.get(name) != text}
         return self._local
 
     def _local(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:

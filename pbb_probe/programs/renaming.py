@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from pbb_probe.programs.given import docstring, without_docstrings
 from pbb_probe.programs.syntax import line_starts, parsed
+from pbb_probe.programs.whitelist import bound_names
 
 Spot: TypeAlias = tuple[int, int]
 """A line, the first being 1, and a character in it, the first being 0."""
@@ -128,6 +129,8 @@ def _bound(scope: ast.AST, within: Iterable[ast.AST]) -> Set[str]:
                 bound.add(name)
             case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
                 bound.add(name)
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                bound |= set(bound_names([node]))
             case ast.alias():
                 bound.add(node.asname or node.name.partition(".")[0])
             case ast.Global(names=listed):

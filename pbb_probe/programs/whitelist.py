@@ -3,8 +3,9 @@
 Nearly all of Python that computes is allowed. What would lead out of the computation is refused on every machine,
 whether or not its kernel confines the child process: attributes other than methods of values and names of the modules
 in `MODULES`; names with two underscores before them; `getattr`, `eval`, `open` and the like; `str.format` of anything
-but a literal whose fields name no attribute and no item; class patterns with parts; classes, `with` and `async`. What
-can only take time or memory is allowed, since the child process is limited in both.
+but a literal whose fields name no attribute and no item; class patterns with parts; decorators other than those that
+cache and the program's own; classes, `with` and `async`. What can only take time or memory is allowed, since the child
+process is limited in both.
 """
 
 import ast
@@ -42,12 +43,13 @@ CONSTANTS = frozenset((int, float, str, bytes, bool, type(None)))
 
 BUILTINS = frozenset(
     """
-    abs all any ascii bin bool bytes callable chr complex dict divmod enumerate filter float format frozenset hex int
-    isinstance issubclass iter len list map max min next oct ord pow range repr reversed round set slice sorted str sum
-    tuple type zip
-    Exception ArithmeticError AssertionError AttributeError EOFError IOError ImportError IndexError KeyError LookupError
-    NameError NotImplementedError OSError OverflowError RecursionError RuntimeError StopIteration SyntaxError TypeError
-    UnicodeDecodeError UnicodeEncodeError UnicodeError ValueError ZeroDivisionError
+    abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter float format frozenset
+    hex int isinstance issubclass iter len list map max min next object oct ord pow range repr reversed round set slice
+    sorted str sum tuple type zip
+    Exception ArithmeticError AssertionError AttributeError EOFError FileNotFoundError FloatingPointError IOError
+    ImportError IndexError KeyError LookupError NameError NotImplementedError OSError OverflowError RecursionError
+    RuntimeError StopIteration SyntaxError TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError
+    UnicodeError ValueError ZeroDivisionError
     """.split()  # noqa: SIM905
 )
 MODULES: dict[str, tuple[str, ...]] = {
@@ -58,6 +60,8 @@ MODULES: dict[str, tuple[str, ...]] = {
         "bisect": "bisect bisect_left bisect_right insort insort_left insort_right",
         "cmath": "e exp inf log log10 nan phase pi polar rect sqrt tau",
         "collections": "ChainMap Counter OrderedDict defaultdict deque",
+        "collections.abc": "Callable Collection Container Generator Hashable Iterable Iterator Mapping MutableMapping "
+        "MutableSequence MutableSet Reversible Sequence Set Sized",
         "copy": "copy deepcopy",
         "decimal": "Decimal ROUND_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP",
         "fractions": "Fraction",
@@ -78,24 +82,26 @@ MODULES: dict[str, tuple[str, ...]] = {
         "pvariance stdev variance",
         "string": "ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits octdigits printable "
         "punctuation whitespace",
-        "sys": "maxsize",
-        "typing": "Any Callable Collection Counter DefaultDict Deque Dict Final FrozenSet Generator Hashable Iterable "
-        "Iterator List Literal Mapping MutableMapping MutableSequence MutableSet NoReturn Optional OrderedDict "
-        "Sequence Set Sized Text Tuple Type Union",
+        "sys": "maxsize setrecursionlimit",
+        "typing": "AbstractSet Any AnyStr Callable Collection Counter DefaultDict Deque Dict Final FrozenSet Generator "
+        "Hashable Iterable Iterator List Literal Mapping MutableMapping MutableSequence MutableSet NoReturn Optional "
+        "OrderedDict Reversible Sequence Set Sized Text Tuple Type TypeVar Union cast",
+        "unicodedata": "bidirectional category combining decimal digit lookup mirrored name normalize numeric",
     }.items()
 }
-"""What may be imported, with the names that a program can use. `typing` is for annotations, which are not evaluated."""
+"""What may be imported, with the names that a program can use, all of them by `*`."""
 METHODS = frozenset(
     name
-    for kind in (int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
+    for kind in (int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict)
     for name in dir(kind)
     if not name.startswith("_")
 ) - {"format", "format_map"} | frozenset(
-    # of what the modules make: counters, ordered dicts, deques, patterns, matches, chains, caches, hashes; of errors
+    # of what the modules make: counters, ordered dicts, deques, patterns, matches, chains, caches, hashes; of errors;
+    # of generators
     """
     most_common elements subtract total move_to_end appendleft popleft extendleft rotate match search findall finditer
     fullmatch sub subn group groups groupdict start end span pattern string from_iterable cache_clear digest hexdigest
-    quantize limit_denominator args
+    quantize limit_denominator args maxlen default_factory send close
     """.split()  # noqa: SIM905
 )
 DECORATORS = frozenset(("cache", "lru_cache"))
@@ -122,9 +128,10 @@ def check_source(name: str, source: str, callable_names: Iterable[str] = ()) -> 
     """
     tree = _module(name, source)
     nodes = list(_walk(tree))
-    known = BUILTINS | set(callable_names) | set(bound_names(node for node, _ in nodes))
+    own = set(callable_names) | set(bound_names(node for node, _ in nodes))
+    known = BUILTINS | own
     for node, line in nodes:
-        if complaint := _complaint(node, known):
+        if complaint := _complaint(node, own, known):
             raise not_run(name, f"line {line}: {complaint}")
 
 
@@ -138,6 +145,8 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield name
             case ast.MatchMapping(rest=str(name)):
                 yield name
+            case ast.ImportFrom(module=str(module), names=[ast.alias(name="*")]):
+                yield from MODULES.get(module, ())
             case ast.alias(name=name, asname=asname):
                 yield asname or name
 
@@ -181,8 +190,16 @@ def _walk(tree: ast.Module) -> Iterator[tuple[ast.AST, int]]:
         pending.extend((part, line) for part in reversed(parts))
 
 
-def _complaint(node: ast.AST, known: Set[str]) -> str | None:
-    """What is wrong with this node, apart from its children."""
+def _complaint(node: ast.AST, own: Set[str], known: Set[str]) -> str | None:
+    """What is wrong with this node, apart from its children.
+
+    Args:
+        node: of a program.
+        own: the names that the program binds, and the programs that it may call.
+        known: these and the builtins.
+    """
+    if isinstance(node, ast.Name) and node.id == "__name__" and isinstance(node.ctx, ast.Load):
+        return None
     for name in (*bound_names([node]), node.id if isinstance(node, ast.Name) else ""):
         if name.startswith("__") and name.strip("_"):
             return f"the name {name:.60} begins with two underscores, which is not allowed"
@@ -195,8 +212,8 @@ def _complaint(node: ast.AST, known: Set[str]) -> str | None:
             return f"the name {name:.60} is not allowed"
         case ast.Global(names=names) | ast.Nonlocal(names=names):
             return next((f"the name {name:.60} is not allowed" for name in names if name.startswith("__")), None)
-        case ast.FunctionDef() if not all(map(_is_cache, node.decorator_list)):
-            return "a decorator other than functools.cache and lru_cache is not allowed"
+        case ast.FunctionDef() if not all(_is_cache(each) or _names(each) in own for each in node.decorator_list):
+            return "a decorator other than functools.cache, lru_cache and the program's own functions is not allowed"
         case ast.Constant() if type(node.value) not in CONSTANTS and node.value is not ...:
             return f"the constant {shown(node.value):.60} is not allowed"
         case ast.comprehension() if node.is_async:
@@ -248,10 +265,11 @@ def _complaint_about_import(node: ast.Import | ast.ImportFrom) -> str | None:
     else:
         modules, names = ["." * node.level + (node.module or "")], [alias.name for alias in node.names]
     for module in modules:
-        if module not in MODULES:
+        if module not in MODULES or (isinstance(node, ast.Import) and "." in module):
             return f"the import of {module:.60} is not allowed: there are {', '.join(MODULES)}"
         for name in names:
-            if name not in MODULES[module]:
+            everything = name == "*" and node.col_offset == 0  # Python has it only outside of functions
+            if not everything and name not in MODULES[module]:
                 return f"the import of {name:.60} from {module} is not allowed"
     return None
 
@@ -263,3 +281,11 @@ def _is_cache(decorator: ast.expr) -> bool:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name in DECORATORS
     return False
+
+
+def _names(decorator: ast.expr) -> str | None:
+    """The name by which a decorator is called, if it has one."""
+    match decorator:
+        case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)):
+            return name
+    return None

@@ -99,3 +99,7 @@ def test_names_that_a_text_uses_and_does_not_bind():
     )
     assert free_names(text) == ["d", "g", "h", "sum"]
     assert defined_names(text) == ["f", "k"]
+
+
+def test_names_that_a_star_imports_are_not_those_of_other_programs():
+    assert free_names("from math import *\ndef f(x):\n    return gcd(x, helper(x))") == ["helper"]
