@@ -265,7 +265,9 @@ def _complaint_about_import(node: ast.Import | ast.ImportFrom) -> str | None:
     else:
         modules, names = ["." * node.level + (node.module or "")], [alias.name for alias in node.names]
     for module in modules:
-        if module not in MODULES or (isinstance(node, ast.Import) and "." in module):
+        if module in MODULES and "." in module and isinstance(node, ast.Import):
+            return f"the import of {module} is not allowed except by `from {module} import`"
+        if module not in MODULES:
             return f"the import of {module:.60} is not allowed: there are {', '.join(MODULES)}"
         for name in names:
             everything = name == "*" and node.col_offset == 0  # Python has it only outside of functions

@@ -346,6 +346,12 @@ def test_decorators_of_its_own_types_with_names_and_all_names_of_modules(name: s
     assert traced(DECORATED, name, (given,), ("n",)) == reference(DECORATED, name, (given,))
 
 
+def test_a_decorator_may_return_what_the_function_does_not():
+    lines = ["def safe(g):", "    def h(x):", "        try:", "            return g(x)", "        except ValueError:"]
+    lines += ["            return -1", "    return h", "@safe", "def f(x):", "    y = x + 1", "    raise ValueError"]
+    assert traced("\n".join(lines), "f", (3,), ("x",)) == reference("\n".join(lines), "f", (3,))
+
+
 def test_a_decorator_that_calls_nothing_is_refused():
     source = "def never(g):\n    return lambda x: x\n@never\ndef f(x):\n    return x"
     ((error,),) = attempt_calls([Program("f", "test", source)], [[1]])
