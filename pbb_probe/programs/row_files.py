@@ -47,13 +47,13 @@ def table_rows(path: Path) -> Iterator[Row]:
         if path.is_dir():
             saved = datasets.load_from_disk(str(path))
             splits = list(saved.values()) if isinstance(saved, datasets.DatasetDict) else [saved]
-            rows = (row for split in splits for row in split)
+            rows = (row for split in splits for row in split.with_format(None))  # plain values, of all columns
         elif path.suffix == ".parquet":
             rows = iter(pq.read_table(path).to_pylist())
         else:
             rows = iter(_arrow(path, pa).to_pylist())
         yield from enumerate(rows, start=1)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         kinds = "the folder of a dataset's save_to_disk" if path.is_dir() else f"a {path.suffix} file"
         raise PbbError(f"The table {where} cannot be read ({first_line(error)}): give {kinds}.") from error
 

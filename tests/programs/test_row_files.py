@@ -53,6 +53,22 @@ def test_a_table_holds_the_programs_of_its_rows(tmp_path, kind: str):
     assert load_programs(saved(kind, tmp_path, ROWS)) == load_programs(saved("jsonl", tmp_path, ROWS))
 
 
+@pytest.mark.parametrize("columns", [None, ["label"]])
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+def test_a_format_of_a_dataset_is_no_matter(tmp_path, form: str, columns: list[str] | None):
+    rows = [{"source": "def f(x):\n    return x", "inputs": [[1], [2]], "label": 0}]
+    Dataset.from_list(rows).with_format(form, columns=columns).save_to_disk(tmp_path / "formatted")
+    (own,) = load_programs(tmp_path / "formatted")
+    assert own.inputs == ((1,), (2,))
+    assert [type(value) for (value,) in own.inputs] == [int, int]
+
+
+def test_a_dataset_of_nothing_is_refused(tmp_path):
+    Dataset.from_dict({}).save_to_disk(tmp_path / "empty")
+    with pytest.raises(PbbError, match="cannot be read"):
+        load_programs(tmp_path / "empty")
+
+
 def test_a_dataset_makes_a_corpus_and_is_not_changed(tmp_path):
     path = saved("dataset", tmp_path, ROWS)
     before = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
