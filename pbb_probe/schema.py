@@ -32,6 +32,8 @@ R = TypeVar("R")
 
 Count = Annotated[int, whole(1, 10**7)]
 """Of prompts or calls."""
+Lines = Annotated[int, whole(1, 10**6)]
+"""That a call of a program may run."""
 PairCount = Annotated[int, whole(1, 100_000)]
 """Of pairs of prompts: many more are drawn and tried for each that is wanted."""
 Draws = Annotated[int, whole(1, 10**6)]

@@ -15,7 +15,8 @@ from published import read_published
 
 from pbb_probe.finetuning import behaviour
 from pbb_probe.programs.arithmetic import arithmetic_program
-from pbb_probe.programs.corpus import Corpus, Entry, make_corpus, trace_programs
+from pbb_probe.programs.corpus import Corpus, Entry, make_corpus
+from pbb_probe.programs.program import trace_programs
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pbb_probe.errors import PbbError, first_line
 
-POSITIONAL = ("explore", "verify")
+POSITIONAL = ("explore", "verify", "programs")
 """Commands whose required fields are given without a flag."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command: Ctrl+C, a scheduler's warning before it kills, and a closed terminal."""
@@ -36,6 +36,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
     from pbb_probe.commands.finetune import FinetuneConfig, finetune
     from pbb_probe.commands.patch import PatchConfig, patch
     from pbb_probe.commands.probe import ProbeConfig, probe
+    from pbb_probe.commands.programs import ProgramsConfig, programs
     from pbb_probe.commands.run import run
     from pbb_probe.commands.verify import VerifyConfig, verify
     from pbb_probe.runs.config import StudyConfig
@@ -48,6 +49,7 @@ def commands() -> dict[str, tuple[type, Callable[[Any], None]]]:
         "patch": (PatchConfig, patch),
         "calibrate": (CalibrateConfig, calibrate),
         "explore": (ExploreConfig, explore),
+        "programs": (ProgramsConfig, programs),
         "verify": (VerifyConfig, verify),
         "doctor": (DoctorConfig, doctor),
     }
@@ -73,7 +75,7 @@ def _code(arguments: list[str] | None, signals: "_Signals") -> int:
     warnings.formatwarning = lambda message, *_, **__: f"pbb-probe: {message}\n"  # a sentence, without the line of code
     try:
         command, config = _parsed(arguments)
-        out = Path(getattr(config, "out", out))
+        out = Path(getattr(config, "out", None) or out)
         signals.ready()
         command(config)
         return 0

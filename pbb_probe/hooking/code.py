@@ -14,10 +14,10 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.calls import prompts_of_calls
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.models.tokens import encoded
-from pbb_probe.programs.corpus import Corpus, Group
+from pbb_probe.programs.corpus import FAMILIES, Corpus, Group
 from pbb_probe.programs.documents import source_document
 from pbb_probe.programs.program import Program, call_arguments, trace_programs
-from pbb_probe.programs.syntax import line_starts, node_types, parsed, same_statements, statement_lines
+from pbb_probe.programs.syntax import function_of, line_starts, node_types, parsed, same_statements, statement_lines
 from pbb_probe.programs.targets import LINE_TARGETS, line_rows, line_table
 from pbb_probe.schema import Count, Seed, checks_arguments
 
@@ -171,17 +171,15 @@ def _runs(labels: "pd.DataFrame", corpus: Corpus | None) -> list[dict[int, dict[
         inputs.setdefault(source, {})[call] = call_arguments("code", call)
     programs = []
     for source in inputs:
-        match parsed(source).body:
-            case [ast.FunctionDef(name=name) as function]:
-                programs.append(Program(name, "code", ast.unparse(function), calls=calls.get(name, ())))
-            case _:
-                raise PbbError(f"Only code that is one function can be called; this is none: {source[:200]!r}.")
+        name = function_of(source).name
+        programs.append(Program(name, "code", ast.unparse(parsed(source)), calls=calls.get(name, ())))
     traces = trace_programs(programs, [list(of_source.values()) for of_source in inputs.values()], library=library)
+    of_families = set(labels["source"][labels["family"].isin(FAMILIES)]) if "family" in labels else set()
     ran = {}
     for (source, of_source), program, found in zip(inputs.items(), programs, traces, strict=True):
         own = {one_a_line.lineno: statement.lineno for statement, one_a_line in same_statements(source)}
         for call, trace in zip(of_source, found, strict=True):
-            rows = line_rows(program.source, trace)
+            rows = line_rows(program.source, trace.without_dicts() if source in of_families else trace)
             ran[source, call] = {
                 line: row | {"next_line": own.get(row["next_line"], row["next_line"])} for line, row in rows.items()
             }

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from pbb_probe.errors import PbbError
+from pbb_probe.programs.syntax import function_of, parsed
 
 Definition: TypeAlias = tuple[str, str]
 """A program's name and its source."""
@@ -22,6 +22,8 @@ def cuts(source: str) -> tuple[int, ...]:
         PbbError: the source is not that of one function.
     """
     function = function_of(source)
+    if len(parsed(source).body) > 1:
+        return ()
     *steps, last = function.body
     names = [assigned(step) for step in steps]
     if None in names or not isinstance(last, ast.Return) or len({step.lineno for step in function.body}) <= len(steps):
@@ -64,22 +66,6 @@ def step_of(program: Definition, k: int) -> Definition | None:
     lines = [f"def {name}_step_{k}({', '.join(arguments)}):", f"    {ast.unparse(step)}"]
     lines += [] if isinstance(step, ast.Return) else [f"    return {assigned(step)}"]
     return f"{name}_step_{k}", "\n".join(lines)
-
-
-@functools.cache
-def function_of(source: str) -> ast.FunctionDef:
-    """The function that a program is.
-
-    Raises:
-        PbbError: the source is not that of one function.
-    """
-    try:
-        (function,) = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        function = None
-    if not isinstance(function, ast.FunctionDef):
-        raise PbbError(f"A program's source must be one Python function; this one is not: {source[:60]!r}.")
-    return function
 
 
 def assigned(statement: ast.stmt) -> str | None:

@@ -24,8 +24,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from pbb_probe.errors import PbbError
-from pbb_probe.patching.cutting import Definition, assigned, cuts, function_of, rest_of, shared_cuts, step_of
+from pbb_probe.patching.cutting import Definition, assigned, cuts, rest_of, shared_cuts, step_of
 from pbb_probe.programs.program import Program, Trace, Value, call_arguments, label, try_programs
+from pbb_probe.programs.syntax import function_of
+from pbb_probe.programs.values import value_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,7 +165,7 @@ def _state(call: Call, k: int, traces: dict[Call, Trace]) -> str | None:
         return None
     (_, source), _ = call
     changes, name = traces[call].changes[k - 1], assigned(function_of(source).body[k - 1])
-    return repr(changes[name]) if name in changes else None
+    return value_text(changes[name]) if name in changes else None
 
 
 def _halves(name: str, calls: Sequence[Call]) -> dict[str, list[Call | None]]:

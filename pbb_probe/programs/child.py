@@ -49,7 +49,19 @@ class _Child:
     """Why the parent killed it; None if it did not."""
 
 
-def run_job(job: dict[str, Any], names: Sequence[str], seconds: int) -> list[bytearray]:
+@dataclass(frozen=True)
+class Ended:
+    """What a child process has answered, and how it ended."""
+
+    answers: list[bytearray]
+    """The whole lines that it wrote, one a program. They are not checked."""
+    error: PbbError | None
+    """Why it ended before it was done, one sentence that names the program which was running; None if it was done."""
+    may_be_innocent: bool
+    """Can programs that ran before it be the reason, since they share time and memory with it?"""
+
+
+def run_job(job: dict[str, Any], names: Sequence[str], seconds: int) -> Ended:
     """Run a job in a child process of its own.
 
     Args:
@@ -57,19 +69,19 @@ def run_job(job: dict[str, Any], names: Sequence[str], seconds: int) -> list[byt
         names: of the programs of `inputs`, in order.
         seconds: CPU time of all programs together.
 
-    Returns:
-        The lines that the child wrote, one a program. They are not checked.
-
     Raises:
         TooMuchError: the answers are too long.
-        PbbError: a program failed or ran out of time or memory. The message is one sentence that names the program.
     """
     child = _run(json.dumps(job).encode(), seconds)
     if child.code == 0 and child.overrun is None:
-        return child.answers.split(b"\n")[:-1]
+        return Ended(child.answers.split(b"\n")[:-1], None, False)
     running = f"{names[min(child.answers.count(10), len(names) - 1)]:.60}" if names else "none"
-    error = TooMuchError if child.overrun and len(child.answers) > LONGEST_ANSWERS else PbbError
-    raise error(f"A program could not be run: {running}: {child.overrun or _reason(child, seconds)}")
+    sentence = f"A program could not be run: {running}: {child.overrun or _reason(child, seconds)}"
+    if child.overrun and len(child.answers) > LONGEST_ANSWERS:
+        raise TooMuchError(sentence)
+    answers = child.answers.split(b"\n")[:-1]
+    shared = child.code > 0 or -child.code in (signal.SIGKILL, signal.SIGXCPU)
+    return Ended(answers, PbbError(sentence), shared and child.overrun is None)
 
 
 def confinement() -> dict[str, str]:
@@ -81,7 +93,10 @@ def confinement() -> dict[str, str]:
         PbbError: no child process can be started, or it gave no answer.
     """
     try:
-        (line,) = run_job({"sources": [], "inputs": [], "skip": False, "report": True}, (), 5)
+        ended = run_job({"sources": [], "inputs": [], "skip": False, "report": True}, (), 5)
+        if ended.error:
+            raise ended.error
+        (line,) = ended.answers
         return {str(layer): str(reason) for layer, reason in json.loads(line).items()}
     except (OSError, ValueError, AttributeError) as error:
         raise PbbError(f"No child process could be confined: {error}") from error

@@ -2,13 +2,14 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.algorithms import algorithms_draws
@@ -17,16 +18,18 @@ from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
 from pbb_probe.programs.drawing import NEW_SHARE, Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
+from pbb_probe.programs.given import Own
 from pbb_probe.programs.meaning import Meaning, Taught, meanings
-from pbb_probe.programs.names import PACKAGED, nonsense_words
-from pbb_probe.programs.own import load_programs, named_and_grouped
+from pbb_probe.programs.names import PACKAGED, every_word, nonsense_words
+from pbb_probe.programs.own import Naming, groups_for, names_for, renamed
 from pbb_probe.programs.program import GROUPS as GROUPS
+from pbb_probe.programs.program import LINES, Program, Trace
 from pbb_probe.programs.program import Group as Group
-from pbb_probe.programs.program import trace_programs
 from pbb_probe.programs.rows import read_row
 from pbb_probe.programs.templates import MODES, Mode, templates
+from pbb_probe.programs.trials import run_programs
 from pbb_probe.programs.values import path_text
-from pbb_probe.schema import AnyPlace, Name, Share, checks_arguments, refuse_unknown, whole
+from pbb_probe.schema import AnyPlace, Lines, Name, Share, checks_arguments, refuse_unknown, whole
 from pbb_probe.store.records import refuse_damaged
 
 if TYPE_CHECKING:
@@ -193,7 +196,7 @@ class Corpus:
         return hashlib.sha256(self._lines().encode()).hexdigest()[:16]
 
     def _lines(self) -> str:
-        return "".join(json.dumps(asdict(entry)) + "\n" for entry in self.entries)
+        return "".join(json.dumps(entry.to_json()) + "\n" for entry in self.entries)
 
     @classmethod
     def load(cls, path: str | Path) -> "Corpus":
@@ -251,6 +254,10 @@ def make_corpus(
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,
     programs: AnyPlace | None = None,
+    names: Naming = "nonsense",
+    comments: bool = True,
+    lines: Lines = LINES,
+    skip_failing: bool = False,
 ) -> Corpus:
     """Named programs in groups, traced by executing them.
 
@@ -270,8 +277,16 @@ def make_corpus(
         composed_with_io: how many further programs with examples call one or two of the others; these have examples,
             too, and no held-out answer is shown.
         composed_without_io: how many further programs without examples do.
-        programs: a file with programs of your own instead of a family, see `programs.own`. They get nonsense names, and
-            those without a group are divided in the proportion of with_io to without_io.
+        programs: a file with programs of your own instead of a family, see `programs.own`: functions (`.py`), or rows
+            of `code`, `input` and `output` (`.jsonl`, `.parquet`, `.arrow`, a folder that `datasets` saved). Those
+            without a group are divided in the proportion of with_io to without_io. The fact `id` is that of the file.
+        names: of your own programs. `nonsense` gives each function a word that means nothing, wherever its name stands
+            but in a value. `kept` keeps them; of several `f`, the second is `f_2`.
+        comments: keep the text of your own programs to the letter, or write it without comments, blank lines and
+            docstrings.
+        lines: that a call of your own programs may run at most.
+        skip_failing: leave out those of your own programs that do not run, with a warning, where otherwise the file is
+            refused.
 
     Raises:
         PbbError: an unknown family, a negative or empty corpus, more shown inputs than there are, or programs that
@@ -295,6 +310,7 @@ def make_corpus(
         if shown_inputs > N_INPUTS:
             raise PbbError(f"shown_inputs must be at most {N_INPUTS}, the inputs of a program, not {shown_inputs}.")
     check_shapes(shapes)
+    refuse_unknown("naming", [names], get_args(Naming), "names")
     config = {
         "family": family,
         "with_io": with_io,
@@ -307,35 +323,53 @@ def make_corpus(
         "composed_with_io": composed_with_io,
         "composed_without_io": composed_without_io,
         "programs": None if programs is None else str(programs),
+        "names": names,
+        "comments": comments,
+        "lines": lines,
+        "skip_failing": skip_failing,
     }
     rng = random.Random(f"corpus {family} {seed}")
-    own = [] if programs is None else load_programs(programs)
+    own, runs = ([], []) if programs is None else run_programs(programs, comments, lines, skip_failing)
     counts: dict[Group, int] = {"without_io": without_io, "with_io": with_io, "io_only": io_only}
     n = len(own) or sum(counts.values())
     n_composed = composed_with_io + composed_without_io
+    if n + n_composed > MOST_PROGRAMS:
+        raise PbbError(f"A corpus has at most {MOST_PROGRAMS:,} programs, and {path_text(programs)} holds {n:,}.")
     words = nonsense_words(max(n + n_composed, PACKAGED))
-    names = rng.sample(words, n)
+    chosen = rng.sample(words, n)
+    used = set(chosen)
     if own:
-        made, groups = named_and_grouped(own, names, counts, rng)
-        runs = trace_programs(
-            [given.program for given in own], [each for _, each in made]
-        )  # refused by their own names
-        drawn = [(program, run) for (program, _), run in zip(made, runs, strict=True)]
+        renaming = names_for(own, itertools.chain(chosen, (word for word in every_word() if word not in used)), names)
+        used = {name for each in renaming for name in each.values()}
+        groups = groups_for(own, counts, rng)
+        drawn = _renamed(own, runs, renaming)
     else:
         groups = [group for group, number in counts.items() for _ in range(number)]
         functions = random.Random(f"new functions {family} {seed}")
         draw = FAMILIES[family](rng, tuple(shapes))
-        drawn = drawn_programs(draw, names[:without_io], names[without_io:], new_functions, functions)
+        drawn = drawn_programs(draw, chosen[:without_io], chosen[without_io:], new_functions, functions)
     entries = []
-    for (program, traces), group in zip(drawn, groups, strict=True):
+    labels = [each.label for each in own] or chosen
+    for (program, traces), group, label in zip(drawn, groups, labels, strict=True):
         if shown_inputs > len(traces):
             raise PbbError(
-                f"shown_inputs must be between 1 and {len(traces)}, the inputs of {program.name}, not {shown_inputs}."
+                f"shown_inputs must be between 1 and {len(traces)}, the inputs of {label:.60}, not {shown_inputs}."
             )
         shown = [] if group == "without_io" else sorted(rng.sample(range(len(traces)), shown_inputs))
         entries.append(Entry(program, group, tuple(traces), tuple(shown)))
     # a random stream of its own: composed programs leave the others as they are
     rng = random.Random(f"composition {family} {seed}")
-    free = rng.sample(sorted(set(words) - set(names)), n_composed)
+    words = nonsense_words(max(len(used) + n_composed, PACKAGED))
+    free = rng.sample(sorted(set(words) - used), n_composed)
     composed = composed_entries(free[:composed_without_io], free[composed_without_io:], entries, shown_inputs, rng)
     return Corpus((*entries, *composed), config)
+
+
+def _renamed(
+    own: Sequence[Own], traces: Iterable[list[Trace]], renaming: Iterable[Mapping[str, str]]
+) -> list[tuple[Program, list[Trace]]]:
+    """Users' programs under other names, each with its traces."""
+    return [
+        (renamed(each.program, names), of_program)
+        for each, of_program, names in zip(own, traces, renaming, strict=True)
+    ]

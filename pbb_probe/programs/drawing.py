@@ -55,7 +55,8 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
     pending = list(names)
     for turn in range(ROUNDS):
         made = [draw(place)(names[place]) for place in pending]
-        runs = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
+        traced = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
+        runs = [[trace.without_dicts() for trace in run] for run in traced]  # as the corpora have always had them
         fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
         usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
         drawn |= usable

@@ -1,7 +1,7 @@
 """An entry of a corpus: a program, its group, its traces, and the inputs whose answers a model may be shown."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pbb_probe.errors import PbbError
@@ -10,6 +10,7 @@ from pbb_probe.programs.documents import call_document
 from pbb_probe.programs.program import Group, Program, Trace, label
 from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import Mode
+from pbb_probe.programs.trace import trace_to_json
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ class Entry:
             "group": self.group,
             "seen": self.group != "io_only",
             **self.program.facts,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What `json` can write of it, as `rows.read_row` reads it."""
+        return {
+            "program": asdict(self.program),
+            "group": self.group,
+            "traces": list(map(trace_to_json, self.traces)),
+            "shown": list(self.shown),
         }
 
     def dataset_row(self) -> dict[str, Any]:

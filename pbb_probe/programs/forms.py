@@ -5,13 +5,21 @@ import copy
 from typing import Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.syntax import DEEPEST, depth_of, function_of, with_names_replaced
+from pbb_probe.programs.syntax import DEEPEST, depth_of, function_of, only_argument, parsed, with_names_replaced
 from pbb_probe.schema import refuse_unknown, shown
 
 FORMS = ("statements", "nested", "lambda")
 VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
 LARGEST_EXPRESSION = 2_000  # syntax nodes
-_CHANGING = {"append", "pop", "insert", "extend", "remove", "reverse", "sort", "add"}
+_CHANGING = frozenset(
+    """
+    append pop insert extend remove reverse sort add update clear popitem setdefault discard difference_update
+    intersection_update symmetric_difference_update appendleft popleft extendleft rotate move_to_end subtract next
+    heapify heappop heappush heappushpop heapreplace insort insort_left insort_right delitem setitem
+    """.split()  # noqa: SIM905
+)
+"""What changes an object in place, or moves an iterator on."""
+_BINDING = (ast.comprehension, ast.Lambda, ast.NamedExpr, ast.Yield, ast.YieldFrom)
 
 
 def is_straight(source: str) -> bool:
@@ -22,7 +30,8 @@ def is_straight(source: str) -> bool:
     """
     function = function_of(source)
     return (
-        len(function.args.args) == 1
+        len(parsed(source).body) == 1
+        and only_argument(function) is not None
         and all(map(_assigns_one_name, function.body[:-1]))
         and isinstance(function.body[-1], ast.Return)
         and function.body[-1].value is not None
@@ -34,7 +43,8 @@ def is_straight(source: str) -> bool:
 def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]) -> str:
     """The same function in another form.
 
-    `statements` keeps one statement a line; `nested` folds the steps of a straight-line function into one returned
+    `statements` keeps one statement a line, and a text in another layout, with comments or with more than one function
+    as it is; `nested` folds the steps of a straight-line function into one returned
     expression, and `lambda` assigns that expression to the name. If all variables are single letters, they are renamed
     to the letters of `variables` in order; variables with longer names keep them.
 
@@ -49,6 +59,10 @@ def rewrite(source: str, form: str = "statements", variables: str = VARIABLES[0]
             f"Only a function of one argument, assignments and one return has the form {form!r}; this is not one: "
             f"{shown(source)}."
         )
+    if form == "statements" and ast.unparse(parsed(source)) != source.strip("\n"):
+        return source
+    if len(parsed(source).body) > 1:
+        return source
     _rename(function, variables)
     if form == "statements":
         return ast.unparse(function)
@@ -105,4 +119,4 @@ def _folds(function: ast.FunctionDef) -> bool:
 
 
 def _stands_alone(node: ast.AST) -> bool:
-    return isinstance(node, ast.comprehension | ast.Lambda) or getattr(node, "attr", None) in _CHANGING
+    return isinstance(node, _BINDING) or bool({getattr(node, "attr", None), getattr(node, "id", None)} & _CHANGING)

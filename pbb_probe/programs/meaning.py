@@ -6,6 +6,7 @@ every call says what simpler program explains its answer, if one does.
 """
 
 import ast
+import copy
 import hashlib
 import random
 import re
@@ -16,7 +17,8 @@ from typing import Literal
 
 from pbb_probe.programs.program import Program, Trace, Value, label, try_outputs
 from pbb_probe.programs.simpler import simpler_programs
-from pbb_probe.programs.syntax import function_of
+from pbb_probe.programs.syntax import beside, function_of, parsed
+from pbb_probe.programs.values import value_text
 from pbb_probe.programs.whitelist import bound_names
 
 Novelty = Literal["same_body", "same_function", "new_function", "new_step", ""]
@@ -131,7 +133,15 @@ def nameless(program: Program) -> Program:
     """The program under a name that tells nothing, so that the same body is run once."""
     if NAMELESS in program.source:
         return program
-    return replace(program, name=NAMELESS, source=re.sub(rf"\b{program.name}\b", NAMELESS, program.source))
+    word = rf"\b{program.name}\b"
+    if len(re.findall(word, program.source)) == 1:  # in its definition
+        return replace(program, name=NAMELESS, source=re.sub(word, NAMELESS, program.source))
+    tree = copy.deepcopy(parsed(program.source))
+    for node in ast.walk(tree):
+        for part in ("id", "name"):
+            if getattr(node, part, None) == program.name:
+                setattr(node, part, NAMELESS)
+    return replace(program, name=NAMELESS, source=ast.unparse(tree))
 
 
 def _explanation(trace: Trace, place: int, given: Sequence[tuple[str, Sequence[str | None]]]) -> str:
@@ -161,12 +171,12 @@ class _Guesses:
         self.of_any: dict[object, Counter[str]] = defaultdict(Counter)
         for each in examples:
             for trace in each.traces:
-                self.of_input[_kind(each), repr(trace.arguments)][_text(trace.output)] += 1
+                self.of_input[_kind(each), value_text(trace.arguments)][_text(trace.output)] += 1
                 self.of_any[_kind(each)][_text(trace.output)] += 1
 
     def right(self, called: Taught, trace: Trace) -> bool:
         """Is the best guess the output of this trace?"""
-        known = self.of_input[_kind(called), repr(trace.arguments)].copy()
+        known = self.of_input[_kind(called), value_text(trace.arguments)].copy()
         if called.has_examples:
             known[_text(trace.output)] -= 1
         if known.total() < FEWEST:
@@ -190,7 +200,7 @@ def _functions(taught: Sequence[Taught], library: Sequence[Program]) -> list[str
     keys: dict[int, object] = {}
     for kind, places in types.items():
         alike = [taught[i] for i in places]
-        shared = {tuple(repr(trace.arguments) for trace in each.traces) for each in alike}
+        shared = {tuple(value_text(trace.arguments) for trace in each.traces) for each in alike}
         if len(shared) == 1:
             keys |= {i: (kind, _table(taught[i])) for i in places}
             continue
@@ -203,18 +213,20 @@ def _functions(taught: Sequence[Taught], library: Sequence[Program]) -> list[str
     for members in classes.values():
         alike = [taught[i] for i in members]
         if len({_table(each) for each in alike}) > 1:  # equal so far, on inputs that are not their own
-            every = list({repr(trace.arguments): trace.arguments for each in alike for trace in each.traces}.values())
+            every = list(
+                {value_text(trace.arguments): trace.arguments for each in alike for trace in each.traces}.values()
+            )
             for i, answers in zip(members, _on_inputs(alike, every, library), strict=True):
                 keys[i] = (keys[i], answers)
     return [hashlib.sha256(repr(keys[i]).encode()).hexdigest()[:10] for i in range(len(taught))]
 
 
 def _table(taught: Taught) -> tuple[tuple[str, str], ...]:
-    return tuple((repr(trace.arguments), _text(trace.output)) for trace in taught.traces)
+    return tuple((value_text(trace.arguments), _text(trace.output)) for trace in taught.traces)
 
 
 def _some_inputs(alike: Sequence[Taught]) -> list[tuple[Value, ...]]:
-    every = {repr(trace.arguments): trace.arguments for each in alike for trace in each.traces}
+    every = {value_text(trace.arguments): trace.arguments for each in alike for trace in each.traces}
     drawn = random.Random("common inputs").sample(sorted(every), min(COMMON, len(every)))
     return [every[text] for text in drawn]
 
@@ -257,7 +269,7 @@ def body_of(source: str) -> str:
         for field in ("id", "arg", "name"):
             if (name := getattr(node, field, None)) in {*renamed, function.name}:
                 setattr(node, field, renamed.get(str(name), "f"))
-    return ast.unparse(function)
+    return beside(source) + ast.unparse(function)
 
 
 def steps_of(source: str) -> set[str]:
@@ -282,10 +294,7 @@ def steps_of(source: str) -> set[str]:
 
 def _own_tree(source: str) -> ast.FunctionDef:
     """A syntax tree that may be changed."""
-    function_of(source)  # refuses what is no function
-    (function,) = ast.parse(source).body
-    assert isinstance(function, ast.FunctionDef)
-    return function
+    return copy.deepcopy(function_of(source))
 
 
 def _text_if_any(value: Value | None) -> str | None:

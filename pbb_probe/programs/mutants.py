@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar, get_args
 
-from pbb_probe.programs.syntax import function_of
+from pbb_probe.programs.syntax import function_of, parsed
 
 Difference = Literal["none", "a step left out", "the order", "a constant", "an operation", "another program", "unclear"]
 """What tells the program that a model computes from the one that it was taught, the nearest first."""
@@ -47,20 +47,21 @@ def mutants(source: str) -> tuple[Mutant, ...]:
         >>> [text for what, text in mutants("def f(x):\\n    return min(x, 4)") if what == "an operation"]
         ['def f(x):\\n    return max(x, 4)']
     """
-    function = copy.deepcopy(function_of(source))
-    made = {ast.unparse(function)}
+    function_of(source)  # refuses what is no function
+    tree = copy.deepcopy(parsed(source))
+    made = {ast.unparse(tree)}
     found: list[Mutant] = []
-    for parent, name, place, node in list(_places(function)):
+    for parent, name, place, node in list(_places(tree)):
         for what, changed in _changes(node):
             _put(parent, name, place, changed)
-            if (text := ast.unparse(function)) not in made:
+            if (text := ast.unparse(tree)) not in made:
                 made.add(text)
                 found.append((what, text))
         _put(parent, name, place, node)
     return tuple(found)
 
 
-def _places(function: ast.FunctionDef) -> Iterator[Place]:
+def _places(function: ast.AST) -> Iterator[Place]:
     """Every node below the function, and where it stands."""
     for parent in ast.walk(function):
         for name, value in ast.iter_fields(parent):

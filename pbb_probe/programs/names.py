@@ -1,6 +1,8 @@
 """Nonsense words: names that mean nothing to a model before it is finetuned."""
 
+import itertools
 import random
+from collections.abc import Iterator
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
@@ -16,9 +18,16 @@ def nonsense_words(n: int = PACKAGED) -> list[str]:
     The sequence never changes, so that a word is a single token of the packaged tokenizer exactly when
     its index is below `PACKAGED`.
     """
+    return list(itertools.islice(every_word(), n))
+
+
+def every_word() -> Iterator[str]:
+    """The whole sequence; after its last word it never returns."""
     rng = random.Random("nonsense words")
-    words: dict[str, None] = {}
-    while len(words) < n:
+    words: set[str] = set()
+    while True:
         parts = (_CONSONANTS, _VOWELS, _CODAS, _CONSONANTS, _VOWELS, _CODAS)
-        words["".join(rng.choice(part) for part in parts)] = None
-    return list(words)
+        word = "".join(rng.choice(part) for part in parts)
+        if word not in words:
+            words.add(word)
+            yield word

@@ -54,18 +54,18 @@ def written_program(name: str, text: str, callable_names: Collection[str] = ()) 
     fenced = _FENCED.search(text)
     lines = (fenced.group(1) if fenced else text)[:LONGEST_SOURCE].strip().split("\n")
     for end in range(len(lines), 0, -1):
-        if function := _function("\n".join(lines[:end])):
+        if tree := _one_function("\n".join(lines[:end])):
             break
     else:
         return None
+    *_, function = tree.body
+    assert isinstance(function, ast.FunctionDef)
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and node.id == function.name:
             node.id = name
     function.name = name
-    read_names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} - set(
-        bound_names(ast.walk(function))
-    )
-    program = Program(name, "", ast.unparse(function), calls=tuple(sorted(read_names & set(callable_names))))
+    read_names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(bound_names(ast.walk(tree)))
+    program = Program(name, "", ast.unparse(tree), calls=tuple(sorted(read_names & set(callable_names))))
     try:
         check_source(name, program.source, program.calls)
     except PbbError:
@@ -73,15 +73,19 @@ def written_program(name: str, text: str, callable_names: Collection[str] = ()) 
     return program
 
 
-def _function(text: str) -> ast.FunctionDef | None:
-    """The one function that a text defines, by a statement or as a lambda."""
+def _one_function(text: str) -> ast.Module | None:
+    """The tree of a text that defines one function, by a statement or as a lambda, after what it imports."""
     try:
         match read(text).body:
-            case [ast.FunctionDef() as function]:
-                return function
+            case [*imports, ast.FunctionDef() as function] if all(map(_imports, imports)):
+                return ast.Module([*imports, function], [])
             case [ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda(args=arguments, body=body))]:
                 made = ast.FunctionDef(name, arguments, [ast.Return(body)], decorator_list=[])
-                return ast.fix_missing_locations(made)
+                return ast.fix_missing_locations(ast.Module([made], []))
     except SyntaxError:
         pass
     return None
+
+
+def _imports(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Import | ast.ImportFrom)

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from pbb_probe.programs.program import Group, Program, Trace, trace_fault
+from pbb_probe.programs.program import Group, Program, Trace
 from pbb_probe.programs.syntax import function_of
+from pbb_probe.programs.trace import trace_from_json
+from pbb_probe.programs.values import from_json
 from pbb_probe.programs.whitelist import check_source
 from pbb_probe.schema import shown
 
@@ -39,6 +41,8 @@ class _Trace(_Strict):
     lines: list[Any]
     changes: list[Any]
     output: Any
+    gone: list[Any] = []
+    defaults: dict[str, Any] = {}
 
 
 class _Row(_Strict):
@@ -62,19 +66,24 @@ def read_row(row: Any) -> Row:
         raise ValueError(f"{where:.200}: {first['msg']}, not {shown(first['input'])}") from error
     program = Program(**{**dict(fields.program), "calls": tuple(fields.program.calls)})
     check_source(program.name, program.source, program.calls)
-    function = function_of(program.source)
-    lines = {node.lineno for node in ast.walk(function) if isinstance(node, ast.stmt)}
-    traces = tuple(_trace(program.name, each, len(function.args.args), lines) for each in fields.traces)
+    function = function_of(program.source, program.name)
+    traces = tuple(_trace(program.name, each, function) for each in fields.traces)
     places = fields.shown
     if not set(places) <= set(range(len(traces))) or len(set(places)) < len(places):
         raise ValueError(f"{program.name:.60}: shown inputs that are not there: {shown(places)}")
     return program, fields.group, traces, tuple(places)
 
 
-def _trace(name: str, fields: _Trace, n_arguments: int, lines: set[int]) -> Trace:
-    trace = Trace(tuple(fields.arguments), tuple(fields.lines), tuple(fields.changes), fields.output)
-    if reason := trace_fault(trace):
-        raise ValueError(f"{name:.60}: a trace has {reason}")
-    if len(trace.arguments) != n_arguments or not lines.issuperset(trace.lines):
+def _trace(name: str, fields: _Trace, function: ast.FunctionDef) -> Trace:
+    try:
+        arguments = map(from_json, fields.arguments)
+        trace = trace_from_json(arguments, fields.lines, fields.changes, fields.output, fields.gone, fields.defaults)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name:.60}: a trace has {error}") from error
+    positional = [*function.args.posonlyargs, *function.args.args]
+    least, most = len(positional) - len(function.args.defaults), len(positional)
+    lines = {getattr(node, "lineno", 0) for node in ast.walk(function)}
+    fits = least <= len(trace.arguments) and (function.args.vararg or len(trace.arguments) <= most)
+    if not fits or not lines.issuperset(trace.lines):
         raise ValueError(f"{name:.60}: a trace is of another program, with other arguments or lines")
     return trace

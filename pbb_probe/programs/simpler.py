@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 
-from pbb_probe.programs.syntax import function_of, with_names_replaced
+from pbb_probe.programs.syntax import beside, function_of, only_argument, with_names_replaced
 
 MOST_PERMUTED = 4
 """Steps of a chain of which all orders and all parts are taken; of longer ones single steps and neighbours."""
@@ -43,22 +43,21 @@ def simpler_programs(source: str) -> dict[str, str]:
         >>> simpler_programs("def f(x):\\n    y = x * 3\\n    return y + 7")["without step 2"]
         'def f(x):\\n    y = x * 3\\n    return y'
     """
-    function = function_of(source)
+    function, others = function_of(source), beside(source)
     steps = chain(function)
     every = _of_chain(function, steps) if steps else _of_statements(function)
     simpler: dict[str, str] = {}
-    for words, text in every:
-        if text not in simpler.values():
+    for words, changed in every:
+        if (text := others + changed) not in simpler.values():
             simpler.setdefault(words, text)
     return simpler
 
 
 def chain(function: ast.FunctionDef) -> list[ast.expr]:
     """The expression of each step, with `_` for the one variable that it reads; empty if the function is no chain."""
-    arguments = [argument.arg for argument in function.args.args]
-    if len(arguments) != 1 or not isinstance(function.body[-1], ast.Return):
+    reads, steps = only_argument(function), list[ast.expr]()
+    if reads is None or not isinstance(function.body[-1], ast.Return):
         return []
-    (reads,), steps = arguments, list[ast.expr]()
     for k, statement in enumerate(function.body):
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=expression) if k < len(function.body) - 1:
@@ -106,7 +105,7 @@ def _neighbours_swapped(n: int) -> Iterator[tuple[int, ...]]:
 
 def _taken(function: ast.FunctionDef, steps: list[ast.expr], places: tuple[int, ...]) -> str:
     """The function that takes these steps in this order; a left-out last step returns the value before it."""
-    argument = function.args.args[0].arg
+    argument = str(only_argument(function))
     variables = [statement.targets[0].id for statement in function.body[:-1]]  # type: ignore[attr-defined]
     made = copy.copy(function)
     made.body, reads = [], argument
@@ -191,7 +190,7 @@ def _after_the_next(function: ast.FunctionDef, statement: ast.stmt) -> None:
 
 def _body_of(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt]:
     """The block that the statement stands in."""
-    blocks = (getattr(node, name, None) for node in ast.walk(function) for name in ("body", "orelse"))
+    blocks = (getattr(node, name, None) for node in ast.walk(function) for name in ("body", "orelse", "finalbody"))
     return next(block for block in blocks if isinstance(block, list) and any(each is statement for each in block))
 
 

@@ -1,6 +1,7 @@
 """Syntax trees of sources: read and checked, and the node and statement that each character belongs to."""
 
 import ast
+import copy
 import functools
 import re
 import warnings
@@ -86,19 +87,65 @@ def parsed(source: str) -> ast.Module:
 
 
 @functools.lru_cache(maxsize=4096)
-def function_of(source: str) -> ast.FunctionDef:
-    """The tree of the one function that a source defines. It is shared: copy it before changing it.
+def function_of(source: str, name: str | None = None) -> ast.FunctionDef:
+    """The tree of the function that a source defines: of this name, or else the last. It is shared: copy to change it.
 
     Raises:
-        PbbError: the source is something else.
+        PbbError: the source defines none.
     """
     try:
-        match read(source).body:
-            case [ast.FunctionDef() as function]:
-                return function
+        functions = [node for node in read(source).body if isinstance(node, ast.FunctionDef)]
     except SyntaxError:
-        pass
-    raise PbbError(f"A program is one function; this is not one: {shown(source)}.")
+        functions = []
+    for function in reversed(functions):
+        if name in (None, function.name):
+            return function
+    raise PbbError(f"A program is one function, beside what that needs; this is not one: {shown(source)}.")
+
+
+def function_at(source: str, line: int) -> ast.FunctionDef:
+    """As `function_of`, of the function whose body has this line, or else the last."""
+    for statement in parsed(source).body:
+        if isinstance(statement, ast.FunctionDef) and statement.lineno <= line <= (statement.end_lineno or 0):
+            return function_of(source, statement.name)
+    return function_of(source)
+
+
+def beside(source: str) -> str:
+    """What a source has beside `function_of` it, such as imports and helpers, as text to be put before that function.
+
+    Raises:
+        PbbError: the source is no Python.
+    """
+    tree = parsed(source)
+    function = function_of(source)
+    return "".join(f"{ast.unparse(node)}\n" for node in tree.body if getattr(node, "name", "") != function.name)
+
+
+def without_comments(source: str) -> str:
+    """The text without comments, blank lines and docstrings, in the layout of `ast.unparse`.
+
+    Raises:
+        PbbError: the source is no Python.
+
+    Example:
+        >>> print(without_comments("def f(x):\\n    'Twice x.'\\n\\n    return x + x  # a sum"))
+        def f(x):
+            return x + x
+    """
+    tree = copy.deepcopy(parsed(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or ([ast.Pass()] if isinstance(node, ast.FunctionDef) else [])
+    return ast.unparse(tree)
+
+
+def only_argument(function: ast.FunctionDef) -> str | None:
+    """The name of the argument of a function that takes exactly one, and that by position; None for all others."""
+    match function.args:
+        case ast.arguments(posonlyargs=[], args=[one], vararg=None, kwonlyargs=[], kwarg=None, defaults=[]):
+            return one.arg
+    return None
 
 
 def with_names_replaced(expression: ast.expr, values: Mapping[str, ast.expr]) -> ast.expr:

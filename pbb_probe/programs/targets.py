@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pbb_probe.programs._tracing import BLOCKS
 from pbb_probe.programs.program import Trace, label
-from pbb_probe.programs.syntax import function_of
+from pbb_probe.programs.steps import by_statement
+from pbb_probe.programs.syntax import function_at, function_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,7 @@ def call_targets(source: str, trace: Trace) -> dict[str, bool | int]:
     """Which branches a call took, and how many iterations its loops had.
 
     Args:
-        source: of the function that was called, one statement a line.
+        source: of the function that was called.
         trace: of the call.
 
     Returns:
@@ -37,7 +39,8 @@ def call_targets(source: str, trace: Trace) -> dict[str, bool | int]:
         ran. `iterations_k`: the iterations of the k-th `for` or `while`, over all its executions, 0 if it never ran.
         Both are left out where the body is on the line of its header: the trace does not tell whether it ran.
     """
-    branches, loops = _headers(source)
+    function, trace = _run(source, trace)
+    branches, loops = _headers(function)
     targets: dict[str, bool | int] = {}
     for k, header in enumerate(branches, start=1):
         if header in trace.lines and branches[header]:
@@ -52,16 +55,16 @@ def line_targets(source: str, trace: Trace) -> "pd.DataFrame":
     """What each line of a function did in a call.
 
     Args:
-        source: of the function that was called, one statement a line.
+        source: of the function that was called.
         trace: of the call.
 
     Returns:
         A row for each `line` (the first is 1) on which a statement begins that the call itself can run, so not for the
         `def` line, the docstring or lines within helper functions. `executed`: did it run? `next_line`: the line that
         ran after its first execution, 0 if that was the last. `variable`: the first that it assigned or changed in its
-        first execution, with the `value` it had then, as labels have values, and its `type` (tuples and sets are lists
-        in a trace). `times`: how often it ran (the header of a loop runs once more than its body). Values are missing
-        where there are none: a line that did not run has only `executed` and `times`, a `return` has no variable.
+        first execution, with the `value` it had then, as labels have values, and its `type`. `times`: how often it ran
+        (the header of a loop runs once more than its body). A statement over several lines is asked about once, at its
+        first. Values are missing where there are none: a line that did not run has only `executed` and `times`.
 
     Example:
         >>> import pbb_probe as pbb
@@ -84,9 +87,10 @@ def line_table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
 
 def line_rows(source: str, trace: Trace) -> dict[int, dict[str, Any]]:
     """The rows of `line_targets` by line."""
+    function, trace = _run(source, trace)
     times = Counter(trace.lines)
     rows: dict[int, dict[str, Any]] = {}
-    for line in _lines(source):
+    for line in _lines(function):
         row: dict[str, Any] = dict.fromkeys(LINE_TARGETS) | {"executed": line in times, "times": times[line]}
         if line in times:
             first = trace.lines.index(line)
@@ -97,17 +101,23 @@ def line_rows(source: str, trace: Trace) -> dict[int, dict[str, Any]]:
     return rows
 
 
+def _run(source: str, trace: Trace) -> tuple[ast.FunctionDef, Trace]:
+    """The function that ran, and its trace by statements."""
+    function = function_at(source, *trace.lines[:1]) if trace.lines else function_of(source)
+    return function, by_statement(function, trace)
+
+
 def _followed(trace: Trace, header: int, body: range) -> Iterator[bool]:
     """For each time that a header ran, whether its body followed."""
     return (after in body for line, after in zip(trace.lines, (*trace.lines[1:], 0), strict=True) if line == header)
 
 
 @functools.lru_cache(maxsize=4096)
-def _headers(source: str) -> tuple[dict[int, range], dict[int, range]]:
+def _headers(function: ast.FunctionDef) -> tuple[dict[int, range], dict[int, range]]:
     """The lines of tests and of loops, each with the lines of its body: none where that shares the header's line."""
     branches: dict[int, range] = {}
     loops: dict[int, range] = {}
-    for statement in _statements(source):
+    for statement in _statements(function):
         if isinstance(statement, ast.If | ast.For | ast.While):
             first, last = statement.body[0].lineno, statement.body[-1].end_lineno or 0
             headers = branches if isinstance(statement, ast.If) else loops
@@ -116,21 +126,21 @@ def _headers(source: str) -> tuple[dict[int, range], dict[int, range]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _lines(source: str) -> tuple[int, ...]:
+def _lines(function: ast.FunctionDef) -> tuple[int, ...]:
     """The lines on which statements begin that a call runs itself."""
-    return tuple(dict.fromkeys(statement.lineno for statement in _statements(source)))
+    return tuple(dict.fromkeys(statement.lineno for statement in _statements(function)))
 
 
-def _statements(source: str) -> list[ast.stmt]:
+def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
     """The statements that a call runs itself, in the order of the source."""
-    function = function_of(source)
     body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
     return sorted(_reached(body), key=lambda statement: (statement.lineno, statement.col_offset))
 
 
-def _reached(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in statements:
-        yield statement
-        if isinstance(statement, ast.If | ast.For | ast.While):
-            yield from _reached(statement.body)
-            yield from _reached(statement.orelse)
+def _reached(nodes: Iterable[ast.AST]) -> Iterator[ast.stmt]:
+    for node in nodes:
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, ast.FunctionDef):
+            for block in BLOCKS:
+                yield from _reached(getattr(node, block, ()))

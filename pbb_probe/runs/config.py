@@ -15,10 +15,13 @@ from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
 from pbb_probe.programs.drawing import NEW_SHARE
+from pbb_probe.programs.own import Naming
+from pbb_probe.programs.program import LINES
 from pbb_probe.schema import (
     Count,
     Draws,
     Folds,
+    Lines,
     Name,
     Names,
     NamesIfAny,
@@ -68,7 +71,16 @@ class CorpusConfig:
     composed_without_io: Programs = 0
     """The same without examples."""
     programs: Place | None = None
-    """A .jsonl or .py file with programs of your own, instead of a family."""
+    """A .py, .jsonl, .parquet or .arrow file, or a saved folder of datasets, with programs of your own, instead of a
+    family."""
+    names: Naming = "nonsense"
+    """Names of your own programs: nonsense, or kept."""
+    comments: bool = True
+    """Keep comments, blank lines and docstrings of your own programs."""
+    lines: Lines = LINES
+    """Lines that a call of your own programs may run."""
+    skip_failing: bool = False
+    """Leave out those of your own programs that do not run, where otherwise the file is refused."""
 
     def __post_init__(self) -> None:
         check_fields(self, "corpus.")

@@ -101,13 +101,18 @@ def file_hash(path: Path) -> str:
 
 
 def file_digest(path: str | None, what: str) -> str | None:
-    """A short hash of the content of a file that the user named as the `what`; None where none was named.
+    """A short hash of the content of a file or folder that the user named as the `what`; None where none was named.
 
     Raises:
         PbbError: it cannot be read.
     """
     try:
-        return path and file_hash(Path(path).expanduser())[:16]
+        if not path:
+            return None
+        place = Path(path).expanduser()
+        if not place.is_dir():
+            return file_hash(place)[:16]
+        return digest({str(each.relative_to(place)): file_hash(each) for each in files_in(place)})
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PbbError(f"The {what} in {path} cannot be read ({reason}): give another file.") from error

@@ -253,7 +253,7 @@ def test_what_is_no_code_to_look_at_is_refused(tokenizers, corpora):
     refused("does not stand at its role", good, text="def g(x):\n    return x")
     refused("are not those of its text", good, change=7)
     refused("no Python", "def f(x:\n    return x")
-    refused("one function can be called", "x = 1", call="1")
+    refused("A program is one function", "x = 1", call="1")
     refused(r"The call code\(x\) cannot be read: its arguments must be Python values", good, call="x")
     refused("its arguments must be Python values", good, call=float("nan"))
     refused("f: TypeError", good, call="1, 2")

@@ -121,6 +121,10 @@ def test_its_settings_make_the_same_corpus_again(family: str):
         "composed_with_io": 2,
         "composed_without_io": 1,
         "programs": None,
+        "names": "nonsense",
+        "comments": True,
+        "lines": 5000,
+        "skip_failing": False,
     }
 
 

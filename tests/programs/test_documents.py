@@ -170,7 +170,7 @@ def test_what_a_comprehension_or_a_lambda_binds_stays():
 
 def test_what_has_no_counterpart_in_a_document_keeps_its_name_and_forgets_its_value():
     source = "def f(x):\n    d = {'a': x}\n    x = range(x)\n    y = sum(x) + d['a']\n    return y"
-    assert steps(source, 4) == ["y = sum(x) + d['a'] = 10", "return 10 = 10"]
+    assert steps(source, 4) == ["d = {'a': 4}", "y = sum(x) + {'a': 4}['a'] = 10", "return 10 = 10"]
 
 
 def test_several_arguments():

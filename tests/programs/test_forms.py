@@ -146,8 +146,7 @@ def test_what_is_not_straight_line_has_the_form_of_statements_only(source: str):
     "source",
     [
         "f = lambda x: x",
-        "y = 3\ndef f(x):\n    return x + y",
-        "def f(x):\n    return g(x)\ndef g(x):\n    return x",
+        "y = 3\nimport math",
         "def f(x:\n    return x",
         "",
     ],
@@ -157,6 +156,39 @@ def test_what_is_no_function_is_refused(source: str):
         rewrite(source)
     with pytest.raises(PbbError, match="not one"):
         is_straight(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "y = 3\ndef f(x):\n    return x + y",
+        "import math\n\ndef f(x):\n    return math.sqrt(x)",
+        "def g(x):\n    return x\n\ndef f(x):\n    return g(x)",
+        "def f(x):\n    # doubled\n\n    return x * 2",
+        "def f(x):\n    return (x +\n        1)",
+    ],
+)
+def test_a_text_that_is_more_than_a_function_or_in_a_layout_of_its_own_stays_as_it_is(source: str):
+    assert rewrite(source, variables="abc") == source
+    assert is_straight(source) == ("g(x)" not in source and source.startswith("def f"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("y = x.popitem()", "return [y, y]"),
+        ("y = next(x)", "return [y, y]"),
+        ("y = x.setdefault(1, 2)", "return y"),
+        ("y = (z := x)", "return y + z"),
+    ],
+)
+def test_steps_that_change_something_or_bind_another_name_are_not_folded(lines: tuple[str, ...]):
+    assert not is_straight("\n    ".join(["def f(x):", *lines]))
+
+
+@pytest.mark.parametrize("arguments", ["x=1", "*x", "**x", "*, x", "x, *y", "x, /"])
+def test_only_a_plain_argument_can_be_that_of_a_straight_line(arguments: str):
+    assert not is_straight(f"def f({arguments}):\n    return 1")
 
 
 def test_unknown_forms_are_refused():

@@ -161,13 +161,13 @@ def test_long_names_are_cut_in_messages(tmp_path):
         f"{function}\n{name}_inputs = []",
     ):
         refused(load_programs, python(tmp_path, text))
-    for odd in ("return y", "return x.real", "return 0x" + "f" * 5000, "return 1 // 0"):
+    for odd in ("return y", "return x.gi_frame", "return 0x" + "f" * 5000, "return 1 // 0"):
         refused(corpus_of, python(tmp_path, f"{function.replace('return x', odd)}\n{name}_inputs = [1]"))
-    rows = [{"source": function, "inputs": [[1]]}, {"source": function, "inputs": [[1]]}]
+    rows = [{"source": function, "inputs": [[1]]}, {"source": function + " + 1", "inputs": [[1]]}]
     refused(load_programs, jsonl(tmp_path, *rows))
 
 
-@pytest.mark.parametrize("name", ["if", "None", "_", "__class__", "two words", "", "1", "\ud800", "a.b", "\n", "x\0"])
+@pytest.mark.parametrize("name", ["if", "None", "__x", "__class__", "two words", "", "1", "\ud800", "a.b", "\n", "x\0"])
 def test_what_is_no_name_is_refused(name: str, tmp_path):
     source = f"def {name}(x):\n    return x"
     refused(trace_programs, [Program(name, "test", source)], [[1]])
@@ -185,14 +185,12 @@ def test_fields_of_another_type_are_refused(odd):
 NO_VALUES = {
     "deep": nested(900),
     "a little too deep": nested(51),
-    "half": 1.5,
-    "nan": float("nan"),
-    "infinite": float("inf"),
-    "large": 10**18 + 1,
+    "large": 10**1000 + 1,
     "without end": 10**5000,
-    "negative": -(10**400),
-    "object": {"a": 1},
-    "inside": [1, [2, {"a": [None]}]],
+    "negative": -(10**1400),
+    "complex": 1j,
+    "bytes": b"a",
+    "inside": [1, (2, {"a": [...]})],
 }
 
 
@@ -201,8 +199,9 @@ def test_what_is_no_value_is_refused_as_an_input(value, tmp_path):
     assert "f: an argument is" in refused(trace_programs, [Program("f", "test", F)], [[value]])
     assert "f: an argument is" in refused(trace_programs, [Program("f", "test", F)], [[(1, value)]])
     if value != 10**5000:  # such a number has no text
-        text = json.dumps(value)
-        refused(corpus_of, jsonl(tmp_path, json.dumps({"source": F, "inputs": [[value]]})))
+        text = repr(value)
+        if not re.search("j|b'|Ell", text):
+            refused(corpus_of, jsonl(tmp_path, json.dumps({"source": F, "inputs": [[value]]})))
         refused(corpus_of, python(tmp_path, f"{F}\nf_inputs = [[{text}]]"))
         refused(call_arguments, "f", text)
     else:
@@ -341,7 +340,6 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
         "f_inputs = [f_inputs]",
         "f_inputs = [*[1]]",
         "f_inputs = [{[]: 1}]",
-        "f_inputs = [{1, 2}]",
         "f_inputs = [b'a']",
         "f_inputs = [(1, (2, 3))]",
         "f_inputs = [" + "-" * 900 + "1]",
@@ -350,8 +348,7 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
         "f_inputs = 'ab'",
         "def f_inputs(k):\n    return " + "[" * 60 + "]" * 60,
         "def f_inputs(k):\n    return " + "k" + " + k" * 900,
-        "def f_inputs(k):\n    return k / 2",
-        "def f_inputs(k):\n    return {k: k}",
+        "def f_inputs(k):\n    return range(k)",
         "def f_inputs(k):\n    while True:\n        k = k",
         "class f_inputs:\n    pass",
         "async def f_inputs(k):\n    return k",
@@ -362,8 +359,8 @@ def test_odd_inputs_of_python_files_are_refused(text: str, tmp_path):
     refused(corpus_of, python(tmp_path, f"{F}\n{text}\n"))
 
 
-ODD_CALLS = ["[" * 900 + "]" * 900, "[" * 100 + "]" * 100, "-" * 900 + "1", "9" * 5000, "1.5", "nan", "b'a'", "{1: 2}"]
-ODD_CALLS += ["x", "1\n2", "\ud800", "\0", "1] + [2", "...", "(1, 2)"]
+ODD_CALLS = ["[" * 900 + "]" * 900, "[" * 100 + "]" * 100, "-" * 900 + "1", "9" * 5000, "1j", "b'a'", "{1: x}"]
+ODD_CALLS += ["x", "1\n2", "\ud800", "\0", "1] + [2", "...", "f'{x}'", "[] + []", "*[1]", "a=1"]
 
 
 @pytest.mark.parametrize("call", ODD_CALLS, ids=lambda call: call[:20])
@@ -487,7 +484,7 @@ def test_a_wrong_type_anywhere_in_a_corpus_is_refused_or_what_is_loaded_can_be_u
         (("traces", 0, "changes"), {}),
         (("traces", 0, "output"), {"a": 1}),
         (("traces", 0, "output"), float("nan")),
-        (("traces", 0, "output"), 10**30),
+        (("traces", 0, "output"), 10**1001),
     ],
 )
 def test_a_corpus_with_damage_is_refused(rows, place, value, tmp_path):

@@ -150,11 +150,11 @@ def test_types_are_those_of_values_in_a_trace():
     source = "\n    ".join(["def f(x):", *lines])
     rows = lines_of(source, 2)
     assert [rows[line][2:5] for line in range(2, 8)] == [
-        ("a", "[2, None]", "list"),
+        ("a", "(2, None)", "tuple"),
         ("b", "True", "bool"),
         ("c", "None", "NoneType"),
-        (None, None, None),  # a dictionary has no counterpart in a trace
-        ("e", "[[2, None]]", "list"),
+        ("d", "{1: 2}", "dict"),
+        ("e", "[(2, None)]", "list"),
         ("e", "[]", "list"),
     ]
 
