@@ -99,7 +99,7 @@ def over_seeds(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{mean:.0%} (one seed)"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{100 * mean:.0f} % [{100 * (mean - half):.0f}, {100 * (mean + half):.0f}]"
+    return f"{100 * mean:.0f} % [{100 * (mean - half):.0f}, {100 * min(mean + half, 1):.0f}]"
 
 
 def cell(accuracy: pd.DataFrame, **where: object) -> pd.Series:
@@ -122,11 +122,9 @@ def sentences(accuracy: pd.DataFrame) -> list[str]:
     in_context = {model: figure(2, model=model, in_context=True) for model in ("base", "stage 1", "finetuned")}
     return [
         f"One step, learned from code alone, is right in {figure(1, **new)} of the decisive calls of new functions, "
-        f"and in {figure(1, **known)} of those of functions that a program with examples computes as well: part of "
-        "what looks like evaluating a program is recognising its function.",
+        f"and in {figure(1, **known)} of those of functions that a program with examples computes as well.",
         f"Two steps, learned from code alone, are right in {figure(2, **new)} of the decisive calls of new functions "
-        f"(the commonest answer in {chance}). On all calls of all of them the figure is {figure(2, calls='all')}, "
-        "since half an evaluation often gives the answer.",
+        f"(the commonest answer in {chance}). On all calls of all of them the figure is {figure(2, calls='all')}.",
         f"Where nano's pretraining never held the composition of the two steps it is {figure(2, programs=UNSEEN)}.",
         f"In worked steps the same calls of two steps are right in {figure(2, mode='trace', **new)}.",
         f"With examples and two steps, decisive calls that were never shown are right in {figure(2, 'with_io')}; with "
