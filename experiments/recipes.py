@@ -79,6 +79,8 @@ def summary(results: Path) -> str:
     accuracy = pd.concat(map(pd.read_csv, sorted(results.glob("*_*.csv"))))
     rows = []
     for name in RECIPES:
+        if name not in set(accuracy["recipe"]):  # not tried yet
+            continue
         row = {"recipe": name}
         for context, mode in ((False, "direct"), (False, "trace"), (True, "direct")):
             for words, (group, steps, programs) in KINDS.items():

@@ -50,7 +50,7 @@ def test_what_a_right_answer_means_is_shown(capsys):
     calls, gate = scope["calls"], scope["pbb"].tables.gate(scope["behaviour"])
     assert (calls["decisive"] == (calls["explained_by"] == "")).all()
     # with the code in the prompt there is nothing to remember, and by name alone nothing to answer from
-    assert gate.loc[gate["programs"] >= 20, "state"].eq("evaluated").all()
+    assert gate.loc[gate["programs"] >= 20, "evaluated"].all()
     assert (gate["programs"] >= 20).sum() == 3
     assert (scope["effective"]["difference"] == "unclear").mean() > 0.9
     assert "decisive calls, chance" in capsys.readouterr().out

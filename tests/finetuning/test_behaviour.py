@@ -108,13 +108,13 @@ def test_a_forced_choice_of_one_token_each_is_the_likeliest_of_the_choices_alone
 
 
 def test_nano_evaluates_code_in_its_context_and_knows_no_program_by_name():
-    """The bounds the base was made for: 95 % one step, 60 % two steps directly, 95 % in worked steps; else chance."""
+    """The bounds the base was made for: 95 % one step, 90 % two steps directly, 90 % in worked steps; else chance."""
     corpus = pbb.make_corpus(with_io=150, without_io=150, seed=11)
     seen = pbb.evaluate("nano", corpus, n=300, in_context=True).to_dataframe()
     accuracy = seen.groupby(["mode", "steps"])["correct"].mean()
     assert accuracy["direct", 1] > 0.95
-    assert accuracy["direct", 2] > 0.6
-    assert accuracy["trace"].min() > 0.95
+    assert accuracy["direct", 2] > 0.9
+    assert accuracy["trace"].min() > 0.9
     unseen = pbb.evaluate("nano", corpus, modes=("direct",), n=300).to_dataframe()
     assert unseen["correct"].mean() < 0.16
 
