@@ -305,7 +305,7 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
     config = StudyConfig(
         base=small_model("qwen3"),
         out=str(tmp_path / "run"),
-        corpus=CorpusConfig(family="ciphers", with_io=24, without_io=24, io_only=0),
+        corpus=CorpusConfig(family="ciphers", with_io=14, without_io=14, io_only=0),
         curriculum="description",
         train=TrainConfig(exposures=0.01, batch_size=32),
         calls=6,
