@@ -75,9 +75,9 @@ def file_name(name: str, seed: int) -> str:
 
 
 def summary(results: Path) -> str:
-    """A row a recipe, with the intervals of one finetuning or the range over several."""
+    """A row a recipe, with the intervals of its finetunings one after the other."""
     accuracy = pd.concat(map(pd.read_csv, sorted(results.glob("*_*.csv"))))
-    rows = []
+    rows, chances = [], set[float]()
     for name in RECIPES:
         if name not in set(accuracy["recipe"]):  # not tried yet
             continue
@@ -94,6 +94,7 @@ def summary(results: Path) -> str:
                     & (accuracy["steps"] == steps)
                     & (accuracy["programs"] == programs)
                 ]
+                chances |= set(cells["chance"])
                 where = "in context" if context else "worked" if mode == "trace" else "direct"
                 row[f"{words}, {where}"] = "; ".join(map(_interval, cells.to_dict(orient="records")))
         rows.append(row)
@@ -101,8 +102,8 @@ def summary(results: Path) -> str:
 
 Finetunings of corpora set aside for this (850 with_io, 150 without_io, 100 io_only programs), by
 `python experiments/recipes.py`. Per cent right of decisive calls never shown, of without_io programs those of new
-functions, with the 95 % interval over functions. Chance is 13 to 20 %. In context: with the program's code in the
-prompt.
+functions, with the 95 % interval over functions. The commonest answer is right in {min(chances):.0%} to
+{max(chances):.0%}. In context: with the program's code in the prompt.
 
 {markdown_table(pd.DataFrame(rows))}
 """
