@@ -60,6 +60,8 @@ def test_a_direct_answer_is_the_first_value(completion, answer):
         ("\nreturn 'x' + '=1' = 'x=1'", "'x=1'"),
         ("\nreturn ['=', 'a='] = ['=', 'a=']", "['=', 'a=']"),
         ("\nreturn sorted([2, 1]) = [1, 2]", "[1, 2]"),
+        ("\nys.append(2)\nreturn = [1, 2]", "[1, 2]"),
+        ("\nword += 'b'\nreturn = 'a=b'", "'a=b'"),
         ("\nreturn 2 + 2 = 4 and so on", "4"),
         ("return 7 = 7", "7"),  # at the very beginning, as in a chat
         ("\ny = 4 + 3 = 7", ""),

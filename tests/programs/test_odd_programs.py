@@ -12,13 +12,14 @@ import pytest
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import Corpus, make_corpus
 from pbb_probe.programs.describe import describe
-from pbb_probe.programs.documents import program_document, worked_steps
+from pbb_probe.programs.documents import program_document
 from pbb_probe.programs.forms import is_straight, rewrite
 from pbb_probe.programs.own import load_programs
 from pbb_probe.programs.program import Program, call_arguments, count_steps, trace_programs
 from pbb_probe.programs.relabel import relabelled
 from pbb_probe.programs.syntax import node_types, parsed, statement_lines
 from pbb_probe.programs.targets import call_targets
+from pbb_probe.programs.worked import worked_steps
 
 F = "def f(x):\n    return x"
 

@@ -8,7 +8,6 @@ import pytest
 
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.corpus import Corpus
-from pbb_probe.programs.documents import worked_steps
 from pbb_probe.programs.entry import Entry
 from pbb_probe.programs.meaning import body_of, steps_of
 from pbb_probe.programs.mutants import mutants
@@ -18,6 +17,7 @@ from pbb_probe.programs.simpler import simpler_programs
 from pbb_probe.programs.syntax import without_comments
 from pbb_probe.programs.targets import call_targets, line_targets
 from pbb_probe.programs.values import fault, read_value
+from pbb_probe.programs.worked import worked_steps
 
 BODIES = {
     "a return that changes a list": ("xs = [3, 1, 2]", "return xs.pop()"),
