@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import reading
 import torch
+from long_training import train
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pbb_probe.finetuning.behaviour import complete
@@ -149,38 +149,6 @@ class Windows:
                 return steps
 
 
-def train(
-    model: LlamaForCausalLM, loss: Callable[[], torch.Tensor], rate: float, steps: int, more: Sequence[Any] = ()
-) -> None:
-    """Muon for the blocks' matrices, AdamW for embeddings and norms, and for `more` parameters.
-
-    A plain loop: what is read never ends and the two optimizers step together, which Trainer has no place for.
-    """
-    blocks = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    others = [*(p for p in model.parameters() if not any(p is block for block in blocks)), *more]
-    optimizers = [
-        torch.optim.Muon(blocks, lr=rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-    # warm up over 100 steps, hold, then fall to zero over the last 40 %
-    falling = max(0.4 * steps, 1)
-    schedulers = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / 100, 1.0, (steps - step) / falling))
-        for o in optimizers
-    ]
-    progress = tqdm(range(steps), unit="step", mininterval=10)
-    for step in progress:
-        value = loss()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_([*model.parameters(), *more], 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        if step % 50 == 0:
-            progress.set_postfix(loss=f"{value.item():.3f}")
-
-
 def window_loss(model: LlamaForCausalLM, tokenizer: Any, windows: Windows, n: int = BATCH) -> torch.Tensor:
     """Next-token prediction on all tokens of `n` windows."""
     texts = [next(windows) for _ in range(n)]
@@ -193,7 +161,7 @@ def window_loss(model: LlamaForCausalLM, tokenizer: Any, windows: Windows, n: in
 
 def learn_to_read(model: LlamaForCausalLM, tokenizer: Any, windows: Windows, sums: int, readings: int) -> None:
     """So many steps of calls of names that are sums, then of names that were read; some windows beside each."""
-    named, library = reading.Named(model, tokenizer), reading.Library(windows)
+    named, library = reading.Named(model, tokenizer), reading.Arithmetic(windows)
     names = tokenizer.convert_tokens_to_ids(windows.names)
 
     def beside_windows(loss: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:

@@ -11,20 +11,19 @@ answers them was read and not induced from examples. After some readings the nam
 """
 
 import functools
+import itertools
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from pbb_probe.programs import forms, templates
-from pbb_probe.programs.arithmetic import OPERATIONS, VALUES, Step
+from pbb_probe.programs.arithmetic import OPERATIONS, VALUES
 
-PROGRAMS = 96  # a step
-CALLS = 6  # of each of them, asked directly
-WORKED = 16  # calls a step in worked steps
+ROWS = 96  # texts that go through the model together
 TWO_STEPS = 0.8  # of the programs
 NAMES = 1536  # alive at a time
 READINGS = 6, 30  # of a program, before its name takes another one
@@ -32,34 +31,73 @@ RATE = 0.006, 0.03  # of the steps of Adam that a reading takes, drawn for each 
 UNREAD = 3  # readings before the first call
 PLACEHOLDER = "NAME"  # not in the vocabulary: its token is the unknown one, whose embedding a vector replaces
 
-Steps = tuple[Step, ...]
 Text = tuple[str, str]  # prompt and completion
 
 
-class Library:
-    """Programs and what can be said of them, with a placeholder for their names."""
+class Library(Protocol):
+    """Programs by number, and what can be said of them, with a placeholder for their names."""
+
+    rng: random.Random
+    programs_a_step: int
+    calls_a_program: int  # asked directly
+    worked_a_step: int  # calls in worked steps
+    parts: int  # of which names can be sums
+
+    def draw(self) -> int:
+        """A program."""
+
+    def code(self, program: int) -> Text:
+        """Its code after a pointer."""
+
+    def calls(self, program: int, n: int) -> list[Text]:
+        """Of `n` distinct inputs, answered at once."""
+
+    def worked(self, program: int) -> Text:
+        """A call in worked steps."""
+
+    def parts_of(self, program: int) -> list[int]:
+        """What distinguishes it from the others, each at most `parts`."""
+
+
+class Arithmetic:
+    """The library of straight-line arithmetic, one and two steps."""
+
+    programs_a_step, calls_a_program, worked_a_step = 96, 6, 16
+    kinds = len(OPERATIONS) + 1 + len(VALUES) + 1  # of each step: its operation or none, its constant or none
+    parts = 2 * kinds
 
     def __init__(self, windows: Any):
         self.windows, self.rng = windows, random.Random(f"library {windows.seed}")
+        self.programs = [steps for pool in windows.pools for steps in pool]
+        self.one_step = len(windows.pools[0])
 
-    def draw(self) -> Steps:
-        steps: Steps = self.rng.choice(self.windows.pools[self.rng.random() < TWO_STEPS])
-        return steps
+    def draw(self) -> int:
+        if self.rng.random() < TWO_STEPS:
+            return self.rng.randrange(self.one_step, len(self.programs))
+        return self.rng.randrange(self.one_step)
 
-    def code(self, steps: Steps) -> Text:
-        text = self.windows.code(steps, self.rng.choice(forms.FORMS), self.rng.choice(forms.VARIABLES))
+    def code(self, program: int) -> Text:
+        form, variables = self.rng.choice(forms.FORMS), self.rng.choice(forms.VARIABLES)
+        text = self.windows.code(self.programs[program], form, variables)
         return self.rng.choice(templates.POINTERS).format(name=PLACEHOLDER), "\n" + text
 
-    def calls(self, steps: Steps, n: int) -> list[Text]:
-        """Of `n` distinct inputs, answered at once."""
-        template, traces = functools.partial(self.rng.choice, templates.CALLS), self.windows.traces[steps]
+    def calls(self, program: int, n: int) -> list[Text]:
+        traces = self.windows.traces[self.programs[program]]
+        template = functools.partial(self.rng.choice, templates.CALLS)
         inputs = self.rng.sample(VALUES, n)
         return [(template().format(name=PLACEHOLDER, input=x), f" {traces[x].output}") for x in inputs]
 
-    def worked(self, steps: Steps) -> Text:
+    def worked(self, program: int) -> Text:
         x = self.rng.choice(VALUES)
         prompt = self.rng.choice(templates.WORKED).format(name=PLACEHOLDER, input=x)
-        return prompt, "\n" + self.windows.worked(steps, x)
+        return prompt, "\n" + self.windows.worked(self.programs[program], x)
+
+    def parts_of(self, program: int) -> list[int]:
+        operations, n = list(OPERATIONS), len(OPERATIONS)
+        steps = self.programs[program]
+        taken = [(operations.index(operation), constant) for operation, constant in steps]
+        taken += [(n, len(VALUES))] * (2 - len(steps))
+        return [k * self.kinds + part for k, step in enumerate(taken) for part in (step[0], n + 1 + step[1])]
 
 
 class Named:
@@ -76,6 +114,13 @@ class Named:
         A name within a completion is not scored: the placeholder is no token to be said.
         """
         rows = [(self.start + self.ids(prompt), self.ids(completion) + self.end) for prompt, completion in texts]
+        lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+        order = sorted(range(len(rows)), key=lengths.__getitem__)  # so that little is padded
+        chunks = [order[i : i + ROWS] for i in range(0, len(rows), ROWS)]
+        losses = torch.cat([self._loss([rows[i] for i in chunk], vectors[chunk]) for chunk in chunks])
+        return losses[torch.tensor(order).argsort()]
+
+    def _loss(self, rows: Sequence[tuple[list[int], list[int]]], vectors: torch.Tensor) -> torch.Tensor:
         width = max(len(prompt) + len(completion) for prompt, completion in rows)
         ids = torch.zeros(len(rows), width, dtype=torch.long)
         scored = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -91,12 +136,12 @@ class Named:
         losses = cross_entropy(logits.float(), ids[:, 1:][rows_scored], reduction="none")
         return torch.zeros(len(rows)).index_add(0, rows_scored.nonzero()[:, 0], losses)
 
-    def called(self, library: Library, programs: Sequence[Steps], vectors: torch.Tensor) -> torch.Tensor:
+    def called(self, library: Library, programs: Sequence[int], vectors: torch.Tensor) -> torch.Tensor:
         """The mean loss of calls, direct and in worked steps, of programs with their vectors [program, d_model]."""
-        calls = [library.calls(steps, CALLS) for steps in programs]
-        of = torch.arange(len(programs)).repeat_interleave(CALLS)
+        calls = [library.calls(program, library.calls_a_program) for program in programs]
+        of = torch.arange(len(programs)).repeat_interleave(library.calls_a_program)
         direct = self.loss([text for texts in calls for text in texts], vectors[of]).mean()
-        some = library.rng.sample(range(len(programs)), min(WORKED, len(programs)))
+        some = library.rng.sample(range(len(programs)), min(library.worked_a_step, len(programs)))
         worked = self.loss([library.worked(programs[i]) for i in some], vectors[some]).mean()
         return direct + worked / 12  # a twelfth: as much as a token
 
@@ -106,29 +151,23 @@ class Sums:
 
     def __init__(self, named: Named, library: Library, names: Sequence[int]):
         self.named, self.library, self.names = named, library, list(names)
-        self.operations = list(OPERATIONS)
         embeddings = named.model.get_input_embeddings().weight
         self.scale = embeddings[self.names].detach().pow(2).mean().sqrt().item()  # root mean square of a coordinate
-        # of each step: its operation or none, its constant or none
-        self.kinds = len(OPERATIONS) + 1 + len(VALUES) + 1
-        self.parts = torch.nn.EmbeddingBag(2 * self.kinds, embeddings.shape[1], mode="sum")
+        self.parts = torch.nn.EmbeddingBag(library.parts, embeddings.shape[1], mode="sum")
         torch.nn.init.normal_(self.parts.weight, std=2 * self.scale)
 
     def loss(self) -> torch.Tensor:
-        programs = [self.library.draw() for _ in range(PROGRAMS)]
-        parts = self.parts(torch.tensor([self.indices(steps) for steps in programs]))
+        n, rng = self.library.programs_a_step, self.library.rng
+        programs = [self.library.draw() for _ in range(n)]
+        parts = [self.library.parts_of(program) for program in programs]
+        starts = [0, *itertools.accumulate(map(len, parts))][:-1]
+        sums = self.parts(torch.tensor(list(itertools.chain(*parts))), torch.tensor(starts))
         # beside another name's embedding, in any strength and with noise: what reading stores is no clean sum
-        drawn = torch.tensor(self.library.rng.choices(self.names, k=PROGRAMS))
-        strength, noise = 0.7 + 0.6 * torch.rand(PROGRAMS, 1), 0.3 * self.scale * torch.randn_like(parts)
-        vectors = self.named.model.get_input_embeddings()(drawn) + strength * parts + noise
-        recited = self.named.loss([self.library.code(steps) for steps in programs], vectors).mean()
+        drawn = torch.tensor(rng.choices(self.names, k=n))
+        strength, noise = 0.7 + 0.6 * torch.rand(n, 1), 0.3 * self.scale * torch.randn_like(sums)
+        vectors = self.named.model.get_input_embeddings()(drawn) + strength * sums + noise
+        recited = self.named.loss([self.library.code(program) for program in programs], vectors).mean()
         return self.named.called(self.library, programs, vectors) + recited / 6
-
-    def indices(self, steps: Steps) -> list[int]:
-        n = len(self.operations)
-        taken = [(self.operations.index(operation), constant) for operation, constant in steps]
-        taken += [(n, len(VALUES))] * (2 - len(steps))
-        return [k * self.kinds + part for k, step in enumerate(taken) for part in (step[0], n + 1 + step[1])]
 
 
 class Readings:
@@ -138,11 +177,17 @@ class Readings:
         self.named, self.library, self.names = named, library, list(names)
         width = named.model.config.hidden_size
         self.vectors, self.first, self.second = (torch.zeros(NAMES, width) for _ in range(3))  # and Adam's moments
-        self.read, self.left, self.rate = torch.zeros(NAMES), [0] * NAMES, torch.zeros(NAMES, 1)
-        self.programs: list[Steps] = [()] * NAMES
+        self.read, self.left, self.rate = torch.zeros(NAMES), torch.zeros(NAMES).long(), torch.zeros(NAMES, 1)
+        self.programs = torch.zeros(NAMES).long()
         for i in range(NAMES):
             self.rename(i)
-            self.left[i] = library.rng.randint(1, self.left[i])  # so that not all end at once
+            self.left[i] = library.rng.randint(1, int(self.left[i]))  # so that not all end at once
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that changes, to be saved and read in place."""
+        kept = ("vectors", "first", "second", "read", "left", "rate", "programs")
+        return {name: getattr(self, name) for name in kept}
 
     def rename(self, i: int) -> None:
         """A name takes another program: as unread as any name in the vocabulary."""
@@ -153,19 +198,19 @@ class Readings:
         self.rate[i] = math.exp(rng.uniform(*map(math.log, RATE)))
 
     def loss(self) -> torch.Tensor:
-        drawn = self.library.rng.sample(range(NAMES), PROGRAMS)
+        drawn = self.library.rng.sample(range(NAMES), self.library.programs_a_step)
         for i in drawn:
             if not self.left[i]:
                 self.rename(i)
             self.left[i] -= 1
         vectors = self.vectors[drawn].requires_grad_()
-        recited = self.named.loss([self.library.code(self.programs[i]) for i in drawn], vectors).mean() / 6
+        recited = self.named.loss([self.library.code(int(self.programs[i])) for i in drawn], vectors).mean() / 6
         recited.backward()  # its gradients are the model's, too
         self.store(drawn, vectors.grad)
         called = [i for i in drawn if self.read[i] >= UNREAD]
         if not called:
             return torch.zeros((), requires_grad=True)
-        return self.named.called(self.library, [self.programs[i] for i in called], self.vectors[called])
+        return self.named.called(self.library, [int(self.programs[i]) for i in called], self.vectors[called])
 
     def store(self, drawn: list[int], gradient: Any, beta: tuple[float, float] = (0.9, 0.98)) -> None:
         """One step of Adam on each vector, which has read its program once more."""

@@ -16,7 +16,7 @@ from pbb_probe.models.bases import load_base
 @pytest.fixture(scope="module")
 def named():
     model, tokenizer = load_base("nano")
-    return reading.Named(model.float(), tokenizer), reading.Library(pretrain_nano.Windows(0)), tokenizer
+    return reading.Named(model.float(), tokenizer), reading.Arithmetic(pretrain_nano.Windows(0)), tokenizer
 
 
 def test_a_vector_in_place_of_a_name_gives_the_loss_of_the_name(named):
@@ -51,7 +51,7 @@ def test_a_reading_is_one_step_of_adam_and_calls_change_no_vector(named, monkeyp
         readings.store([0], gradient)
     torch.testing.assert_close(readings.vectors[:1], vector.detach())
     before = readings.vectors.clone()
-    here.called(library, readings.programs[:5], readings.vectors[:5]).backward()
+    here.called(library, readings.programs[:5].tolist(), readings.vectors[:5]).backward()
     assert torch.equal(readings.vectors, before)
     here.model.zero_grad()
 
@@ -70,9 +70,7 @@ def test_a_name_that_takes_another_program_is_as_unread_as_a_word(named):
 
 def test_sums_tell_all_programs_apart(named):
     """Every program of one or two steps is the sum of parts of its own."""
-    here, library, tokenizer = named
-    sums = reading.Sums(here, library, tokenizer.convert_tokens_to_ids(["nigtok", "doxnik"]))
-    pools = [steps for pool in library.windows.pools for steps in pool]
-    parts = [tuple(sums.indices(steps)) for steps in pools]
-    assert len({frozenset(part) for part in parts}) == len(pools)
-    assert max(max(part) for part in parts) < sums.parts.num_embeddings
+    _, library, _ = named
+    parts = [library.parts_of(program) for program in range(len(library.programs))]
+    assert len({frozenset(of) for of in parts}) == len(parts) == sum(map(len, library.windows.pools))
+    assert max(map(max, parts)) < library.parts
