@@ -31,6 +31,12 @@ class Program:
     calls: tuple[str, ...] = ()
     """The names of the other programs that it calls."""
 
+    @property
+    def template(self) -> str | None:
+        """The problem or cipher whose parameters it sets, which other programs share; None if it is of none."""
+        of = self.facts.get("problem", self.facts.get("cipher"))
+        return None if of is None else str(of)
+
     def __post_init__(self) -> None:
         for what, text in (("name", self.name), ("family", self.family), ("source", self.source)):
             if not isinstance(text, str):

@@ -1,7 +1,8 @@
 """Drawing programs for a corpus: some functions are kept for programs without examples, and decisive calls preferred.
 
 Whether a model can evaluate a program shows only where it has not met its function before, so a share of the functions
-of programs without examples is computed by no program with examples. Programs that are hard to mistake for half of
+of programs without examples is computed by no program with examples; and a share of the problems or ciphers that these
+are of occurs in none, with whatever parameters. Programs that are hard to mistake for half of
 themselves are preferred.
 """
 
@@ -22,12 +23,21 @@ Drawn = tuple[Program, list[Trace]]
 
 NEW_SHARE = 0.5
 """Share of the functions of programs without examples that is kept for them, by default."""
+TEMPLATE_SHARE = 0.25
+"""Share of the problems or ciphers of programs without examples that is kept for them, by default."""
+FAR = 10_000
+"""A place as far on draws another problem at random."""
 PREFERENCE = 1  # further draw for a program of which fewer than half of the calls are decisive
 ROUNDS = 100  # draws for a program with examples, before there are said to be too few functions
 
 
 def drawn_programs(
-    draw: Draw, hidden: Sequence[str], shown: Sequence[str], new_functions: float | None, rng: random.Random
+    draw: Draw,
+    hidden: Sequence[str],
+    shown: Sequence[str],
+    new_functions: float | None,
+    new_templates: float,
+    rng: random.Random,
 ) -> list[Drawn]:
     """A program with its traces for each name.
 
@@ -37,14 +47,15 @@ def drawn_programs(
         shown: names of those with examples.
         new_functions: share of the functions of the former, of each number of steps, that none of the latter computes.
             None takes programs as they come: decisive calls are not preferred either.
-        rng: draws which functions.
+        new_templates: share of the problems or ciphers of the former of which none of the latter is.
+        rng: draws which functions and templates.
 
     Raises:
         PbbError: the family has too few functions.
     """
     preference = 0 if new_functions is None else PREFERENCE
     without = _draw(draw, dict(enumerate(hidden)), set(), preference)
-    kept = _kept(without, new_functions or 0, rng) if shown else set()
+    kept = _kept(without, new_functions or 0, rng) | _kept_templates(without, new_templates, rng) if shown else set()
     places = {len(hidden) + place: name for place, name in enumerate(shown)}
     return [*without, *_draw(draw, places, kept, preference)]
 
@@ -53,13 +64,16 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
     """A program for the name at each place, of no kept function, and with decisive calls where they come soon."""
     drawn: dict[int, Drawn] = {}
     pending = list(names)
+    elsewhere = random.Random("elsewhere")
+    moved: dict[int, int] = {}  # places whose own problem is kept
     for turn in range(ROUNDS):
-        made = [draw(place)(names[place]) for place in pending]
+        made = [draw(moved.get(place, place))(names[place]) for place in pending]
         traced = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
         runs = [[trace.without_dicts() for trace in run] for run in traced]  # as the corpora have always had them
         fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
         usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
         drawn |= usable
+        moved |= {place: elsewhere.randrange(FAR) for place, (program, _) in fresh.items() if program.template in kept}
         pending = [place for place in pending if place not in drawn]
         if turn < preference:
             pending = sorted({*pending, *_rarely_decisive(usable)})
@@ -68,8 +82,8 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
     if all(place in drawn for place in names):
         return [drawn[place] for place in names]
     raise PbbError(
-        "The family has too few functions to keep so many from the programs with examples: lower new_functions, or "
-        "ask for fewer programs without examples."
+        "The family has too few functions to keep so many from the programs with examples: lower new_functions or "
+        "new_templates, or ask for fewer programs without examples."
     )
 
 
@@ -80,8 +94,9 @@ def _rarely_decisive(drawn: dict[int, Drawn]) -> list[int]:
 
 
 def _identities(drawn: Drawn) -> Iterable[object]:
-    """What two programs of one function share: their body, or their outputs on the same inputs."""
+    """What two programs of one function share, their body or their outputs on the same inputs; and their template."""
     program, run = drawn
+    yield program.template or object()
     yield body_of(program.source)
     yield tuple((repr(trace.arguments), repr(trace.output)) for trace in run)
 
@@ -90,10 +105,16 @@ def _kept(without: Sequence[Drawn], share: float, rng: random.Random) -> set[obj
     """The identities of the functions, of each number of steps, that no program with examples computes."""
     kinds: dict[object, dict[object, list[Drawn]]] = defaultdict(lambda: defaultdict(list))
     for each in without:
-        _, table = _identities(each)
+        _, _, table = _identities(each)
         kinds[each[0].facts.get("steps")][table].append(each)
     kept: set[object] = set()
     for functions in kinds.values():
         for table in rng.sample(list(functions), math.ceil(len(functions) * share)):
-            kept |= {identity for each in functions[table] for identity in _identities(each)}
+            kept |= {identity for each in functions[table] for identity in list(_identities(each))[1:]}
     return kept
+
+
+def _kept_templates(without: Sequence[Drawn], share: float, rng: random.Random) -> set[object]:
+    """The problems or ciphers of which no program with examples is."""
+    templates = list(dict.fromkeys(program.template for program, _ in without if program.template))
+    return set(rng.sample(templates, math.ceil(len(templates) * share)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pbb_probe.errors import PbbError
-from pbb_probe.programs.corpus import Corpus, make_corpus
+from pbb_probe.programs.corpus import GROUPS, Corpus, make_corpus
 from pbb_probe.programs.entry import Entry
 from pbb_probe.programs.meaning import body_of, explanations, steps_of
 from pbb_probe.programs.program import Group, Program, trace_programs, try_calls, try_outputs
@@ -255,3 +255,18 @@ def test_outputs_have_the_limits_of_traces():
     grows = Program("g", "own", "def g(x):\n    while x:\n        x = x * x\n    return 1")
     longer = Program("h", "own", "def h(x):\n    xs = [x]\n    while x:\n        xs = xs + xs\n    return 1")
     assert try_outputs([endless, grows, longer], [[3, 0], [3, 0], [3, 0]]) == [[None, 1], [None, 1], [None, 1]]
+
+
+def test_some_problems_are_of_no_program_with_examples():
+    """A quarter of the templates of without_io programs, with whatever parameters, and their programs are called so."""
+    corpus = make_corpus("algorithms", with_io=40, without_io=28, io_only=8)
+    of = {group: {entry.program.facts["problem"] for entry in corpus.of(group)} for group in GROUPS}
+    kept = of["without_io"] - of["with_io"] - of["io_only"]
+    assert len(of["without_io"]) == 28
+    assert len(kept) >= 7  # a few more are of none by chance
+    assert not (of["with_io"] | of["io_only"]) & kept
+    for entry in corpus.of("without_io"):
+        new = corpus.meaning[entry.program.name].novelty == "new_template"
+        assert new == (entry.program.facts["problem"] in kept)
+    everywhere = make_corpus("algorithms", with_io=56, without_io=10, new_templates=0)
+    assert "new_template" not in set(everywhere.calls(group="without_io")["novelty"])
