@@ -32,7 +32,7 @@ def worked_steps(program: Program, trace: Trace) -> str:
 
     An assignment reads `y = (4 + 3) % 10 = 7`, a test `if 7 > 5: True`, a turn of a loop `i = 2`, and the last line
     `return 7 * 2 = 14`. What is calculated from a whole list or text is not written out: `ys = [2, 4]`, `if True`,
-    `return = [2, 4]`. What is added to one stands alone: `ys.append(4)`, `word += 'k'`.
+    `return = [2, 4]`. What is added to one stands alone: `ys.append(4)`, `word += chr(107) = 'k'`.
     """
     function = function_of(program.source, program.name)
     trace = by_statement(function, trace)
@@ -63,12 +63,11 @@ def worked_steps(program: Program, trace: Trace) -> str:
                 written = name
             case ast.AugAssign(target=ast.Name(id=name)) if name in changed:
                 added = _added(values.get(name), changed[name]) if isinstance(statement.op, ast.Add) else None
-                updated = ast.BinOp(ast.Name(name, ast.Load()), statement.op, statement.value)
-                steps.append(
-                    f"{name} += {value_text(added)}"
-                    if added is not None
-                    else _assigned(name, _with_values(updated, values), changed[name])
-                )
+                if added is not None:
+                    steps.append(_assigned(f"{name} +", _with_values(statement.value, values), added))
+                else:
+                    updated = ast.BinOp(ast.Name(name, ast.Load()), statement.op, statement.value)
+                    steps.append(_assigned(name, _with_values(updated, values), changed[name]))
                 written = name
             case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=name), "append"))) if name in changed:
                 added = _added(values.get(name), changed[name])
@@ -83,7 +82,8 @@ def worked_steps(program: Program, trace: Trace) -> str:
 def _assigned(name: str, worked: str | None, value: Value) -> str:
     """`y = (4 + 3) % 10 = 7`, or `y = 7` where there is nothing to work out, or too much."""
     text = value_text(value)
-    return f"{name} = {text}" if worked in (None, text) else f"{name} = {worked} = {text}"
+    equals = "=" if name.endswith("+") else " ="
+    return f"{name}{equals} {text}" if worked in (None, text) else f"{name}{equals} {worked} = {text}"
 
 
 def _returned(statement: ast.Return, values: Mapping[str, Value], output: Value) -> str:

@@ -115,7 +115,7 @@ def test_words_letters_and_truth_values():
     assert steps(source, "ne") == [
         "out = ''",
         *("i = 0", "letter = 'n'", "if 'n' in 'aeiou': False"),
-        *("i = 1", "letter = 'e'", "if 'e' in 'aeiou': True", "out += 'f'"),
+        *("i = 1", "letter = 'e'", "if 'e' in 'aeiou': True", "out += chr(ord('e') + 1) = 'f'"),
         "done = True",
         "return ['f', True] = ['f', True]",
     ]
@@ -175,8 +175,8 @@ def claims(lines: list[str]) -> Iterator[tuple[str, str | None, str]]:
             yield "return", expression.strip() or None, value
         elif added := re.fullmatch(r"(\w+)\.append\((.*)\)", line):
             yield added[1] + "+", None, f"[{added[2]}]"
-        elif added := re.fullmatch(r"(\w+) \+= (.*)", line):
-            yield added[1] + "+", None, added[2]
+        elif added := re.fullmatch(r"(\w+) \+= (?:(.*) = )?(.*?)", line):
+            yield added[1] + "+", added[2], added[3]
         else:
             name, _, rest = line.partition(" = ")
             expression, _, value = rest.rpartition(" = ")
@@ -218,7 +218,7 @@ def test_every_worked_line_is_true_and_the_lines_replay_the_trace(families, name
             assert told[-1][0] == "return"
             tests = [line for line in run.lines if statements[line - 1].strip().startswith(("if ", "while ", "elif "))]
             assert len(tests) == sum(what in ("if", "while") for what, *_ in told)
-    assert n_lines >= n_worked > n_lines / 4 > 300
+    assert n_lines >= n_worked > n_lines / 3 > 400
 
 
 @pytest.mark.parametrize("name", ["arithmetic", "algorithms", "ciphers"])
