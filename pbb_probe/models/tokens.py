@@ -211,7 +211,13 @@ def refuse_unknown(tokenizer: Any, ids: Sequence[int], text: str) -> None:
     """Raise a PbbError when the ids hold the unknown token: the model could not tell what it reads."""
     unknown = tokenizer.unk_token_id  # GPT-2 calls its end-of-text token that, and lacks nothing
     if unknown not in (None, tokenizer.eos_token_id, tokenizer.bos_token_id) and unknown in ids:
+        read = encoded(tokenizer, [text], special_tokens=False, offsets=tokenizer.is_fast)
+        words = [
+            repr(text[start:end])
+            for of, (start, end) in zip(read["input_ids"][0], read.get("offset_mapping", [[]])[0], strict=False)
+            if of == unknown
+        ]
         raise PbbError(
-            f"The tokenizer lacks a word of {text!r}: take a base with a larger vocabulary (nano reads straight-line "
-            "arithmetic on single digits only), or other programs."
+            f"The tokenizer lacks {next(iter(words), 'a word')} of {text[:80]!r}: take a base with a larger vocabulary "
+            "(nano reads straight-line arithmetic on single digits only), or other programs."
         )

@@ -92,7 +92,7 @@ def _check_documents(config: StudyConfig, corpus: Corpus) -> None:
     tokenizer = load_tokenizer(config.base)
     texts = [document.text for document in documents]
     for text, ids in zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
-        refuse_unknown(tokenizer, ids, text[:80])
+        refuse_unknown(tokenizer, ids, text)
 
 
 def _with_new_words(entry: Entry, known: set[str]) -> list[Trace]:

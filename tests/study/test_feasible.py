@@ -131,7 +131,7 @@ GOOD = {"with_io": ADD[:3], "without_io": ADD[3:]}
             "Patching swaps the input",
         ),
         ({"with_io": ADD[:1] * 3, "without_io": ADD[3:]}, INPUTS, {}, {}, "and 1 with_io functions are probed"),
-        (GOOD | {"without_io": ["n = n * 9"] * 3}, INPUTS, {}, {}, "The tokenizer lacks a word of"),
+        (GOOD | {"without_io": ["n = n * 9"] * 3}, INPUTS, {}, {}, "The tokenizer lacks"),
         (GOOD, INPUTS, {}, {"targets": ("family",)}, "probing.targets names 'family'"),
         (GOOD, INPUTS, {}, {"lens": ("state_7",)}, "probing.lens names 'state_7'"),
         (GOOD, INPUTS, {}, {"interchange": ("op_1",)}, "probing.interchange names 'op_1'"),
