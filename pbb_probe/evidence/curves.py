@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pbb_probe.errors import PbbError
 from pbb_probe.evidence.subsets import label_rows
 from pbb_probe.labels import AUTO, CONTROL, CORRUPTED, NONE, cluster_label, labels_of, measurement
+from pbb_probe.programs.passes import STATES
 from pbb_probe.statistics.groups import each_kind
 from pbb_probe.statistics.onset import Edge
 
@@ -58,7 +59,7 @@ def use_curves(
     clusters = cluster_label(carried, clusters, CORRUPTED)
     label_rows(carried, _needed(by, clusters, models))  # refuses what is not there
     labels = labels_of(carried, "pair")
-    states = [name for name in carried["hypothesis"].values if name.startswith("state_")]
+    states = [name for name in carried["hypothesis"].values if name.startswith(STATES)]
     rules: list[tuple[str, Sequence[str], str, str, Edge]] = [
         ("program", STREAM, "name", "program", "last"),
         ("input", STREAM, "input", "input", "last"),
@@ -163,7 +164,7 @@ def lens_curves(
 def _apart(labels: "pd.DataFrame", target: str) -> "np.ndarray":
     """Prompts [prompt] that have the target; of a state, where it is neither the input nor the output."""
     known = labels[target].notna()
-    if target.startswith("state_"):
+    if target.startswith(STATES):
         for other in ("input", "output"):
             known &= labels[target] != labels[other] if other in labels else True
     rows: np.ndarray = known.to_numpy()

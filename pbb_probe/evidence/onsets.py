@@ -5,10 +5,11 @@ random vectors of the same norm):
     program   the last block at whose input the name still carries it: this block takes it away
     input     the same at its own place
     state_k   the first block whose attention or MLP output, put into another prompt, makes the answer follow state k
+    pass_k    the same of what a loop has made after pass k
     output    the last block whose attention or MLP output makes the answer follow the whole donor
 Read (probes, and the logit lens; gain = (accuracy - control) / (1 - control), the strongest of the controls):
     program   the first block after which the first step's operation is read
-    state_k, output   the first block after which the value is read, and from which on it stays so
+    state_k, pass_k, output   the first block after which the value is read, and from which on it stays so
 
 What is read need not be used, and what is used may be held in a form that is not read. Context-stripped decoding is no
 measure of the output's layer: it succeeds as soon as program and input have arrived, as the blocks above do the rest.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pbb_probe.evidence.curves import Curve, lens_curves, patching_curves, reading_curves, use_curves
 from pbb_probe.labels import AUTO
+from pbb_probe.programs.passes import STATES
 from pbb_probe.statistics.groups import each_kind
 from pbb_probe.statistics.onset import locate, locate_difference
 from pbb_probe.statistics.resampling import weighted_mean
@@ -289,9 +291,10 @@ def side_by_side(
 
 
 def when(variable: str) -> tuple[int, int, str]:
-    """Program and input, then states by number, then the output."""
-    if variable.startswith("state_"):
-        return 1, int(variable.removeprefix("state_")), ""
+    """Program and input, then states after statements and after passes by number, then the output."""
+    if variable.startswith(STATES):
+        kind, _, k = variable.partition("_")
+        return 1, int(k), kind
     return (2, 0, "") if variable == "output" else (0, int(variable != "program"), variable)
 
 
@@ -308,11 +311,11 @@ def _agreement(row: dict[str, Any]) -> str:
 def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] = ("group", "steps")) -> "pd.DataFrame":
     """How each kind of programs is evaluated, from `located_use` and `located_reading`: a row a kind, `evaluation`.
 
-    `step by step` where a state is carried; `not found` where neither program nor output is carried anywhere;
-    `one step` where there is a single step and the program can be read; else `undetermined`. Compiled and looked up
-    are never said: that no single component at the answer position carries a state does not show that there is none,
-    since it may stand elsewhere or be spread over several; and whether a probe reads a program off its name does not
-    show how it is evaluated.
+    `step by step` where a state is carried, after a statement or after a pass of a loop; `not found` where neither
+    program nor output is carried anywhere; `one step` where there is a single step and the program can be read; else
+    `undetermined`. Compiled and looked up are never said: that no single component at the answer position carries a
+    state does not show that there is none, since it may stand elsewhere or be spread over several; and whether a probe
+    reads a program off its name does not show how it is evaluated.
 
     Example:
         >>> import pbb_probe as pbb
@@ -327,7 +330,7 @@ def how_evaluated(used: "pd.DataFrame", read: "pd.DataFrame", by: Sequence[str] 
     rows = []
     for kind, there in each_kind(used[list(by)]):
         found = used[there].set_index("variable")["layer"]
-        states = found[found.index.str.startswith("state_")]
+        states = found[found.index.str.startswith(STATES)]
         of_kind = (read[list(by)] == pd.Series(kind)).all(axis=1) & (read["variable"] == "program")
         if states.notna().any():
             evaluation = "step by step"

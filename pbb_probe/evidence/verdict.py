@@ -18,6 +18,7 @@ from pbb_probe.evidence.gate import ENOUGH as ENOUGH
 from pbb_probe.evidence.gate import headline
 from pbb_probe.evidence.onsets import UNDETERMINED
 from pbb_probe.evidence.subsets import DECISIVE
+from pbb_probe.programs.passes import STATES
 from pbb_probe.programs.program import GROUPS
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _difference(
     for row in _of_pair(onsets, pair).to_dict(orient="records"):
         if row["difference"] != row["difference"] or any(closed.get((each, row["steps"]), "no") for each in pair):
             continue
-        computed = row["variable"] == "output" or row["variable"].startswith("state_")
+        computed = row["variable"] == "output" or row["variable"].startswith(STATES)
         if row["measure"] == "probes" and not computed:
             continue  # what stands in the tokens has no onset
         name = f"{row['variable']} ({_steps(row['steps'])}, {row['measure']})"

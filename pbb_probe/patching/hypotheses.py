@@ -9,25 +9,32 @@ base. If it carries
     state_k         the rest of A after step k, started from B's state k on x'
     steps_to_k      the rest of A after step k, started from B's state k on x
     steps_after_k   the rest of B after step k, started from A's state k on x
+or, where both programs have a loop that carries something (`programs.passes`),
+    pass_k          the rest of A on x after pass k, started from B's state after k passes on x'
+    passes_to_k     the rest of A on x after pass k, started from B's state after k passes on x
+    passes_after_k  the rest of B on x after pass k, started from A's state after k passes on x
 and if the model evaluates a program by halves, one step of it in place of all, it carries
     only_step_k           nothing, where the answer is step k of A alone, on x
     program_only_step_k   the program, where the answer is step k of B alone, on x
 Nothing is derived on paper: the programs are run, whole and cut.
 
-With ten values the eleven hypotheses of two steps cannot all differ. So `told_apart` asks it of those above, which are
-of whole evaluations, and any hypothesis is evidence only in the pairs in which no other predicts its answer: `telling`.
+With ten values the eleven hypotheses of two steps cannot all differ, and those of several passes even less. So
+`told_apart` asks it of the first seven kinds, which are of whole evaluations by statements, and any hypothesis is
+evidence only in the pairs in which no other predicts its answer: `telling`.
 """
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pbb_probe.errors import PbbError
 from pbb_probe.patching.cutting import Definition, assigned, cuts, rest_of, shared_cuts, step_of
+from pbb_probe.patching.resuming import resumed, same_ending
+from pbb_probe.programs.passes import MOST, Passes, State, as_value, passes
 from pbb_probe.programs.program import Program, Trace, Value, call_arguments, label, try_programs
 from pbb_probe.programs.syntax import function_of
-from pbb_probe.programs.values import value_text
+from pbb_probe.programs.values import fault, value_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +44,8 @@ WHOLE = ("nothing", "everything", "program", "input")
 """The hypotheses that every pair has."""
 STEPS = ("state", "steps_to", "steps_after")
 """Those that it has for each step after which both programs can be cut."""
+PASSES = ("pass", "passes_to", "passes_after")
+"""Those that it has for each pass that the loops of both programs complete, up to `passes.MOST`."""
 HALVES = ("only_step", "program_only_step")
 """Half evaluations: for each step of A, and of B, that can be cut out of a program of several."""
 
@@ -56,7 +65,9 @@ def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Pr
     Returns:
         A row a pair and a column a hypothesis, in the order above, with answers as `programs.program.label` makes them.
         None where there is no such hypothesis: what it runs fails, or for step k, the two programs do not both have k
-        among their `cuts` and as many steps, or step k uses more than the value before it.
+        among their `cuts` and as many steps, or step k uses more than the value before it. For pass k: not both calls
+        complete k passes, their states are of different kinds (numbers of variables, types), or both loops have come
+        to their ends and what follows is the same, so that it is the answer of the one whose state it is.
 
     Raises:
         PbbError: rows that do not match, columns that are missing, or a call that cannot be run.
@@ -90,9 +101,13 @@ def hypotheses(base: "pd.DataFrame", donor: "pd.DataFrame", library: Sequence[Pr
     for k in range(1, last + 1):
         spliced = [_spliced(of_base, of_donor, k, traces) for of_base, of_donor in pairs]
         parts |= {f"{name}_{k}": [calls[i] for calls in spliced] for i, name in enumerate(STEPS)}
+    resumptions = _resumptions(pairs, traces)
+    parts |= {name: [resumption and resumption.call for resumption in row] for name, row in resumptions.items()}
     for name, place in zip(HALVES, ("nothing", "program"), strict=True):
         parts |= _halves(name, whole[place])
     traces |= _traced([call for calls in parts.values() for call in calls if call is not None], library)
+    for name, row in resumptions.items():
+        parts[name] = [None if each is None or _is_over(each, traces) else each.call for each in row]
     answers = {call: label(trace.output) for call, trace in traces.items()}
     columns: dict[str, Sequence[Call | None]] = {**whole, **parts}
     predicted = {name: [call and answers.get(call) for call in calls] for name, calls in columns.items()}
@@ -109,7 +124,7 @@ def told_apart(predicted: "pd.DataFrame") -> "np.ndarray":
     """
     import numpy as np
 
-    codes = _codes(predicted[[name for name in predicted if not is_half(str(name))]])
+    codes = _codes(predicted[[name for name in predicted if must_differ(str(name))]])
     ordered = np.sort(codes, axis=1)
     same = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     apart: np.ndarray = ~np.any(same, axis=1)
@@ -141,6 +156,16 @@ def is_half(hypothesis: str) -> bool:
     return hypothesis.rpartition("_")[0] in HALVES
 
 
+def must_differ(hypothesis: str) -> bool:
+    """Is it among those that all predict different answers in a pair that is used?
+
+    Example:
+        >>> [must_differ(name) for name in ("program", "steps_to_1", "passes_to_1", "only_step_1")]
+        [True, True, False, False]
+    """
+    return hypothesis.rpartition("_")[0] not in (*PASSES, *HALVES)
+
+
 def _codes(predicted: "pd.DataFrame") -> "np.ndarray":
     """The answers [pair, hypothesis] as numbers, equal for equal ones, -1 where there is none."""
     import pandas as pd
@@ -166,6 +191,61 @@ def _state(call: Call, k: int, traces: dict[Call, Trace]) -> str | None:
     (_, source), _ = call
     changes, name = traces[call].changes[k - 1], assigned(function_of(source).body[k - 1])
     return value_text(changes[name]) if name in changes else None
+
+
+class _Resumption(NamedTuple):
+    """A program that goes on from a state of another."""
+
+    call: Call
+    program: Definition
+    giver: Definition
+    is_last: bool
+    """Was the giver's loop at its end?"""
+
+
+def _resumptions(
+    pairs: Sequence[tuple[Call, Call]], traces: Mapping[Call, Trace]
+) -> dict[str, list[_Resumption | None]]:
+    """What stands for `PASSES`, by hypothesis [pair]."""
+    calls = dict.fromkeys(call for (a, x), (b, y) in pairs for call in ((a, x), (b, y), (b, x)))
+    made = {
+        call: passes(function_of(source, name), traces[call]) if call in traces else Passes(0, ())
+        for call in calls
+        for (name, source), _ in [call]
+    }
+    columns: dict[str, list[_Resumption | None]] = {}
+    for k in range(1, MOST + 1):
+        rows = []
+        for base, donor in pairs:
+            swapped = donor[0], base[1]
+            rows.append([_resumption(*two, k, made) for two in ((base, donor), (base, swapped), (swapped, base))])
+        for i, name in enumerate(PASSES):
+            if any(row[i] for row in rows):
+                columns[f"{name}_{k}"] = [row[i] for row in rows]
+    return columns
+
+
+def _resumption(run: Call, giver: Call, k: int, made: Mapping[Call, Passes]) -> _Resumption | None:
+    """The rest of one call after pass k, from what another has made by then; None where states do not fit."""
+    own, given = (made[call].states[k - 1] if k <= len(made[call].states) else None for call in (run, giver))
+    if own is None or given is None or _kinds(own) != _kinds(given) or fault([state := as_value(given)]):
+        return None
+    (program, arguments), rest = run, resumed(run[0], k)
+    text = ", ".join(part for part in (value_text(state), arguments) if part)
+    return None if rest is None else _Resumption((rest, text), program, giver[0], made[giver].begun == k)
+
+
+def _kinds(state: State) -> list[type]:
+    return [type(value) for value in state]
+
+
+def _is_over(resumption: _Resumption, traces: Mapping[Call, Trace]) -> bool:
+    """Was nothing left to do but what the giver does, too? Then the answer is the giver's own, by another name."""
+    (call, program, giver, is_last) = resumption
+    if call not in traces or not is_last or not same_ending(program, giver):
+        return False
+    (name, source), _ = call
+    return passes(function_of(source, name), traces[call]).begun == 0
 
 
 def _halves(name: str, calls: Sequence[Call]) -> dict[str, list[Call | None]]:

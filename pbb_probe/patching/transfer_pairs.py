@@ -2,8 +2,8 @@
 
 Few random pairs of two-step programs on digits tell the hypotheses of whole evaluations apart with four decisive calls,
 so base and donor are drawn from decisive calls. That no half evaluation gives the answer of a whole one is not asked
-for: hardly a pair would be left. The transfer map counts a hypothesis in the pairs where it tells instead, and pairs in
-which more hypotheses tell are chosen first.
+for, nor that the passes of loops differ from it and from one another: hardly a pair would be left. The transfer map
+counts a hypothesis in the pairs where it tells instead, and pairs in which more hypotheses tell are chosen first.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.effective_corpus import effective_corpus
 from pbb_probe.patching.cutting import cuts
-from pbb_probe.patching.hypotheses import STEPS, WHOLE, hypotheses, is_half, telling, told_apart
+from pbb_probe.patching.hypotheses import STEPS, WHOLE, hypotheses, must_differ, telling, told_apart
 from pbb_probe.patching.pair_calls import are_decisive, drawn_calls
 from pbb_probe.patching.pairs import Pairs, aligned_pairs, token_counter
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
@@ -50,7 +50,7 @@ def make_transfer_pairs(
     The two prompts of a pair call different programs with equally many steps on different inputs, in the same surface
     template and aligned token by token. Every hypothesis of whole evaluations in `patching.hypotheses` that such
     programs allow applies, and no two predict the same answer. Of the pairs of a base program those come first in which
-    half evaluations, too, predict answers of their own.
+    half evaluations and passes of loops, too, predict answers of their own.
 
     Args:
         corpus: whose programs are called.
@@ -146,14 +146,14 @@ def _qualifying(
         of_base = np.fromiter(itertools.islice(turns, n * CANDIDATES * 2**k), int)
         of_base = of_base[np.isin(kinds[of_base], list(pools))]
         of_donor = np.zeros_like(of_base)
-        for kind in set(kinds[of_base]):
+        for kind in sorted(set(kinds[of_base])):
             here = kinds[of_base] == kind
             of_donor[here] = rng.choice(pools[kind], here.sum())
         if decide:
             good = _swapped_decisive(corpus, base, of_base, donor, of_donor)
             of_base, of_donor = of_base[good], of_donor[good]
         predicted = hypotheses(base.iloc[of_base], donor.iloc[of_donor], library)
-        of_wholes = predicted[[name for name in predicted if not is_half(str(name))]]
+        of_wholes = predicted[[name for name in predicted if must_differ(str(name))]]
         whole = of_wholes.notna().sum(axis=1).to_numpy() == len(WHOLE) + len(STEPS) * n_cuts[of_base]
         good = whole & told_apart(predicted)
         tell = telling(predicted).sum(axis=1).to_numpy()[good].tolist()

@@ -20,6 +20,7 @@ from pydantic import AfterValidator
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import NONE
 from pbb_probe.probing.arguments import codes_of, with_labels_of
+from pbb_probe.programs.passes import STATES, pass_targets
 from pbb_probe.programs.program import Program, Trace, call_arguments, try_programs
 from pbb_probe.programs.relabel import relabelled
 from pbb_probe.schema import Name, NameList, Rule, Seed, checked, checks_arguments, listed, refuse_unknown, shown
@@ -215,7 +216,7 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: See
 
     if lacking := {"program", "source", "call"} - set(labels.columns):
         raise PbbError(f"The labels have no column {min(lacking)!r}: give those of make_prompts.")
-    chosen = [name for name in targets if name == "output" or name.startswith("state_")]
+    chosen = [name for name in targets if name == "output" or name.startswith(STATES)]
     calls = labels.reset_index(drop=True).groupby(["program", "source"], sort=False)["call"].unique()
     others = [Program(name, "", relabelled(source, seed)) for name, source in calls.index]
     inputs = [[call_arguments(name, call) for call in given] for (name, _), given in calls.items()]
@@ -223,8 +224,8 @@ def relabelled_targets(labels: "pd.DataFrame", targets: Sequence[str], seed: See
     for (name, _), given, traces in zip(calls.index, calls, try_programs(others, inputs), strict=True):
         traced |= {(name, call): trace for call, trace in zip(given, traces or [], strict=False)}
     rows = [
-        trace.variables() if (trace := traced.get(call)) else {}
-        for call in zip(labels["program"], labels["call"], strict=True)
+        trace.variables() | pass_targets(relabelled(source, seed), trace) if (trace := traced.get((name, call))) else {}
+        for name, source, call in zip(labels["program"], labels["source"], labels["call"], strict=True)
     ]
     table = pd.DataFrame({name: [row.get(name) for row in rows] for name in chosen}, range(len(labels)), dtype=object)
     for name in chosen:

@@ -103,6 +103,7 @@ def function_of(source: str, name: str | None = None) -> ast.FunctionDef:
     raise PbbError(f"A program is one function, beside what that needs; this is not one: {shown(source)}.")
 
 
+@functools.lru_cache(maxsize=4096)
 def function_at(source: str, line: int) -> ast.FunctionDef:
     """As `function_of`, of the function whose body has this line, or else the last."""
     for statement in parsed(source).body:

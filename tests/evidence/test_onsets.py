@@ -30,6 +30,13 @@ def test_agreement_in_words(case: str):
     assert both[["used_layer", "read_layer"]].equals(pd.DataFrame({"used_layer": used[:1], "read_layer": read[:1]}))
 
 
+def test_passes_stand_beside_states_by_number():
+    names = ("output", "pass_10", "pass_2", "state_2", "state_1", "program", "pass_1")
+    used = onsets(*((name, 1, 1, 1) for name in names))
+    order = ["program", "pass_1", "state_1", "pass_2", "state_2", "pass_10", "output"]
+    assert side_by_side(used, used, by=["group"])["variable"].tolist() == order
+
+
 def test_a_row_a_kind_and_variable_in_the_order_of_use():
     used = pd.concat(
         [

@@ -14,6 +14,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.hooking.calls import make_prompts
 from pbb_probe.probing.controls import embeddings, permuted_within, relabelled_targets
 from pbb_probe.probing.linear import fit_probes
+from pbb_probe.programs.corpus import make_corpus
 from pbb_probe.programs.program import Program, trace_programs
 from pbb_probe.programs.relabel import relabelled
 
@@ -184,6 +185,22 @@ def test_relabelled_targets_are_traces_of_relabelled_programs(corpus):
     assert 0.05 < (table["output"] == labels["output"]).mean() < 0.5
     with pytest.raises(PbbError, match="no column 'call'"):
         relabelled_targets(labels.drop(columns="call"), names)
+
+
+def test_relabelled_passes_are_those_of_relabelled_loops():
+    labels = make_corpus("arithmetic", with_io=12, without_io=0, shapes=("loop",)).calls()
+    table = relabelled_targets(labels, ["pass_2", "output"], seed=1)
+    assert "pass_2" in table
+    told = 0
+    for i, row in enumerate(labels.to_dict(orient="records")):
+        step = relabelled(row["source"], 1).splitlines()[2].strip()
+        scope = {"x": row["input"]}
+        for _ in range(2):
+            exec(step, scope)
+        if pd.notna(table["pass_2"][i]):
+            assert table["pass_2"][i] == scope["x"]
+            told += scope["x"] != row["pass_2"]
+    assert told > 20
 
 
 def test_embeddings_are_those_of_the_roles_tokens(corpus, bridge, bare):

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import pbb_probe as pbb
+from pbb_probe.programs.passes import MOST
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,7 @@ def test_a_hypothesis_that_few_pairs_tell_has_a_bar_of_its_share_of_all_pairs(ca
 def test_every_hypothesis_has_a_colour_of_its_own(carried):
     names = [
         *("nothing", "everything", "program", "input", "state_1", "steps_to_1", "steps_after_1"),
+        *(f"{name}_{k}" for k in range(1, MOST + 1) for name in ("pass", "passes_to", "passes_after")),
         *("only_step_1", "only_step_2", "program_only_step_1", "program_only_step_2", "other"),
     ]
     cell = carried.drop_duplicates("site").iloc[:1]

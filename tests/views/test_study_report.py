@@ -236,6 +236,15 @@ def test_captions_do_not_compare_too_few_programs(finished_run):
     )
 
 
+def test_captions_name_passes_beside_states():
+    shares = {"program": 0.75, "pass_1": 0.5, "passes_to_1": 0.9, "pass_2": 0.25}
+    cells = [("with_io", "none", "mlp_out", "answer", 3, name, share) for name, share in shares.items()]
+    columns = ["group", "control", "site", "role", "layer", "hypothesis", "proportion"]
+    said = captions.see_transfer(pd.DataFrame(cells, columns=columns))
+    place = "(mlp_out, answer, layer 3)"
+    assert said.endswith(f"with_io: program 75% {place}, pass_1 50% {place}, pass_2 25% {place}.")
+
+
 def test_captions_name_the_places_of_the_tables(finished_run):
     transfer = rows(read_table(open_run(finished_run), "transfer"), subset="correct", steps=2)
     top = rows(transfer, control="none", group="with_io", hypothesis="program")

@@ -179,7 +179,7 @@ def _facts(asked: Asked, call: live.Call, prompts: "Prompts") -> "Component":
 
     explored, row = asked.explored, prompts.labels.iloc[0]
     seen = (words.SHOWN if row["seen"] else words.NEVER_SHOWN) if row["place"] >= 0 else words.NOT_AN_INPUT
-    steps = [name for name in row.index if str(name).startswith(("state_", "branch_", "iterations_"))]
+    steps = [name for name in row.index if str(name).startswith(("state_", "branch_", "iterations_", "pass_"))]
     meaning = explored.crunched(meaning_of, call.program)
     facts = {
         "group": words.OF_GROUP.get(row["group"], row["group"]),

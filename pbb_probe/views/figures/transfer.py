@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pbb_probe.errors import PbbError
 from pbb_probe.labels import CONTROL, NONE
+from pbb_probe.programs.passes import MOST
 from pbb_probe.views.evaluated import COLUMNS, closed
 from pbb_probe.views.figures.panels import distinct, grid, interval, place_names, require
 from pbb_probe.views.figures.style import finish, plain, wrapped
@@ -126,8 +127,16 @@ _STEP_COLOURS = {
 }
 
 
+_PASS_SCALES = {"pass": "Purples", "passes_to": "Burg", "passes_after": "Teal"}
+"""The later the pass, the darker."""
+
+
 def _hypothesis_colour(hypothesis: str) -> str:
+    from plotly.colors import sample_colorscale
+
     kind, _, k = hypothesis.rpartition("_")
+    if kind in _PASS_SCALES:
+        return str(sample_colorscale(_PASS_SCALES[kind], 0.35 + 0.65 * (int(k) - 1) / (MOST - 1))[0])
     if kind not in _STEP_COLOURS:
         return _WHOLE_COLOURS[hypothesis]
     return _STEP_COLOURS[kind][(int(k) - 1) % 3]

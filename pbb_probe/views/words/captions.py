@@ -7,6 +7,7 @@ from pbb_probe.evidence.counting import programs_in
 from pbb_probe.evidence.onsets import when
 from pbb_probe.evidence.verdict import ALPHA, ENOUGH, LEAVES, enough_programs, programs_of, too_few
 from pbb_probe.probing.brewing import OUTCOMES
+from pbb_probe.programs.passes import STATES
 from pbb_probe.views.pairs import by_pair, groups_of, in_order
 from pbb_probe.views.run_tables import control_rows, measured_rows, rows
 from pbb_probe.views.words.phrases import Kind, and_words, kinds_words, sentences, short, steps_words
@@ -64,7 +65,7 @@ def see_transfer(transfer: "pd.DataFrame") -> str:
     """
     there = sorted(set(transfer["hypothesis"]))
     begun = [
-        name for start in ("state_", "only_step_", "program_only_step_") for name in there if name.startswith(start)
+        name for start in (*STATES, "only_step_", "program_only_step_") for name in there if name.startswith(start)
     ]
     named = ["program", "input", "everything", *begun]
     chosen = transfer[transfer["hypothesis"].isin(named)]

@@ -7,8 +7,8 @@ UNFINISHED = (
 )
 TRANSFER = (
     "One activation is copied from a donor prompt, with another program and another input, into the base prompt; the "
-    "colours show what came with it: the program, the input, everything, a state or some steps. Layers from top to "
-    "bottom."
+    "colours show what came with it: the program, the input, everything, a state or some steps (of loops: passes). "
+    "Layers from top to bottom."
 )
 BEHAVIOUR = "Dotted: the share of the most common answer."
 

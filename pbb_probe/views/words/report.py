@@ -23,8 +23,8 @@ WHERE = (
     "shows. It is read after the block from which on a probe or the logit lens tells it at the answer position. The "
     "transfer map copies one activation from a donor prompt, which asks for another program and another input, into "
     "the base prompt; the base's answer then shows what came with it: the program, the input, everything, the state "
-    "after a step, or the steps up to it or after it. Each of these predicts a different answer; other means that the "
-    "answer is none of them.",
+    "after a step or a pass of a loop, or the steps or passes up to it or after it. Each of these predicts a different "
+    "answer, or counts only where it does; other means that the answer is none of them.",
 )
 USED = (
     "What is used: activation patching and controls of the transfer map",
