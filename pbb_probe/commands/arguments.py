@@ -36,15 +36,23 @@ TAGS = {*yaml.SafeLoader.yaml_constructors, "tag:yaml.org,2002:merge"}
 
 Commands = Mapping[str, tuple[type, Callable[[Any], None]]]
 """Each command's configuration and function."""
+Defaults = Callable[[type, Any], Mapping[str, Any]]
+"""Further defaults by dotted name, which depend on what was given: of a command's configuration and its values."""
 
 
-def read_arguments(arguments: Sequence[str] | None, commands: Commands, positional: Sequence[str]) -> tuple[str, Any]:
+def read_arguments(
+    arguments: Sequence[str] | None,
+    commands: Commands,
+    positional: Sequence[str],
+    defaults: Defaults = lambda settings, values: {},
+) -> tuple[str, Any]:
     """The command named and its configuration.
 
     Args:
         arguments: what follows `pbb-probe`; the arguments of this process when None.
         commands: by name.
         positional: commands whose required fields are given without a flag.
+        defaults: of fields that are not given, in place of their own.
 
     Raises:
         PbbError: arguments or a file that cannot be read, or an invalid configuration.
@@ -54,6 +62,8 @@ def read_arguments(arguments: Sequence[str] | None, commands: Commands, position
     _refuse_odd(given, commands[named][0] if named else None)
     try:
         parsed = _parser(commands, positional).parse_args(given)
+        if other := defaults(commands[parsed.command][0], parsed[parsed.command]):
+            parsed = _parser(commands, positional, {parsed.command: other}).parse_args(given)
     except PbbError:
         raise
     except ArgumentError as error:
@@ -78,7 +88,9 @@ def _refuse_odd(arguments: Sequence[str], settings: type | None) -> None:
             read_config(value)
 
 
-def _parser(commands: Commands, positional: Sequence[str]) -> ArgumentParser:
+def _parser(
+    commands: Commands, positional: Sequence[str], defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the fields' docstrings are the help
     parser = ArgumentParser(
         prog="pbb-probe",
@@ -91,6 +103,7 @@ def _parser(commands: Commands, positional: Sequence[str]) -> ArgumentParser:
         sub = ArgumentParser(description=command.__doc__, exit_on_error=False)
         sub.add_argument("--config", action=_CheckedFile, help="YAML file with any of the fields below.")
         sub.add_class_arguments(settings, as_group=False, as_positional=name in positional)
+        sub.set_defaults(dict((defaults or {}).get(name, {})))
         choices.add_subcommand(name, sub, help=str(command.__doc__).split(".")[0])
     return parser
 

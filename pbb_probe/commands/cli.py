@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,22 @@ def _parsed(arguments: list[str] | None) -> tuple[Callable[[Any], None], Any]:
     from pbb_probe.commands.arguments import read_arguments
 
     known = commands()
-    name, config = read_arguments(arguments, known, POSITIONAL)
+    name, config = read_arguments(arguments, known, POSITIONAL, _sizes)
     if hasattr(config, "out"):
         from transformers.utils import logging  # after parsing: it takes a second
 
         # a bar for each file loaded; training and evaluation show their own
         logging.disable_progress_bar()
     return known[name][1], config
+
+
+def _sizes(settings: type, values: Any) -> Mapping[str, int]:
+    """The number of programs and calls of a study of a family, for those that are not given."""
+    from pbb_probe.runs.config import SIZES, StudyConfig
+
+    if settings is not StudyConfig or values.corpus is None or values.corpus.programs is not None:
+        return {}
+    return SIZES.get(values.corpus.family, {})
 
 
 class _Signals:

@@ -1,7 +1,7 @@
 """The fields of a configuration file, each with what it means: one run of the study."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pbb_probe.errors import PbbError
@@ -9,12 +9,13 @@ from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import OPTIONAL, get_curriculum
 from pbb_probe.hooking.calls import ANSWERED, ROLES
 from pbb_probe.hooking.sites import SITES
+from pbb_probe.labels import AUTO
 from pbb_probe.patching.transfer import CONTROLS
 from pbb_probe.probing import controls
 from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
-from pbb_probe.programs.drawing import NEW_SHARE
+from pbb_probe.programs.drawing import NEW_SHARE, TEMPLATE_SHARE
 from pbb_probe.programs.own import Naming
 from pbb_probe.programs.program import LINES
 from pbb_probe.schema import (
@@ -41,6 +42,30 @@ from pbb_probe.schema import (
 PROBING_CONTROLS: tuple[Control, ...] = (*controls.CONTROLS, "relabelled", "untrained", "base", "embedding")
 PATCHED_SITES = tuple(site for site, axes in SITES.items() if axes == ("d_model",))
 """Those that a study patches: its tables have no rows for heads."""
+PROBED = {
+    "arithmetic": {
+        "targets": ("input", "op_1", "state_1", "op_2", "output"),
+        "interchange": ("state_1", "output"),
+        "lens": ("state_1", "output"),
+    },
+    "algorithms": {
+        "targets": ("problem", "branch_1", "iterations_1", "pass_1", "output"),
+        "interchange": ("pass_1",),
+        "lens": ("pass_1", "output"),
+    },
+    "ciphers": {
+        "targets": ("cipher", "input_1", "output_1"),
+        "interchange": ("output_1",),
+        "lens": ("output_1",),
+    },
+}
+"""The variables of a family's programs that are read where a study says `auto`."""
+SIZES: dict[str, dict[str, int]] = {
+    "arithmetic": {},
+    "algorithms": {"corpus.with_io": 500, "corpus.without_io": 150, "corpus.io_only": 60, "calls": 300},
+    "ciphers": {"corpus.with_io": 500, "corpus.without_io": 150, "corpus.io_only": 60, "calls": 300},
+}
+"""Fields by dotted name that `pbb-probe run` takes of a family where none are given: its documents are longer."""
 MOST_PROGRAMS = 100_000
 """Of one corpus; there are 700,000 nonsense words to name them by."""
 Programs = Annotated[int, whole(0, MOST_PROGRAMS)]
@@ -61,6 +86,8 @@ class CorpusConfig:
     new_functions: Share | None = NEW_SHARE
     """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
     of steps; programs with decisive calls are preferred. None draws programs as they come."""
+    new_templates: Share = TEMPLATE_SHARE
+    """Share of the problems or ciphers of without_io programs, rounded up, that no program with examples is of."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
     """Inputs of each program with examples, of ten in the families here, whose answers are shown; others are held out.
     """
@@ -119,8 +146,8 @@ class ProbingConfig:
     """TransformerLens sites."""
     roles: Names = ("name", "input", "answer")
     """Places in the prompt: name, input and answer, and output, which lets the answer stand behind the call."""
-    targets: Names = ("input", "op_1", "state_1", "op_2", "output")
-    """Facts and trace variables the probes are fitted to."""
+    targets: Names = (AUTO,)
+    """Facts and trace variables the probes are fitted to; auto: those of the family."""
     folds: Folds = 3
     """Folds of programs, at least 2; each is held out once."""
     C: Strength = 0.1
@@ -129,15 +156,27 @@ class ProbingConfig:
     """What probes are compared with: selectivity (a control task), permutation (within programs), chance, shuffled
     (judged by other prompts' values), relabelled (states under another meaning of the operators), the untrained and the
     base model, embedding (before any layer)."""
-    interchange: NamesIfAny = ("state_1", "output")
-    """Variables whose probes' subspaces are put from one run into another: does what is read carry them?"""
-    lens: NamesIfAny = ("state_1", "output")
-    """Variables, of one token each, that are looked for at the answer position with the model's own unembedding."""
+    interchange: NamesIfAny = (AUTO,)
+    """Variables whose probes' subspaces are put from one run into another: does what is read carry them? auto: those of
+    the family."""
+    lens: NamesIfAny = (AUTO,)
+    """Variables that are looked for at the answer position with the model's own unembedding; auto: those of the family.
+    """
 
     def __post_init__(self) -> None:
         check_fields(self, "probing.")
         refuse_unknown("site", self.sites, SITES, "probing.sites")
         refuse_unknown("role", self.roles, (*ROLES, ANSWERED), "probing.roles")
+
+    def of_family(self, family: str) -> "ProbingConfig":
+        """The settings with the variables of a family's programs in place of `auto`."""
+        read = PROBED[family]
+        return replace(
+            self,
+            targets=read["targets"] if self.targets == (AUTO,) else self.targets,
+            interchange=read["interchange"] if self.interchange == (AUTO,) else self.interchange,
+            lens=read["lens"] if self.lens == (AUTO,) else self.lens,
+        )
 
 
 @dataclass(frozen=True)
@@ -227,6 +266,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "probing", self.probing.of_family(self.corpus.family))
         if not self.corpus.with_io or not self.corpus.without_io:
             raise PbbError("The study compares with_io and without_io programs: both counts must be above 0.")
         check_stages(self.curriculum, self.corpus, self.train)

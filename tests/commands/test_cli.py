@@ -282,7 +282,7 @@ def test_evaluating_nothing_is_one_sentence(finetuned, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--corpus.family=ciphers"], "lacks a word"),
+        (["--corpus.family=ciphers"], "The tokenizer lacks "),
         (["--base=./nowhere"], "There is no model directory nowhere"),
         (["--train.replay=nowhere.txt"], "nowhere.txt cannot be read"),
         (["--train.chat=true"], "no chat template"),
@@ -388,7 +388,7 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         ([f"--prompts={pairs}", "--transfer=true", "--every_position=true"], "needs spans of equal lengths"),
         ([f"--prompts={pairs}", "--replace_with=mean"], "needs spans of equal lengths"),
         ([f"--prompts={pairs}", "--replace_with=mean", "--sites=[q]"], "q is patched with its position embedding"),
-        ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks a word"),
+        ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks 'xx'"),
         ([f"--prompts={pairs}", f"--donor_model={tmp_path / 'none'}"], "none"),
     ):
         assert cli.main(["patch", "--model=nano", f"--out={tmp_path / 'out'}", "--draws=50", *options]) == 2
@@ -510,3 +510,15 @@ def test_explore_says_where_it_serves(planted_run):
         assert b"pbb_probe: nano, proactive, seed 0" in urllib.request.urlopen(url).read()
         explorer.send_signal(signal.SIGINT)
         assert explorer.wait(20) == 0
+
+
+def test_a_study_of_another_family_is_smaller_unless_sizes_are_given():
+    for given, sizes in (
+        ([], (1000, 850, 100)),
+        (["--corpus.family=algorithms"], (300, 500, 60)),
+        (["--corpus.family=ciphers", "--corpus.with_io=7", "--probing.folds=2"], (300, 7, 60)),
+        (["--corpus.family=ciphers", "--calls=1000"], (1000, 500, 60)),
+    ):
+        _, config = cli._parsed(["run", *given])
+        assert (config.calls, config.corpus.with_io, config.corpus.io_only) == sizes
+    assert config.probing.targets[0] == "cipher"
