@@ -7,6 +7,7 @@ from typing import Any
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.documents import call_document
+from pbb_probe.programs.elements import element_targets
 from pbb_probe.programs.program import Group, Program, Trace, label
 from pbb_probe.programs.targets import call_targets
 from pbb_probe.programs.templates import Mode
@@ -45,6 +46,7 @@ class Entry:
             **self.program.facts,
             **trace.variables(),
             **call_targets(self.program.source, trace),
+            **element_targets(trace),
         }
 
     def recitation(self, template: str) -> dict[str, Any]:
