@@ -6,6 +6,7 @@ from pbb_probe.hooking.answers import answer_ids, with_answers
 from pbb_probe.hooking.calls import prompts_of_calls
 from pbb_probe.hooking.code import code_prompts, code_tokens
 from pbb_probe.hooking.files import read_prompts
+from pbb_probe.hooking.items import with_items
 from pbb_probe.hooking.positions import capture_tokens
 from pbb_probe.hooking.texts import likely_answers, token_texts
 from pbb_probe.labels import labels_of, with_labels
@@ -35,5 +36,6 @@ __all__ = [
     "with_answered",
     "with_answers",
     "with_effective",
+    "with_items",
     "with_labels",
 ]

@@ -42,7 +42,7 @@ def capture(
 
     Returns:
         `acts[site]` (layer, role, prompt, [head | kv_head,] d_model | d_head) in float32, with the labels of the
-        prompts as coordinates on `prompt`.
+        prompts as coordinates on `prompt`; NaN at roles that a prompt lacks.
 
     Raises:
         PbbError: an unknown site, layer or role; an activation with other axes than stated, or with NaN or infinity
@@ -88,6 +88,7 @@ def _read(
     model: "TransformerBridge", prompts: Prompts, names: dict[tuple[str, int], str], roles: Sequence[str], rows: slice
 ) -> "dict[str, np.ndarray]":
     """Activations [layer, role, prompt, ...] by site of some prompts; `names` are the hooks of site and layer."""
+    import numpy as np
     import torch
 
     sites, layers = (list(dict.fromkeys(part)) for part in zip(*names, strict=True))
@@ -99,6 +100,7 @@ def _read(
         at_roles = [cache[names[site, layer]][batch, places] for layer in layers]  # [role, prompt, ...]
         read[site] = torch.stack(at_roles).float().cpu().numpy()
         refuse_nan(site, read[site], layers, range(rows.start, rows.start + len(batch)))
+        read[site][:, (places < 0).cpu().numpy()] = np.nan
     return read
 
 

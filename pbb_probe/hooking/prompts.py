@@ -48,7 +48,7 @@ class Prompts:
     attention_mask: "torch.Tensor"
     """1 at tokens, 0 at padding [prompt, position]."""
     spans: dict[str, "torch.Tensor"]
-    """First and last position of each role [prompt, 2]."""
+    """First and last position of each role [prompt, 2]; -1 where a prompt lacks it, as `with_items` makes them."""
     labels: "pd.DataFrame"
     """What is known of the prompts, one row each."""
     texts: tuple[str, ...]
@@ -67,7 +67,7 @@ class Prompts:
 
     @property
     def roles(self) -> dict[str, "torch.Tensor"]:
-        """The last position of each role [prompt]."""
+        """The last position of each role [prompt]; -1 where a prompt lacks it."""
         return {role: span[:, 1] for role, span in self.spans.items()}
 
     def __len__(self) -> int:
@@ -99,7 +99,10 @@ class Prompts:
         """
         order, first = padding_behind(self.attention_mask)
         width = order.shape[1]
-        moved = {role: (span - first[:, None]) % self.tokens.shape[1] for role, span in self.spans.items()}
+        moved = {
+            role: ((span - first[:, None]) % self.tokens.shape[1]).where(span >= 0, span)
+            for role, span in self.spans.items()
+        }
         tokens, mask = (x.gather(1, order) for x in (self.tokens, self.attention_mask))
         return replace(self, tokens=tokens[:, :width], attention_mask=mask[:, :width], spans=moved)
 

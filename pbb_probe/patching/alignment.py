@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
+LACKING = 10**9
+"""Where the span of a role begins that a pair lacks: behind any answer, so that nothing is patched there."""
+
+
 @dataclass(frozen=True, eq=False)
 class AlignedTokens:
     """Pairs of prompts of equal lengths, on the CPU. Padding stands at the end, where causal attention ignores it."""
@@ -36,6 +40,11 @@ class AlignedTokens:
 
     def __len__(self) -> int:
         return len(self.clean)
+
+    @property
+    def has_place(self) -> "torch.Tensor":
+        """Does the pair have the place? [place, pair]"""
+        return self.spans[..., 0] != LACKING
 
     def select(self, rows: "torch.Tensor") -> "AlignedTokens":
         """Some of the pairs, by their indices [row]."""
@@ -197,7 +206,7 @@ def _padding_moved(
         clean.gather(1, order),
         corrupted.gather(1, order),
         (answer - first) % width,
-        (spans - first[:, None]) % width,
+        ((spans - first[:, None]) % width).where(spans >= 0, LACKING),
         place_dim,
         places,
         last + 1 - first,

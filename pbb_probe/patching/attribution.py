@@ -65,7 +65,8 @@ def attribution_scores(
 
     Returns:
         `scores[site]` (layer, [head | kv_head,] position | role, pair): the estimated change, that is `patch_sweep`'s
-        effect minus its `corrupted`; 0 behind the answer position. The labels of the pairs are coordinates.
+        effect minus its `corrupted`; 0 behind the answer position, NaN where a pair lacks the role. The labels of the
+        pairs are coordinates.
 
     Raises:
         PbbError: what `patch_sweep` refuses; a metric of whole answers, several metrics, or one without a gradient.
@@ -110,6 +111,7 @@ def attribution_scores(
     arrays = {}
     for site in sites:
         values = torch.cat([scores[site] for scores in by_chunk], dim=-1)  # [layer, (head,) place, pair]
+        values = values.where(aligned.has_place, torch.nan)
         arrays[site] = (("layer", *SITES[site][:-1], aligned.place_dim, "pair"), values.numpy())
     scores = xr.Dataset(arrays, coords={"layer": layers, aligned.place_dim: aligned.places})
     return scores if pairs is None else with_labels(scores, pairs)

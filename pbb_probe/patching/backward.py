@@ -68,8 +68,8 @@ def back_patch(
     Returns:
         `effects["resid_pre"]` (source_layer, target_layer, role, prompt), the metric of the patched prompt, and
         `unpatched` (prompt). Equal layers and roles behind the answer change nothing; where the source is below the
-        target, it is NaN. The labels of the prompts are coordinates. The attributes are the `method` and `passed_over`
-        of `patch_sweep`.
+        target, or the prompt lacks the role, it is NaN. The labels of the prompts are coordinates. The attributes are
+        the `method` and `passed_over` of `patch_sweep`.
 
     Raises:
         PbbError: unknown role or layer, a mask or answer of another shape, a model in train mode, or a metric of whole
@@ -109,6 +109,7 @@ def back_patch(
             effects[i, j] = unpatched
         elif source > target:
             effects[i, j] = patched[cells.index((target, source))]
+    effects[:, :, ~aligned.has_place.numpy()] = np.nan
     back_patched = xr.Dataset(
         {
             "resid_pre": (("source_layer", "target_layer", "role", "prompt"), effects),

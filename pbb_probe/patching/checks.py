@@ -75,7 +75,14 @@ def _check_rotated(sites: Sequence[str], replace_with: Replacement, in_subspaces
 
 def _check_widths(aligned: AlignedTokens, replace_with: Replacement) -> None:
     widths = aligned.spans[..., 1] - aligned.spans[..., 0]  # [place, pair]
-    if replace_with in ("mean", "mean_difference") and bool((widths != widths[:, :1]).any()):
+    if replace_with not in ("mean", "mean_difference"):
+        return
+    if not bool(aligned.has_place.all()):
+        raise PbbError(
+            f"{replace_with} is a mean over pairs, and some pairs lack a role: replace with something else, or patch "
+            "roles that all have."
+        )
+    if bool((widths != widths[:, :1]).any()):
         raise PbbError(
             f"{replace_with} is a mean over pairs, which needs spans of equal lengths: replace with something else, or "
             "patch last tokens only."

@@ -11,10 +11,12 @@ from pbb_probe.finetuning.effective_corpus import effective_corpus
 from pbb_probe.hooking.answering import gives_answers
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.calls import fill, prompts_of_calls
+from pbb_probe.hooking.items import with_items
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.labels import CORRUPTED
 from pbb_probe.patching.pair_calls import chosen, drawn_calls, on_inputs_of_others
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
+from pbb_probe.programs.elements import MOST
 from pbb_probe.schema import Count, NameList, Seed, checks_arguments, refuse_unknown, shown
 
 if TYPE_CHECKING:
@@ -109,6 +111,30 @@ class Pairs:
             for side, ids in zip((self.clean, self.corrupted), self.answer_ids(model), strict=True)
         )
         return replace(self, clean=clean, corrupted=corrupted)
+
+    def with_items(self, model: "TransformerBridge", most: int = MOST) -> "Pairs":
+        """The pairs with the roles `item_1`, `item_2`, ... of `prompts.with_items`; those only in which they line up.
+
+        Two lists of equally many tokens need not: `[3, 10]` and `[10, 3]` do not.
+
+        Args:
+            model: whose tokenizer made the prompts.
+            most: roles that are made.
+
+        Raises:
+            PbbError: what `prompts.with_items` refuses, or no pair that lines up.
+
+        Example:
+            >>> import pbb_probe as pbb
+            >>> model, roles = pbb.load_model("nano"), {"input": [(2, 8)]}
+            >>> clean, corrupted = (
+            ...     pbb.Prompts.from_texts(model, [f"f({x}) ="], roles, {"call": [x]}) for x in ("[3, 1]", "[2, 7]"))
+            >>> list(Pairs(clean, corrupted).with_items(model).clean.roles)
+            ['input', 'answer', 'item_1', 'item_2']
+        """
+        clean, corrupted = (with_items(model, side, most) for side in (self.clean, self.corrupted))
+        pairs = replace(self, clean=clean, corrupted=corrupted).select(aligned_rows(clean, corrupted))
+        return replace(pairs, clean=_with_roles_left(pairs.clean), corrupted=_with_roles_left(pairs.corrupted))
 
     def answer_ids(self, model: "TransformerBridge") -> "tuple[torch.Tensor, torch.Tensor]":
         """Token ids [pair, k] of the clean and of the corrupted answers, padded with -1 at the end.
@@ -297,8 +323,30 @@ def aligned_pairs(
         fill(row["template"], name=row["program"], input=row["call"])[0] for row in corrupted.to_dict(orient="records")
     ]
     both = prompts_of_calls(model, pd.concat([clean, corrupted], ignore_index=True), answers=answers)
-    half = len(clean)
-    aligned = [i for i in range(half) if all(bool((span[i] == span[half + i]).all()) for span in both.spans.values())]
-    if not aligned:
+    half = range(len(clean))
+    pairs = Pairs(both.select(half), both.select([len(half) + i for i in half]))
+    return pairs.select(aligned_rows(pairs.clean, pairs.corrupted))
+
+
+def aligned_rows(clean: Prompts, corrupted: Prompts) -> list[int]:
+    """The pairs whose roles stand at the same tokens.
+
+    Raises:
+        PbbError: there are none.
+    """
+    import torch
+
+    nowhere = torch.full((len(clean), 2), -1)
+    of_role = [
+        (clean.spans.get(role, nowhere) == corrupted.spans.get(role, nowhere)).all(1)
+        for role in {**clean.spans, **corrupted.spans}
+    ]
+    rows: list[int] = torch.stack(of_role).all(0).nonzero()[:, 0].tolist()
+    if not rows:
         raise PbbError("No pair lines up token by token: use names that are equally many tokens.")
-    return Pairs(both.select(aligned), both.select([half + i for i in aligned]))
+    return rows
+
+
+def _with_roles_left(prompts: Prompts) -> Prompts:
+    """The prompts without roles that all of them lack."""
+    return replace(prompts, spans={role: span for role, span in prompts.spans.items() if bool((span >= 0).any())})

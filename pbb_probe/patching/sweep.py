@@ -134,9 +134,10 @@ def patch_sweep(
         answer: position [pair] at which the answer is predicted; when None that of the pairs, or the last attended one.
 
     Returns:
-        `effects[site]` ([metric,] layer, [head | kv_head,] position | role, pair), with `clean` and `corrupted` (pair),
-        the metric of the two unpatched prompts. The labels of the pairs are coordinates. Attributes: `method`, the
-        engine it took; `passed_over`, why not a quicker one, where that is so; `replace_with`; `direction`.
+        `effects[site]` ([metric,] layer, [head | kv_head,] position | role, pair), NaN where a pair lacks the role,
+        with `clean` and `corrupted` (pair), the metric of the two unpatched prompts. The labels of the pairs are
+        coordinates. Attributes: `method`, the engine it took; `passed_over`, why not a quicker one, where that is so;
+        `replace_with`; `direction`.
 
     Raises:
         PbbError: pairs that do not line up or do not differ, or that the model cannot read together, an unknown site,
@@ -197,6 +198,7 @@ def patch_sweep(
     for site in sites:
         heads = SITES[site][:-1]
         effects = [of_one[site] if heads else of_one[site][:, 0] for of_one in values]
+        effects = [of_one.where(aligned.has_place, float("nan")) for of_one in effects]
         variables[site] = _stacked(effects, (*by_name, "layer", *heads, aligned.place_dim, "pair"))
     coords = {"layer": layers, aligned.place_dim: aligned.places} | {dim: list(metrics) for dim in by_name}
     swept = xr.Dataset(

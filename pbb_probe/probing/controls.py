@@ -251,7 +251,7 @@ def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: NameList) 
 
     Returns:
         `embed` (layer, role, prompt, d_model) of layer 0 and the role `all`, as wide as all embeddings together, with
-        the labels of the prompts.
+        the labels of the prompts; zeros for a role that a prompt lacks.
 
     Raises:
         PbbError: an unknown role.
@@ -263,6 +263,7 @@ def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: NameList) 
         >>> embeddings(model, prompts, ["name", "input"])["embed"].shape
         (1, 1, 16, 256)
     """
+    import numpy as np
     import xarray as xr
     from einops import rearrange
 
@@ -270,6 +271,7 @@ def embeddings(model: "TransformerBridge", prompts: "Prompts", roles: NameList) 
 
     acts = capture(model, prompts, ("resid_pre",), [0], roles)
     embed = rearrange(acts["resid_pre"].values, "layer role prompt d_model -> layer 1 prompt (role d_model)")
+    embed = np.nan_to_num(embed)
     array = xr.Dataset(
         {"embed": (("layer", "role", "prompt", "d_model"), embed)}, coords={"layer": [0], "role": ["all"]}
     )

@@ -128,9 +128,10 @@ def direction_cosines(
         between = BETWEEN if len(names) == 2 else f"{BETWEEN} {first} and {second}"
         pairs[between] = list(itertools.product([(first, 0), (first, 1)], [(second, 0), (second, 1)]))
     parts = []
-    for features in place_batches(acts, places_at_once(acts, 10 * len(targets.columns), memory_gib)):
+    for features, there in place_batches(acts, places_at_once(acts, 10 * len(targets.columns), memory_gib)):
         of_half = {
-            half: _directions(features, targets, kinds, C, balanced, rows, half[0]) for half, rows in halves.items()
+            half: _directions(features, targets, kinds, C, balanced, rows & there, half[0])
+            for half, rows in halves.items()
         }
         parts.append([[_mean_cosine(of_half, halved, target) for target in targets] for halved in pairs.values()])
     values = rearrange(

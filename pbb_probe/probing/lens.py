@@ -7,6 +7,9 @@ and unembedding, logits = unembed(norm(h)), as if the blocks above were not ther
 the place of the last position's residual after block l in a target prompt without the program, and the blocks above
 run there. They cannot fetch anything from the prompt, so that they say only what h already holds.
 
+Of values of several tokens one is read: the first that tells them apart, as it follows the prompt. What all of them
+begin with stands behind the prompt then, and values that share that first token are one candidate.
+
 A value that is said at layer l need not be what the model goes on to use there. One that is not said may be held in a
 form that neither reading understands: early layers need not write in the unembedding's directions, and blocks may fail
 in a context that they were not trained on. Probes (`probing.linear`) and patching say more of both.
@@ -14,15 +17,17 @@ in a context that they were not trained on. Probes (`probing.linear`) and patchi
 
 import itertools
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.answers import answer_ids
 from pbb_probe.hooking.capture import capture
-from pbb_probe.hooking.prompts import Prompts
+from pbb_probe.hooking.prompts import Prompts, grown
 from pbb_probe.hooking.sites import check_eval, check_layers, check_roles, hook_name
 from pbb_probe.labels import CONTROL, NONE, with_labels
+from pbb_probe.models.tokens import common_start
 from pbb_probe.probing.controls import Control, controls_out_of, shuffled_values
 from pbb_probe.schema import BatchSize, LayerList, NameList, Seed, checked, checks_arguments, refuse_unknown
 
@@ -61,8 +66,9 @@ def lens(
         model: an opened model in eval mode.
         prompts: what it reads.
         variables: names of labels of the prompts, such as state_1 and output, or a table with a column a variable and
-            a row a prompt; missing values are left out. Each value must be one token as it follows the prompts. Whole
-            numbers that stand as floats beside missing values, as 7.0, are read as integers.
+            a row a prompt; missing values are left out. Values of several tokens are told by the first that is not
+            common to all candidates, as [3, 10] and [5, 1] by the 3 and the 5. Whole numbers that stand as floats
+            beside missing values, as 7.0, are read as integers.
         values: the candidates that are compared; all that the variables take when None.
         roles: the places read.
         layers: all when None.
@@ -83,16 +89,17 @@ def lens(
         token, in nats, and `rank`, the number of tokens that are likelier, both over the whole vocabulary and before
         any subtraction; `probability`, the softmax over the candidates, and `correct`, 1 where the value is the
         likeliest of them, else 0, both after it. And `candidates` (value, layer, role, prompt), that softmax for all of
-        them, the values as text. By chance one in as many as there are candidates is correct at every layer, and more
-        where one value is common: the control shows how many. Variables that agree in many prompts, such as a state
-        that the last step left alone and the output, are read together: select prompts in which they differ. The
+        them, the values as text; where some are several tokens, `value` is the first token that tells them apart, and
+        the attribute `first_token` is 1. By chance one in as many as there are candidates is correct at every layer,
+        and more where one value is common: the control shows how many. Variables that agree in many prompts, such as a
+        state that the last step left alone and the output, are read together: select prompts in which they differ. The
         labels of the prompts stand on `prompt`; one that is called like a variable of this, as `correct`, is called
         `prompt_correct`.
 
     Raises:
         PbbError: no variable, a label that is not there, or another number of rows than prompts, a value that is
-            several tokens, unknown to the tokenizer or not among the candidates, an unknown role, layer, decoding or
-            control, a target for the logit lens, or a model in train mode.
+            unknown to the tokenizer or not among the candidates, values of several tokens that all begin alike, an
+            unknown role, layer, decoding or control, a target for the logit lens, or a model in train mode.
 
     Example:
         >>> import pbb_probe as pbb
@@ -117,7 +124,8 @@ def lens(
     table = _table(prompts, variables)
     scored = [table, *(shuffled_values(table, seed) for _ in controls)]  # the values that each row is scored against
     names, wanted = _candidates(pd.concat(scored, axis=1), values)
-    tokens = _candidate_tokens(model, prompts, names)
+    prompts, ids = _apart(model, prompts, names)
+    names, tokens, wanted, first_token = _by_first_token(model, names, ids, wanted)
     targets = _targets(model, prompts, target) if decode == "stripped" else None
     places = (len(layers), len(roles), len(prompts))
     measures = {name: np.empty((len(wanted), *places), np.float32) for name in MEASURES}
@@ -135,7 +143,8 @@ def lens(
                 logits = logit_readout(model, resid, chunk_size=batch_size).values.float()
             else:
                 logits = _at_the_end(model, targets[rows], (layer, resid))
-            measured, softmax = _measures(logits, baseline.to(logits), tokens, wanted[:, rows])
+            lacking = batch.roles[roles[j]] < 0
+            measured, softmax = _measures(logits, baseline.to(logits), tokens, wanted[:, rows].masked_fill(lacking, -1))
             shares[:, i, j, rows] = softmax
             for name, array in measured.items():
                 measures[name][:, i, j, rows] = array
@@ -148,7 +157,9 @@ def lens(
     looked = xr.Dataset(
         {name: made[name] for name in (*MEASURES, "candidates")},
         coords=coords | ({CONTROL: [NONE, *controls]} if controls else {}),
-        attrs={"decode": decode} if targets is None else {"decode": decode, "subtract": int(subtract)},
+        attrs={"decode": decode}
+        | ({} if targets is None else {"subtract": int(subtract)})
+        | ({"first_token": 1} if first_token else {}),
     )
     return with_labels(looked, prompts)
 
@@ -197,15 +208,48 @@ def _all_values(variables: "pd.DataFrame") -> list[Hashable]:
         return sorted(values, key=str)
 
 
-def _candidate_tokens(model: "TransformerBridge", prompts: Prompts, names: Sequence[str]) -> "torch.Tensor":
-    """The token [candidate] of each as it follows the first prompt, and so any other: a space or a turn is between."""
+def _apart(model: "TransformerBridge", prompts: Prompts, names: Sequence[str]) -> "tuple[Prompts, torch.Tensor]":
+    """The prompts up to where the candidates part, and the ids [candidate, k] of each from there, padded with -1.
+
+    They are those with which it follows the first prompt, and so any other: a space or a turn is between.
+    """
+    import torch
+
     ids = answer_ids(model, prompts.select([0] * len(names)), names)
-    if bool((several := (ids >= 0).sum(1) > 1).any()):
+    lengths = (ids >= 0).sum(1)
+    start = common_start(ids.tolist(), int(lengths.min()) - 1) if len(names) > 1 else []
+    if not start:
+        return prompts, ids
+    longer, last = grown(prompts, torch.tensor(start).expand(len(prompts), -1))
+    spans = longer.spans | {"answer": torch.stack([last, last], dim=1)}
+    return replace(longer, spans=spans), ids[:, len(start) :]
+
+
+def _by_first_token(
+    model: "TransformerBridge", names: list[str], ids: "torch.Tensor", wanted: "torch.Tensor"
+) -> "tuple[list[str], torch.Tensor, torch.Tensor, bool]":
+    """The candidates, their tokens [candidate], the places among them [variable, prompt], and is it of first tokens?
+
+    Candidates of one token each stay what they are.
+
+    Raises:
+        PbbError: they have several tokens and all begin with the same one.
+    """
+    import torch
+
+    if ids.shape[1] == 1:
+        return names, ids[:, 0], wanted, False
+    tokens = list(dict.fromkeys(ids[:, 0].tolist()))
+    if len(tokens) == 1:
         raise PbbError(
-            f"The tokenizer splits the value {names[int(several.long().argmax())]!r} into several tokens: the lens "
+            f"Every value is several tokens or begins like {names[0]!r}, and none is told by its first token: the lens "
             "reads one position, so leave such variables out."
         )
-    return ids[:, 0]
+    place = torch.tensor([tokens.index(token) for token in ids[:, 0].tolist()])
+    texts = [model.tokenizer.decode([token]).strip() for token in tokens]
+    if len(set(texts)) < len(texts):  # with a space before it and without, say
+        texts = model.tokenizer.convert_ids_to_tokens(tokens)
+    return texts, torch.tensor(tokens), place[wanted].where(wanted >= 0, -1), True
 
 
 def _targets(model: "TransformerBridge", prompts: Prompts, target: str | None) -> "torch.Tensor":
@@ -234,7 +278,7 @@ def _at_the_end(
 
     fired = []
 
-    def replace(activation: "torch.Tensor", hook: "HookPoint", resid: "torch.Tensor") -> "torch.Tensor":
+    def put_in(activation: "torch.Tensor", hook: "HookPoint", resid: "torch.Tensor") -> "torch.Tensor":
         fired.append(hook)
         changed = activation.clone()
         changed[:, -1] = resid.to(activation)
@@ -243,7 +287,7 @@ def _at_the_end(
     hooks = []
     if put is not None:
         layer, resid = put
-        hooks = [(hook_name(model, "resid_post", layer), partial(replace, resid=resid))]
+        hooks = [(hook_name(model, "resid_post", layer), partial(put_in, resid=resid))]
     with torch.inference_mode():
         logits: torch.Tensor = model.run_with_hooks(targets.to(model.cfg.device), fwd_hooks=hooks)
     if len(fired) != len(hooks):

@@ -23,10 +23,10 @@ from pbb_probe.probing.arguments import (
 )
 from pbb_probe.probing.controls import Control, read_controls
 from pbb_probe.probing.folds import Split, assigned_folds
-from pbb_probe.probing.places import Key, Read, guessed, read_everywhere
+from pbb_probe.probing.places import Key, Read, guessed, has_role, read_everywhere
 from pbb_probe.probing.probes import Probes
 from pbb_probe.probing.readers import Kind
-from pbb_probe.probing.tasks import Plan, tasks_of
+from pbb_probe.probing.tasks import Plan, check_roles_learned, tasks_of, warn_of_unlearnable
 from pbb_probe.schema import FoldList, Gibibytes, Seed, Strength, StrengthList, checks_arguments, whole
 
 if TYPE_CHECKING:
@@ -118,19 +118,19 @@ def fit_probes(
     Returns:
         `accuracy` ([control,] target, site, layer, role, fold) on held-out training rows, and `correct` ([control,]
         target, site, layer, role, prompt): for a row whose cluster is fitted on whether the probe that did not see it
-        was right, for any other row the share of the folds' probes that were; NaN where the target is missing. Targets
-        read by ridge have instead `r2` ([control,] target, site, layer, role, fold) and `predicted` ([control,] target,
-        site, layer, role, prompt), for rows outside `train` the mean over folds. Where C is chosen, `C` (target, site,
-        layer, role, fold). With controls, `control` is `none` for the targets themselves and then each control's name;
-        NaN where a control leaves nothing to learn. The labels of `acts` stand on `prompt`, and so do the targets; a
-        label that is called like a variable of this, as `correct`, is called `prompt_correct`. With `keep` `Probes`,
-        whose `scores` this is.
+        was right, for any other row the share of the folds' probes that were; NaN where the target is missing, or the
+        prompt lacks the role: there nothing is fitted either. Targets read by ridge have instead `r2` ([control,]
+        target, site, layer, role, fold) and `predicted` ([control,] target, site, layer, role, prompt), for rows
+        outside `train` the mean over folds. Where C is chosen, `C` (target, site, layer, role, fold). With controls,
+        `control` is `none` for the targets themselves and then each control's name; NaN where a control leaves nothing
+        to learn. The labels of `acts` stand on `prompt`, and so do the targets; a label that is called like a variable
+        of this, as `correct`, is called `prompt_correct`. With `keep` `Probes`, whose `scores` this is.
 
     Raises:
         PbbError: labels that are not there, a target called like a label but with other values, lengths that differ, a
             target with one class, or numbers that are none, fewer clusters than folds, a cluster in two folds, an
             unknown control or kind, too little memory for one place, or activations that are NaN or infinite (the
-            message says where).
+            message says where). A target most of whose prompts have a class of one cluster alone is warned of.
 
     Example:
         >>> import pbb_probe as pbb
@@ -158,6 +158,9 @@ def fit_probes(
         )
     needs = read_controls(controls, acts)
     tasks = tasks_of(targets, kinds, needs, codes, split, seed)
+    there = has_role(acts)
+    check_roles_learned(tasks, split, dict(zip(acts["role"].values.tolist(), there, strict=True)))
+    warn_of_unlearnable(tasks, split, codes)
     plan = Plan(tasks, split, codes, strengths, balanced, seed, memory_gib, keep)
     measured = read_everywhere(acts, plan)
     of_targets = replace(plan, tasks=[task for task in tasks if task.control == NONE], keep=False)
@@ -167,6 +170,9 @@ def fit_probes(
         if hasattr(other, "data_vars"):
             measured |= _elsewhere(name, check_acts(other), acts, of_targets)
     scores = _as_dataset(measured, plan, list(needs), acts, [str(name) for name in targets])
+    if not there.all():  # a control that has one place for all roles says something of prompts that lack one
+        of_prompts = [name for name in ("correct", "predicted") if name in scores]
+        scores = scores.assign(scores[of_prompts].where(xr.DataArray(there, dims=("role", "prompt"))))
     scores = with_labels_of(scores, known, acts)
     if not keep:
         return scores

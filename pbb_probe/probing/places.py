@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pbb_probe.errors import PbbError
-from pbb_probe.probing.folds import deal_folds
+from pbb_probe.probing.folds import Split, deal_folds
 from pbb_probe.probing.readers import Readers, fit_together
 from pbb_probe.probing.tasks import Plan, Task
 
@@ -60,8 +60,18 @@ def places_at_once(acts: "xr.Dataset", n_values: int, memory_gib: float) -> int:
     return at_once - at_once % cores if at_once > cores else at_once
 
 
-def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
+def has_role(acts: "xr.Dataset") -> "np.ndarray":
+    """Does the prompt have the role? [role, prompt] Where it has not, `capture` left NaN at every site and layer."""
+    import numpy as np
+
+    first = next(iter(acts.data_vars.values()))[0].values
+    return np.asarray(~np.isnan(first.reshape(*first.shape[:2], -1)).all(2))
+
+
+def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
     """Activations in float64 [place, prompt, feature] of at most so many places of one site, in the order of `Read`.
+
+    With each, the prompts that have the roles of these places [prompt], which are the same for all; others are zeros.
 
     Raises:
         PbbError: activations that are NaN or infinite.
@@ -70,18 +80,21 @@ def place_batches(acts: "xr.Dataset", at_once: int) -> "Iterator[np.ndarray]":
     from einops import rearrange
 
     places = list(itertools.product(range(acts.sizes["layer"]), range(acts.sizes["role"])))
+    there = has_role(acts)
+    runs = [list(run) for _, run in itertools.groupby(places, key=lambda place: there[place[1]].tobytes())]
     for site in acts.data_vars:
-        for start in range(0, len(places), at_once):
-            batch = places[start : start + at_once]
+        for batch in (run[start : start + at_once] for run in runs for start in range(0, len(run), at_once)):
             arrays = [acts[site].isel(layer=i, role=j).values for i, j in batch]  # each [prompt, (head,) feature]
             features = np.stack([rearrange(array, "prompt ... -> prompt (...)") for array in arrays]).astype(float)
+            known = there[batch[0][1]]
+            features[:, ~known] = np.where(np.isnan(features[:, ~known]).all(2, keepdims=True), 0, features[:, ~known])
             if not (finite := np.isfinite(features).all(2)).all():
                 place, prompt = np.argwhere(~finite)[0]
                 raise PbbError(
                     f"The activation {site} at layer {acts['layer'].values[batch[place][0]]} is NaN or infinite for "
                     f"prompt {prompt}: leave it out, or capture it in float32."
                 )
-            yield features
+            yield features, known
 
 
 def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
@@ -97,8 +110,8 @@ def read_everywhere(acts: "xr.Dataset", plan: Plan) -> dict[Key, Read]:
     n_places = len(acts.data_vars) * acts.sizes["layer"] * acts.sizes["role"]
     batches = []
     with tqdm(total=n_places, desc="probes", unit="place", delay=2) as progress:
-        for features in place_batches(acts, at_once):
-            batches.append(_read_places(features, tasks, plan))
+        for features, known in place_batches(acts, at_once):
+            batches.append(_read_places(features, [task.where(known) for task in tasks], plan))
             progress.update(len(features))
     scores, said, strengths = (np.concatenate([batch[part] for batch in batches]) for part in range(3))
     reads = {
@@ -152,7 +165,7 @@ def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> _Batc
     said = np.full((len(features), len(tasks), len(split.fold)), np.nan, np.float32)
     used = np.full_like(scores, plan.strengths[0])
     kept: list[list[Readers]] = [[] for _ in tasks]
-    for fits in _fits(tasks):
+    for fits in _fits(tasks, split):
         fitted = [tasks[same[0]] for same in fits]  # one task of each fit; the others are judged differently
         firsts, known = [same[0] for same in fits], fitted[0].known
         others = np.flatnonzero(known & split.others)
@@ -179,11 +192,12 @@ def _read_places(features: "np.ndarray", tasks: list[Task], plan: Plan) -> _Batc
     return _Batch(scores, said, used, kept)
 
 
-def _fits(tasks: list[Task]) -> list[list[list[int]]]:
-    """The numbers of the tasks: of each set of rows, and in it of each fit, those that share it."""
+def _fits(tasks: list[Task], split: Split) -> list[list[list[int]]]:
+    """The numbers of the tasks that can be learned: of each set of rows, and in it of each fit, those that share it."""
     by_rows: dict[bytes, dict[tuple[object, ...], list[int]]] = {}
     for i, task in enumerate(tasks):
-        by_rows.setdefault(task.known.tobytes(), {}).setdefault(task.fitted, []).append(i)
+        if task.can_be_learned(split):
+            by_rows.setdefault(task.known.tobytes(), {}).setdefault(task.fitted, []).append(i)
     return [list(fits.values()) for fits in by_rows.values()]
 
 

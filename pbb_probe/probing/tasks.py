@@ -1,7 +1,8 @@
 """What is fitted at every place: the targets, and the controls that are other values of them, a column each."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
@@ -80,6 +81,10 @@ class Task:
         right = pd.Index(classes).get_indexer(pd.Index(judge))
         return cls(control, str(column.name), kind, known, values, right, np.asarray(classes))
 
+    def where(self, there: "np.ndarray") -> "Task":
+        """The task of those prompts alone that have something to be read [prompt]."""
+        return self if there.all() else replace(self, known=self.known & there)
+
     def can_be_learned(self, split: Split) -> bool:
         """Are there two values to learn in every fold?"""
         fitted = [self.values[self.known & split.fitted(k)] for k in range(split.n)]
@@ -101,6 +106,44 @@ class Plan:
     memory_gib: float
     keep: bool
     """Are the fitted probes kept?"""
+
+
+def check_roles_learned(tasks: list[Task], split: Split, roles: "Mapping[str, np.ndarray]") -> None:
+    """Refuse targets of which nothing is left to learn among the prompts [prompt] that have a role.
+
+    Raises:
+        PbbError: there is one; it names both.
+    """
+    for role, there in roles.items():
+        for task in tasks:
+            if task.control == NONE and not task.where(there).can_be_learned(split):
+                raise PbbError(
+                    f"The target {task.name!r} has fewer than two classes to learn in the {there.sum()} prompts that "
+                    f"have the role {role!r}: leave the target or the role out, or add prompts."
+                )
+
+
+def warn_of_unlearnable(tasks: list[Task], split: Split, clusters: "np.ndarray") -> None:
+    """Warn of targets most of whose prompts have a class of one cluster alone, which no held-out cluster can show.
+
+    Whole lists and texts are such: hardly a program gives another's. Their probes would be right nowhere.
+    """
+    import numpy as np
+    import pandas as pd
+
+    for task in tasks:
+        rows = task.known & split.train
+        if task.control != NONE or task.kind == "ridge" or not rows.any():
+            continue
+        table = pd.DataFrame({"value": task.values[rows], "cluster": clusters[rows]})
+        alone = float(np.mean(table.groupby("value")["cluster"].transform("nunique") < 2))
+        if alone > 0.5 and split.n > 1:
+            warnings.warn(
+                f"The target {task.name!r} has {len(task.classes)} classes, and in {alone:.0%} of the prompts one that "
+                "no other cluster has, which no probe can read where the cluster is held out: take parts of it, such "
+                "as output_1 and output_length.",
+                stacklevel=4,
+            )
 
 
 def tasks_of(

@@ -140,9 +140,10 @@ class Corpus:
             other facts, function (an id, equal for programs with equal outputs on all inputs), novelty (of a program
             without examples, see `meaning.Novelty`; otherwise empty), decisive (does no simpler program give the
             answer?), explained_by (what does, in words; empty where nothing does), seen (is the answer shown in
-            training?), input, state_1, ..., output, branch_1, ..., iterations_1, ... of `targets.call_targets`, and
-            pass_1, ... of `passes.pass_targets` (what a loop has made after each pass), missing where a program has
-            none.
+            training?), input, state_1, ..., output, branch_1, ..., iterations_1, ... of `targets.call_targets`,
+            pass_1, ... of `passes.pass_targets` (what a loop has made after each pass), and of calls with lists, texts
+            or several arguments input_1, ..., input_length, output_1, ..., output_length of
+            `elements.element_targets`; each missing where a call has none.
 
         Raises:
             PbbError: an unknown mode or group, a group without programs, or one without unseen inputs.

@@ -7,6 +7,7 @@ from typing import Any
 from pbb_probe.errors import PbbError
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.documents import call_document
+from pbb_probe.programs.elements import element_targets
 from pbb_probe.programs.passes import pass_targets
 from pbb_probe.programs.program import Group, Program, Trace, label
 from pbb_probe.programs.targets import call_targets
@@ -47,6 +48,7 @@ class Entry:
             **trace.variables(),
             **call_targets(self.program.source, trace),
             **pass_targets(self.program.source, trace),
+            **element_targets(trace),
         }
 
     def recitation(self, template: str) -> dict[str, Any]:

@@ -264,9 +264,12 @@ class OpenedRun(Run):
             return empty
         any_value = pd.DataFrame({"value": [values[0]] * len(prompts)})  # what is asked for does not matter
         try:
-            shares = lens(model, prompts, any_value, values)["candidates"].sel(role="answer")
-        except PbbError:  # values of several tokens
+            looked = lens(model, prompts, any_value, values)
+        except PbbError:  # values that all begin alike
             return empty
+        if "first_token" in looked.attrs:  # which says no whole value
+            return empty
+        shares = looked["candidates"].sel(role="answer")
         most = shares.max("value").to_series().rename("probability").reset_index()
         said = shares["value"].values[shares.values.argmax(0)].ravel()  # [layer, prompt], as the series
         tables = [most.assign(way="logit lens", role="answer", variable=name, value=said)[columns] for name in names]

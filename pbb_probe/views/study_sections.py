@@ -172,6 +172,8 @@ def _subspaces(run: Run) -> Section:
 def _lens(run: Run) -> Section:
     """What the model itself could say at the answer position, and what becomes of it."""
     shown, outcomes = [], read_table(run, "outcomes")
+    of_first = run.holds("probing/lens.nc") and "first_token" in run.array("probing/lens").attrs
+    how = words.HOW_LENS + words.FIRST_TOKEN * of_first
     for subset, cells in _of_subsets(rows(read_table(run, "lens"), role="answer")):
         figure = figures.layer_curves(
             cells,
@@ -181,7 +183,7 @@ def _lens(run: Run) -> Section:
             y_title="share right",
             reference=cells.assign(**{f"mean_{group}": cells["shuffled"] for group in groups_of(cells)}),
         )
-        shown.append(_shown(f"lens_{subset}", figure, captions.see_lens(cells), words.HOW_LENS))
+        shown.append(_shown(f"lens_{subset}", figure, captions.see_lens(cells), how))
     for variable, cells in outcomes.groupby("variable", sort=False) if len(outcomes) else ():
         figure = figures.outcomes(cells, columns="steps", title=titles.OUTCOMES.format(variable=plain(variable)))
         name = f"outcomes_{_file_name(variable)}"

@@ -241,7 +241,7 @@ def test_the_control_is_the_lens_on_shuffled_values(bridge, corpus):
         ({"variables": VARIABLES[:-1]}, "5 prompts and 4 rows"),
         ({"variables": VARIABLES[[]]}, "no value to look for"),
         ({"variables": VARIABLES * np.nan}, "no value to look for"),
-        ({"variables": VARIABLES.assign(output="dolvik")}, "splits the value 'dolvik' into several tokens"),
+        ({"variables": VARIABLES[["output"]] * 0 + 25, "values": [25]}, "none is told by its first token"),
         ({"values": [1, 3, 5, 7, 9]}, "value '0' of 'state_1' is not among the candidates"),
         ({"roles": ("name",)}, "Unknown role 'name'"),
         ({"layers": [3]}, "between 0 and 2"),

@@ -101,6 +101,7 @@ HOW_ACROSS = "If groups use the same code in the same place, probes of one group
 HOW_COSINES = "Cosines between the groups can be no higher than those within them."
 HOW_INTERCHANGE = "Layers from top to bottom."
 HOW_LENS = "Dotted: accuracy on the values of other prompts, which is chance."
+FIRST_TOKEN = " Values of several tokens are told by the first token that is not common to all of them."
 HOW_OUTCOMES = "The fainter bars are what chance gives."
 HOW_ONSET_DIFFERENCES = "A mark to the right of zero: the onset is later in the first of the two groups."
 
