@@ -34,6 +34,7 @@ from pbb_probe.programs.arithmetic import VALUES, Step, arithmetic_program, step
 from pbb_probe.programs.describe import describe
 from pbb_probe.programs.names import nonsense_words
 from pbb_probe.programs.program import Program, trace_programs
+from pbb_probe.programs.worked import worked_steps
 
 PLACEHOLDER = "NAME"
 WINDOW = 128  # tokens
@@ -118,7 +119,7 @@ class Windows:
         self.traces = dict(zip(every, trace_programs(programs, [VALUES] * len(programs)), strict=True))
         self.code = functools.cache(lambda steps, *form: forms.rewrite(self.programs[steps].source, *form))
         self.worked = functools.cache(
-            lambda steps, value: documents.worked_steps(self.programs[steps], self.traces[steps][value])
+            lambda steps, value: worked_steps(self.programs[steps], self.traces[steps][value])
         )
 
     def __next__(self) -> str:
