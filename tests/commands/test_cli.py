@@ -388,7 +388,7 @@ def test_pairs_that_cannot_be_patched_are_one_sentence(pairs, tmp_path, capsys):
         ([f"--prompts={pairs}", "--transfer=true", "--every_position=true"], "needs spans of equal lengths"),
         ([f"--prompts={pairs}", "--replace_with=mean"], "needs spans of equal lengths"),
         ([f"--prompts={pairs}", "--replace_with=mean", "--sites=[q]"], "q is patched with its position embedding"),
-        ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks 'xx'"),
+        ([f"--prompts={pairs}", "--gap=xx"], "The tokenizer lacks a word"),
         ([f"--prompts={pairs}", f"--donor_model={tmp_path / 'none'}"], "none"),
     ):
         assert cli.main(["patch", "--model=nano", f"--out={tmp_path / 'out'}", "--draws=50", *options]) == 2

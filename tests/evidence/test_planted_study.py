@@ -40,7 +40,7 @@ def measured(tmp_path_factory):
     write_array(pbb.evaluate(model, corpus, modes=["direct"]), run / "behaviour" / "finetuned.nc")
     probing = ProbingConfig(
         prompts=150, folds=2, targets=("input", "op_1", "state_1", "output"), controls=("shuffled", "chance")
-    )
+    ).of_family("arithmetic")
     steps.probe(probing, corpus, model, model, 0, run / "probing")
     patching = PatchingConfig(pairs=40, sites=("resid_pre",), roles=("name", "input"))
     steps.patch(patching, corpus, model, 0, run / "patching")

@@ -335,7 +335,9 @@ def test_programs_on_texts_with_answers_of_several_tokens_go_all_the_way(small_m
 
 def test_unknown_targets_are_refused_before_anything_is_trained(tmp_path):
     config = StudyConfig(
-        out=str(tmp_path / "run"), corpus=CorpusConfig(family="algorithms", with_io=3, without_io=3, io_only=0)
+        out=str(tmp_path / "run"),
+        corpus=CorpusConfig(family="algorithms", with_io=3, without_io=3, io_only=0),
+        probing=ProbingConfig(targets=("op_1",)),
     )
     with pytest.raises(PbbError, match="Unknown probe target 'op_1'"):
         Study(config).run()
