@@ -16,7 +16,7 @@ from pbb_probe.programs.algorithms import algorithms_draws
 from pbb_probe.programs.arithmetic import VALUES, arithmetic_draws, check_shapes
 from pbb_probe.programs.ciphers import ciphers_draws
 from pbb_probe.programs.composition import composed_entries
-from pbb_probe.programs.drawing import NEW_SHARE, TEMPLATE_SHARE, Draw, Made, drawn_programs
+from pbb_probe.programs.drawing import NEW_SHARE, PROBLEM_SHARE, Draw, Made, drawn_programs
 from pbb_probe.programs.entry import Entry as Entry
 from pbb_probe.programs.given import Own
 from pbb_probe.programs.meaning import Meaning, Taught, meanings
@@ -252,7 +252,7 @@ def make_corpus(
     *,
     io_only: ProgramCount = 0,
     new_functions: Share | None = NEW_SHARE,
-    new_templates: Share = TEMPLATE_SHARE,
+    new_problems: Share = PROBLEM_SHARE,
     shapes: tuple[str, ...] = ("one_step", "two_steps", "two_steps"),
     composed_with_io: ProgramCount = 0,
     composed_without_io: ProgramCount = 0,
@@ -276,8 +276,8 @@ def make_corpus(
             computes, of each number of steps; programs with decisive calls are preferred. None draws programs as they
             come, as releases before 0.10 did. Of users' own programs it is not drawn: the label `novelty` says which
             are new.
-        new_templates: which share of the problems or ciphers of without_io programs, rounded up, no program with
-            examples is of: the novelty of their programs is `new_template`. Arithmetic programs are of none.
+        new_problems: which share of the problems or ciphers of without_io programs, rounded up, no program with
+            examples is of: the novelty of their programs is `new_problem`. Arithmetic programs are of none.
         shapes: of arithmetic programs, in turn; see `arithmetic.SHAPES`.
         composed_with_io: how many further programs with examples call one or two of the others; these have examples,
             too, and no held-out answer is shown.
@@ -324,7 +324,7 @@ def make_corpus(
         "seed": seed,
         "io_only": io_only,
         "new_functions": new_functions,
-        "new_templates": new_templates,
+        "new_problems": new_problems,
         "shapes": list(shapes),
         "composed_with_io": composed_with_io,
         "composed_without_io": composed_without_io,
@@ -353,7 +353,7 @@ def make_corpus(
         groups = [group for group, number in counts.items() for _ in range(number)]
         functions = random.Random(f"new functions {family} {seed}")
         draw = FAMILIES[family](rng, tuple(shapes))
-        drawn = drawn_programs(draw, chosen[:without_io], chosen[without_io:], new_functions, new_templates, functions)
+        drawn = drawn_programs(draw, chosen[:without_io], chosen[without_io:], new_functions, new_problems, functions)
     entries = []
     labels = [each.label for each in own] or chosen
     for (program, traces), group, label in zip(drawn, groups, labels, strict=True):

@@ -32,7 +32,7 @@ class Program:
     """The names of the other programs that it calls."""
 
     @property
-    def template(self) -> str | None:
+    def problem(self) -> str | None:
         """The problem or cipher whose parameters it sets, which other programs share; None if it is of none."""
         of = self.facts.get("problem", self.facts.get("cipher"))
         return None if of is None else str(of)

@@ -23,7 +23,7 @@ Drawn = tuple[Program, list[Trace]]
 
 NEW_SHARE = 0.5
 """Share of the functions of programs without examples that is kept for them, by default."""
-TEMPLATE_SHARE = 0.25
+PROBLEM_SHARE = 0.25
 """Share of the problems or ciphers of programs without examples that is kept for them, by default."""
 FAR = 10_000
 """A place as far on draws another problem at random."""
@@ -36,7 +36,7 @@ def drawn_programs(
     hidden: Sequence[str],
     shown: Sequence[str],
     new_functions: float | None,
-    new_templates: float,
+    new_problems: float,
     rng: random.Random,
 ) -> list[Drawn]:
     """A program with its traces for each name.
@@ -47,15 +47,15 @@ def drawn_programs(
         shown: names of those with examples.
         new_functions: share of the functions of the former, of each number of steps, that none of the latter computes.
             None takes programs as they come: decisive calls are not preferred either.
-        new_templates: share of the problems or ciphers of the former of which none of the latter is.
-        rng: draws which functions and templates.
+        new_problems: share of the problems or ciphers of the former of which none of the latter is.
+        rng: draws which functions and problems.
 
     Raises:
         PbbError: the family has too few functions.
     """
     preference = 0 if new_functions is None else PREFERENCE
     without = _draw(draw, dict(enumerate(hidden)), set(), preference)
-    kept = _kept(without, new_functions or 0, rng) | _kept_templates(without, new_templates, rng) if shown else set()
+    kept = _kept(without, new_functions or 0, rng) | _kept_problems(without, new_problems, rng) if shown else set()
     places = {len(hidden) + place: name for place, name in enumerate(shown)}
     return [*without, *_draw(draw, places, kept, preference)]
 
@@ -73,7 +73,7 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
         fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
         usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
         drawn |= usable
-        moved |= {place: elsewhere.randrange(FAR) for place, (program, _) in fresh.items() if program.template in kept}
+        moved |= {place: elsewhere.randrange(FAR) for place, (program, _) in fresh.items() if program.problem in kept}
         pending = [place for place in pending if place not in drawn]
         if turn < preference:
             pending = sorted({*pending, *_rarely_decisive(usable)})
@@ -83,7 +83,7 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
         return [drawn[place] for place in names]
     raise PbbError(
         "The family has too few functions to keep so many from the programs with examples: lower new_functions or "
-        "new_templates, or ask for fewer programs without examples."
+        "new_problems, or ask for fewer programs without examples."
     )
 
 
@@ -94,9 +94,9 @@ def _rarely_decisive(drawn: dict[int, Drawn]) -> list[int]:
 
 
 def _identities(drawn: Drawn) -> Iterable[object]:
-    """What two programs of one function share, their body or their outputs on the same inputs; and their template."""
+    """What two programs of one function share, their body or their outputs on the same inputs; and their problem."""
     program, run = drawn
-    yield program.template or object()
+    yield program.problem or object()
     yield body_of(program.source)
     yield tuple((repr(trace.arguments), repr(trace.output)) for trace in run)
 
@@ -114,7 +114,7 @@ def _kept(without: Sequence[Drawn], share: float, rng: random.Random) -> set[obj
     return kept
 
 
-def _kept_templates(without: Sequence[Drawn], share: float, rng: random.Random) -> set[object]:
+def _kept_problems(without: Sequence[Drawn], share: float, rng: random.Random) -> set[object]:
     """The problems or ciphers of which no program with examples is."""
-    templates = list(dict.fromkeys(program.template for program, _ in without if program.template))
-    return set(rng.sample(templates, math.ceil(len(templates) * share)))
+    problems = list(dict.fromkeys(program.problem for program, _ in without if program.problem))
+    return set(rng.sample(problems, math.ceil(len(problems) * share)))

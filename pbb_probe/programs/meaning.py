@@ -21,11 +21,11 @@ from pbb_probe.programs.syntax import beside, function_of, parsed
 from pbb_probe.programs.values import value_text
 from pbb_probe.programs.whitelist import bound_names
 
-Novelty = Literal["same_body", "same_function", "new_function", "new_step", "new_template", ""]
+Novelty = Literal["same_body", "same_function", "new_function", "new_step", "new_problem", ""]
 """Of a program without examples, against all programs with examples: one with code has the same body under another
 name; one computes the same function by another text; none does, but each step occurs in some of their code; a step is
 new; none is of its problem or cipher, with whatever parameters. Empty for programs with examples."""
-NEW: tuple[Novelty, ...] = ("new_function", "new_step", "new_template")
+NEW: tuple[Novelty, ...] = ("new_function", "new_step", "new_problem")
 """The novelties of functions that no program with examples computes."""
 INPUT, GUESS = "the input", "the best guess"
 """What explains an answer without any program: it stands in the call, or it is the likeliest for this input."""
@@ -240,7 +240,7 @@ def _on_inputs(
 
 def _novelties(taught: Sequence[Taught], functions: Sequence[str]) -> list[Novelty]:
     read = [each.program.source for each in taught if each.has_code and each.has_examples]
-    templates = {each.program.template for each in taught if each.has_examples}
+    problems = {each.program.problem for each in taught if each.has_examples}
     bodies = set(map(body_of, read))
     steps = {step for source in read for step in steps_of(source)}
     known = {function for each, function in zip(taught, functions, strict=True) if each.has_examples}
@@ -252,8 +252,8 @@ def _novelties(taught: Sequence[Taught], functions: Sequence[str]) -> list[Novel
             return "same_body"
         if function in known:
             return "same_function"
-        if each.program.template not in (None, *templates):
-            return "new_template"
+        if each.program.problem not in (None, *problems):
+            return "new_problem"
         return "new_function" if steps_of(each.program.source) <= steps else "new_step"
 
     return [novelty(*each) for each in zip(taught, functions, strict=True)]

@@ -15,7 +15,7 @@ from pbb_probe.probing import controls
 from pbb_probe.probing.controls import Control, controls_out_of
 from pbb_probe.programs.arithmetic import SHAPES, VALUES
 from pbb_probe.programs.corpus import FAMILIES
-from pbb_probe.programs.drawing import NEW_SHARE, TEMPLATE_SHARE
+from pbb_probe.programs.drawing import NEW_SHARE, PROBLEM_SHARE
 from pbb_probe.programs.own import Naming
 from pbb_probe.programs.program import LINES
 from pbb_probe.schema import (
@@ -86,7 +86,7 @@ class CorpusConfig:
     new_functions: Share | None = NEW_SHARE
     """Share of the functions of without_io programs, at least, that no program with examples computes, of each number
     of steps; programs with decisive calls are preferred. None draws programs as they come."""
-    new_templates: Share = TEMPLATE_SHARE
+    new_problems: Share = PROBLEM_SHARE
     """Share of the problems or ciphers of without_io programs, rounded up, that no program with examples is of."""
     shown_inputs: Annotated[int, whole(1, 1000)] = 7
     """Inputs of each program with examples, of ten in the families here, whose answers are shown; others are held out.

@@ -117,7 +117,7 @@ def test_its_settings_make_the_same_corpus_again(family: str):
         "seed": 3,
         "io_only": 0,
         "new_functions": 0.5,
-        "new_templates": 0.25,
+        "new_problems": 0.25,
         "shapes": ["nested", "one_step"],
         "composed_with_io": 2,
         "composed_without_io": 1,

@@ -258,7 +258,7 @@ def test_outputs_have_the_limits_of_traces():
 
 
 def test_some_problems_are_of_no_program_with_examples():
-    """A quarter of the templates of without_io programs, with whatever parameters, and their programs are called so."""
+    """A quarter of the problems of without_io programs, with whatever parameters, and their programs are called so."""
     corpus = make_corpus("algorithms", with_io=40, without_io=28, io_only=8)
     of = {group: {entry.program.facts["problem"] for entry in corpus.of(group)} for group in GROUPS}
     kept = of["without_io"] - of["with_io"] - of["io_only"]
@@ -266,7 +266,7 @@ def test_some_problems_are_of_no_program_with_examples():
     assert len(kept) >= 7  # a few more are of none by chance
     assert not (of["with_io"] | of["io_only"]) & kept
     for entry in corpus.of("without_io"):
-        new = corpus.meaning[entry.program.name].novelty == "new_template"
+        new = corpus.meaning[entry.program.name].novelty == "new_problem"
         assert new == (entry.program.facts["problem"] in kept)
-    everywhere = make_corpus("algorithms", with_io=56, without_io=10, new_templates=0)
-    assert "new_template" not in set(everywhere.calls(group="without_io")["novelty"])
+    everywhere = make_corpus("algorithms", with_io=56, without_io=10, new_problems=0)
+    assert "new_problem" not in set(everywhere.calls(group="without_io")["novelty"])
