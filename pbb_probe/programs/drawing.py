@@ -1,9 +1,8 @@
 """Drawing programs for a corpus: some functions are kept for programs without examples, and decisive calls preferred.
 
 Whether a model can evaluate a program shows only where it has not met its function before, so a share of the functions
-of programs without examples is computed by no program with examples; and a share of the problems or ciphers that these
-are of occurs in none, with whatever parameters. Programs that are hard to mistake for half of
-themselves are preferred.
+of programs without examples is computed by no program with examples, and none is of a share of their problems or
+ciphers, with whatever parameters. Programs that are hard to mistake for half of themselves are preferred.
 """
 
 import math
@@ -71,9 +70,13 @@ def _draw(draw: Draw, names: dict[int, str], kept: set[object], preference: int)
         traced = trace_programs([program for program, _ in made], [inputs for _, inputs in made])
         runs = [[trace.without_dicts() for trace in run] for run in traced]  # as the corpora have always had them
         fresh = {place: (program, run) for place, (program, _), run in zip(pending, made, runs, strict=True)}
-        usable = {place: each for place, each in fresh.items() if kept.isdisjoint(_identities(each))}
-        drawn |= usable
         moved |= {place: elsewhere.randrange(FAR) for place, (program, _) in fresh.items() if program.problem in kept}
+        usable = {
+            place: each
+            for place, each in fresh.items()
+            if each[0].problem not in kept and kept.isdisjoint(_identities(each))
+        }
+        drawn |= usable
         pending = [place for place in pending if place not in drawn]
         if turn < preference:
             pending = sorted({*pending, *_rarely_decisive(usable)})
@@ -94,9 +97,8 @@ def _rarely_decisive(drawn: dict[int, Drawn]) -> list[int]:
 
 
 def _identities(drawn: Drawn) -> Iterable[object]:
-    """What two programs of one function share, their body or their outputs on the same inputs; and their problem."""
+    """What two programs of one function share: their body, or their outputs on the same inputs."""
     program, run = drawn
-    yield program.problem or object()
     yield body_of(program.source)
     yield tuple((repr(trace.arguments), repr(trace.output)) for trace in run)
 
@@ -105,12 +107,12 @@ def _kept(without: Sequence[Drawn], share: float, rng: random.Random) -> set[obj
     """The identities of the functions, of each number of steps, that no program with examples computes."""
     kinds: dict[object, dict[object, list[Drawn]]] = defaultdict(lambda: defaultdict(list))
     for each in without:
-        _, _, table = _identities(each)
+        _, table = _identities(each)
         kinds[each[0].facts.get("steps")][table].append(each)
     kept: set[object] = set()
     for functions in kinds.values():
         for table in rng.sample(list(functions), math.ceil(len(functions) * share)):
-            kept |= {identity for each in functions[table] for identity in list(_identities(each))[1:]}
+            kept |= {identity for each in functions[table] for identity in _identities(each)}
     return kept
 
 

@@ -11,11 +11,16 @@ from pbb_probe.schema import refuse_unknown, shown
 FORMS = ("statements", "nested", "lambda")
 VARIABLES = ("xyzuvw", "abcdeg", "nmkjih")
 LARGEST_EXPRESSION = 2_000  # syntax nodes
-_CHANGING = frozenset(
+CHANGING_METHODS = frozenset(
     """
     append pop insert extend remove reverse sort add update clear popitem setdefault discard difference_update
-    intersection_update symmetric_difference_update appendleft popleft extendleft rotate move_to_end subtract next
-    heapify heappop heappush heappushpop heapreplace insort insort_left insort_right delitem setitem
+    intersection_update symmetric_difference_update appendleft popleft extendleft rotate move_to_end subtract
+    """.split()  # noqa: SIM905
+)
+"""Methods that change an object in place."""
+_CHANGING = CHANGING_METHODS | frozenset(
+    """
+    next heapify heappop heappush heappushpop heapreplace insort insort_left insort_right delitem setitem
     """.split()  # noqa: SIM905
 )
 """What changes an object in place, or moves an iterator on."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from pbb_probe.programs._tracing import stored_names
+from pbb_probe.programs.forms import CHANGING_METHODS
 from pbb_probe.programs.steps import by_statement
 from pbb_probe.programs.syntax import function_at
 from pbb_probe.programs.trace import Trace, label
@@ -21,13 +22,6 @@ MOST = 8
 """Passes that are told apart: of longer loops the first ones, so that labels and hypotheses stay few."""
 STATES = ("state_", "pass_")
 """How the names of labels and variables begin that are made on the way: by a statement, or by a pass."""
-CHANGING = frozenset(
-    """
-    add append appendleft clear difference_update discard extend extendleft insert intersection_update move_to_end pop
-    popitem popleft remove reverse rotate setdefault sort subtract symmetric_difference_update update
-    """.split()  # noqa: SIM905
-)
-"""Methods that change a list, set or dict in place."""
 
 State: TypeAlias = tuple[Value, ...]
 """The values of the variables that a loop carries."""
@@ -245,7 +239,7 @@ def _changed(nodes: Iterable[ast.AST]) -> set[str]:
         match each:
             case ast.Subscript(value=of, ctx=ast.Store() | ast.Del()):
                 changed |= _root(of)
-            case ast.Call(func=ast.Attribute(value=of, attr=method)) if method in CHANGING:
+            case ast.Call(func=ast.Attribute(value=of, attr=method)) if method in CHANGING_METHODS:
                 changed |= _root(of)
             case ast.Call(func=ast.Name(id="next"), args=[of, *_]):
                 changed |= _root(of)
