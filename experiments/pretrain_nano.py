@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import reading
 import torch
-from long_training import train
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from training_loop import train
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pbb_probe.finetuning.behaviour import complete

@@ -183,12 +183,6 @@ class Readings:
             self.rename(i)
             self.left[i] = library.rng.randint(1, int(self.left[i]))  # so that not all end at once
 
-    @property
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """All that changes, to be saved and read in place."""
-        kept = ("vectors", "first", "second", "read", "left", "rate", "programs")
-        return {name: getattr(self, name) for name in kept}
-
     def rename(self, i: int) -> None:
         """A name takes another program: as unread as any name in the vocabulary."""
         rng = self.library.rng
