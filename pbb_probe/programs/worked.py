@@ -1,7 +1,7 @@
 """Worked steps: the lines of a program that ran, one after the other, with the values that they made.
 
-They are as short as they can be with every value in reach: single values stand in place of variables, and of elements
-such as `numbers[i]`; lists and texts are written when they are made, and then only what is added to them.
+Single values stand in place of variables, and of elements such as `numbers[i]`. Each line takes little to work out:
+more than two calculations are worked out part by part, and what is added to a list or text is told before the whole.
 """
 
 import ast
@@ -24,7 +24,13 @@ _CALCULATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-"""What an index is calculated with."""
+"""What an index, or a part of a longer calculation, is calculated with."""
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"max": max, "min": min, "abs": abs, "ord": ord}
+"""What else a part of a longer calculation may call."""
+AT_ONCE = 2
+"""Calculations that are worked out together: as many as the longest of an arithmetic step, `(x + 3) % 10`."""
+SHORT = 8
+"""Elements of a list or letters of a text that is written again when something was added."""
 
 
 def worked_steps(program: Program, trace: Trace) -> str:
@@ -32,47 +38,57 @@ def worked_steps(program: Program, trace: Trace) -> str:
 
     An assignment reads `y = (4 + 3) % 10 = 7`, a test `if 7 > 5: True`, a turn of a loop `i = 2`, and the last line
     `return 7 * 2 = 14`. What is calculated from a whole list or text is not written out: `ys = [2, 4]`, `if True`,
-    `return = [2, 4]`. What is added to one stands alone: `ys.append(4)`, `word += chr(107) = 'k'`.
+    `return = [2, 4]`. What is added to one stands alone, before the whole if that is short: `ys.append(3 + 1 = 4)`,
+    `ys = [2, 4]`. More than two calculations are worked out in parts: `y = (2 * 9 + 4) % 10 = 22 % 10 = 2`.
     """
     function = function_of(program.source, program.name)
     trace = by_statement(function, trace)
     statements = _statements_by_line(function)
     names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     values: dict[str, Value] = dict(zip(names, trace.arguments, strict=False)) | dict(trace.defaults)
+    own = frozenset(bound_names(ast.walk(function)))
     steps = []
+
+    def worked(expression: ast.expr) -> str | None:
+        """The expression and its parts, with the values of now; None where it takes a whole collection."""
+        first = _with_values(expression, values)
+        return None if first is None else " = ".join(map(ast.unparse, in_parts(first, own)))
+
     gone = trace.gone or ((),) * len(trace.lines)
     for i, (line, changed) in enumerate(zip(trace.lines, trace.changes, strict=True)):
         statement = statements.get(line)
         written = None
         match statement:
             case ast.Return():
-                steps.append(_returned(statement, values, trace.output))
+                steps.append(_returned(worked(statement.value or ast.Constant(None)), trace.output))
                 continue  # what it changed besides is not seen by anyone
             case ast.If() | ast.While():
                 step = "if" if isinstance(statement, ast.If) else "while"
                 test = _with_values(statement.test, values)
-                step += f" {test}" if test else ""
+                step += f" {ast.unparse(test)}" if test else ""
                 if statement.body[0].lineno > line:  # else it is not seen whether the body ran
                     step += f"{':' if test else ''} {trace.lines[i + 1 : i + 2] == (statement.body[0].lineno,)}"
                 steps.append(step)
                 if i == len(trace.lines) - 1 and isinstance(statement.body[-1], ast.Return):  # on the same line
-                    steps.append(_returned(statement.body[-1], values, trace.output))
+                    steps.append(_returned(worked(statement.body[-1].value or ast.Constant(None)), trace.output))
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)) if name in changed:
                 assert statement.value
-                steps.append(_assigned(name, _with_values(statement.value, values), changed[name]))
+                steps.append(_assigned(name, worked(statement.value), changed[name]))
                 written = name
             case ast.AugAssign(target=ast.Name(id=name)) if name in changed:
                 added = _added(values.get(name), changed[name]) if isinstance(statement.op, ast.Add) else None
                 if added is not None:
-                    steps.append(_assigned(f"{name} +", _with_values(statement.value, values), added))
+                    steps.append(f"{name} += {_worked_out(worked(statement.value), added)}")
+                    steps += _whole(name, added, changed[name])
                 else:
                     updated = ast.BinOp(ast.Name(name, ast.Load()), statement.op, statement.value)
-                    steps.append(_assigned(name, _with_values(updated, values), changed[name]))
+                    steps.append(_assigned(name, worked(updated), changed[name]))
                 written = name
-            case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=name), "append"))) if name in changed:
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=name), "append"), [item])) if name in changed:
                 added = _added(values.get(name), changed[name])
                 if isinstance(added, list) and len(added) == 1:
-                    steps.append(f"{name}.append({value_text(added[0])})")
+                    steps.append(f"{name}.append({_worked_out(worked(item), added[0])})")
+                    steps += _whole(name, added, changed[name])
                     written = name
         steps += [f"{other} = {value_text(value)}" for other, value in changed.items() if other != written]
         values = {name: value for name, value in (values | changed).items() if name not in gone[i]}
@@ -80,14 +96,22 @@ def worked_steps(program: Program, trace: Trace) -> str:
 
 
 def _assigned(name: str, worked: str | None, value: Value) -> str:
-    """`y = (4 + 3) % 10 = 7`, or `y = 7` where there is nothing to work out, or too much."""
+    return f"{name} = {_worked_out(worked, value)}"
+
+
+def _worked_out(worked: str | None, value: Value) -> str:
+    """`(4 + 3) % 10 = 7`, or `7` where there is nothing to work out, or too much."""
     text = value_text(value)
-    equals = "=" if name.endswith("+") else " ="
-    return f"{name}{equals} {text}" if worked in (None, text) else f"{name}{equals} {worked} = {text}"
+    return text if worked in (None, text) else f"{worked} = {text}"
 
 
-def _returned(statement: ast.Return, values: Mapping[str, Value], output: Value) -> str:
-    worked = _with_values(statement.value or ast.Constant(None), values)
+def _whole(name: str, added: Value, value: Value) -> list[str]:
+    """A list or text to which something was added, if it is short and was not empty before."""
+    assert isinstance(value, str | list)
+    return [f"{name} = {value_text(value)}"] if added != value and len(value) <= SHORT else []
+
+
+def _returned(worked: str | None, output: Value) -> str:
     return f"return {worked} = {value_text(output)}" if worked else f"return = {value_text(output)}"
 
 
@@ -101,7 +125,7 @@ def _added(before: Value, after: Value) -> Value:
     return None
 
 
-def _with_values(expression: ast.expr, values: Mapping[str, Value]) -> str | None:
+def _with_values(expression: ast.expr, values: Mapping[str, Value]) -> ast.expr | None:
     """The expression with values in place of its variables; those that a comprehension binds stay.
 
     None where it takes a whole list, text or other collection.
@@ -113,9 +137,70 @@ def _with_values(expression: ast.expr, values: Mapping[str, Value]) -> str | Non
     if not all(_is_single(known[name]) for name in free):
         return None
     try:
-        return ast.unparse(with_names_replaced(simple, {name: _written(known[name]) for name in free}))
+        return with_names_replaced(simple, {name: _written(known[name]) for name in free})
     except ValueError:  # text with quotes of every kind, within an f-string
-        return ast.unparse(expression)
+        return expression
+
+
+def in_parts(expression: ast.expr, own: frozenset[str] = frozenset()) -> list[ast.expr]:
+    """The expression, and it again and again with its longest parts of at most two calculations worked out.
+
+    Args:
+        own: names that mean something of the program's own, if they are names of functions of Python's.
+
+    Example:
+        >>> print(*map(ast.unparse, in_parts(ast.parse("(3 * 4 + 2 * 9) % 10", mode="eval").body)))
+        (3 * 4 + 2 * 9) % 10 (12 + 18) % 10
+    """
+    forms = [expression]
+    while _calculations(forms[-1]) > AT_ONCE:
+        shorter = _Parts(own).visit(copy.deepcopy(forms[-1]))
+        if ast.dump(shorter) == ast.dump(forms[-1]):
+            break
+        forms.append(shorter)
+    return forms
+
+
+def _calculations(expression: ast.expr) -> int:
+    """How many results are worked out in it; `ord` and `chr` only write the same number in another way."""
+    return sum(
+        isinstance(node, ast.BinOp | ast.BoolOp | ast.Compare | ast.IfExp)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) in ("max", "min", "abs"))
+        for node in ast.walk(expression)
+    )
+
+
+class _Parts(ast.NodeTransformer):
+    """Works out the longest parts of at most two calculations."""
+
+    def __init__(self, own: frozenset[str]):
+        self.own = own
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.BinOp | ast.Call) and 0 < _calculations(node) <= AT_ONCE:
+            try:
+                return _written(_calculated(node, self.own))
+            except (ValueError, ArithmeticError, TypeError):
+                pass
+        return super().generic_visit(node)
+
+
+def _calculated(part: ast.expr, own: frozenset[str] = frozenset()) -> Any:
+    """The value of a part that is made of numbers and letters alone.
+
+    Raises:
+        ValueError, ArithmeticError, TypeError: it is made of something else, or has no value.
+    """
+    match part:
+        case ast.Constant(value=int() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_calculated(operand, own)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _CALCULATIONS:
+            return _CALCULATIONS[type(op)](_calculated(left, own), _calculated(right, own))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and name not in own:
+            return _FUNCTIONS[name](*(_calculated(argument, own) for argument in arguments))
+    raise ValueError("not made of numbers and letters alone")
 
 
 def _is_single(value: Value) -> bool:
@@ -136,13 +221,20 @@ class _Elements(ast.NodeTransformer):
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         self.generic_visit(node)
         match node:
-            case ast.Subscript(value=ast.Name(id=name)) if isinstance(self.values.get(name), list | tuple | str | dict):
+            case ast.Subscript(value=ast.Name(id=name), slice=index) if not isinstance(index, ast.Slice) and isinstance(
+                self.values.get(name), list | tuple | str | dict
+            ):
                 try:
-                    element = self.values[name][self.calculated(node.slice)]  # type: ignore[index]
+                    element = self.values[name][_calculated(self.known(index))]  # type: ignore[index]
                 except (ValueError, LookupError, TypeError, ArithmeticError):
                     return node
                 return _written(element) if _is_single(element) else node
         return node
+
+    def known(self, index: ast.expr) -> ast.expr:
+        names = {node.id for node in ast.walk(index) if isinstance(node, ast.Name)} & self.values.keys()
+        single = {name: _written(self.values[name]) for name in names if _is_single(self.values[name])}
+        return with_names_replaced(index, single)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -152,23 +244,6 @@ class _Elements(ast.NodeTransformer):
                 if isinstance(collection, list | tuple | str | dict | set):
                     return ast.Constant(len(collection))
         return node
-
-    def calculated(self, index: ast.expr) -> Any:
-        """The value of an index.
-
-        Raises:
-            ValueError, ArithmeticError: it is not calculated from known single values alone.
-        """
-        match index:
-            case ast.Constant(value=value):
-                return value
-            case ast.Name(id=name) if name in self.values and _is_single(self.values[name]):
-                return self.values[name]
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self.calculated(operand)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _CALCULATIONS:
-                return _CALCULATIONS[type(op)](self.calculated(left), self.calculated(right))
-        raise ValueError("not calculated from single values")
 
 
 @functools.lru_cache(maxsize=4096)
