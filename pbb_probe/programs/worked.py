@@ -1,7 +1,7 @@
 """Worked steps: the lines of a program that ran, one after the other, with the values that they made.
 
 Single values stand in place of variables, and of elements such as `numbers[i]`. Each line takes little to work out:
-more than two calculations are worked out part by part, and what is added to a list or text is told before the whole.
+several calculations are worked out part by part, and what is added to a list or text is told before the whole.
 """
 
 import ast
@@ -27,8 +27,16 @@ _CALCULATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 """What an index, or a part of a longer calculation, is calculated with."""
 _FUNCTIONS: dict[str, Callable[..., Any]] = {"max": max, "min": min, "abs": abs, "ord": ord}
 """What else a part of a longer calculation may call."""
-AT_ONCE = 2
-"""Calculations that are worked out together: as many as the longest of an arithmetic step, `(x + 3) % 10`."""
+AT_ONCE = 2, 1
+"""Calculations that are worked out together, in straight-line programs and in others: `(x + 3) % 10` is one step."""
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 SHORT = 8
 """Elements of a list or letters of a text that is written again when something was added."""
 
@@ -39,7 +47,8 @@ def worked_steps(program: Program, trace: Trace) -> str:
     An assignment reads `y = (4 + 3) % 10 = 7`, a test `if 7 > 5: True`, a turn of a loop `i = 2`, and the last line
     `return 7 * 2 = 14`. What is calculated from a whole list or text is not written out: `ys = [2, 4]`, `if True`,
     `return = [2, 4]`. What is added to one stands alone, before the whole if that is short: `ys.append(3 + 1 = 4)`,
-    `ys = [2, 4]`. More than two calculations are worked out in parts: `y = (2 * 9 + 4) % 10 = 22 % 10 = 2`.
+    `ys = [2, 4]`. Several calculations are worked out in parts, `y = 2 * 9 + 4 = 18 + 4 = 22` and
+    `if 9 % 2 == 1: 1 == 1: True`, of straight-line programs more than two, as `(4 + 3) % 10` is a step of theirs.
     """
     function = function_of(program.source, program.name)
     trace = by_statement(function, trace)
@@ -47,12 +56,13 @@ def worked_steps(program: Program, trace: Trace) -> str:
     names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     values: dict[str, Value] = dict(zip(names, trace.arguments, strict=False)) | dict(trace.defaults)
     own = frozenset(bound_names(ast.walk(function)))
+    at_once = AT_ONCE[any(isinstance(node, ast.If | ast.While | ast.For) for node in ast.walk(function))]
     steps = []
 
     def worked(expression: ast.expr) -> str | None:
         """The expression and its parts, with the values of now; None where it takes a whole collection."""
         first = _with_values(expression, values)
-        return None if first is None else " = ".join(map(ast.unparse, in_parts(first, own)))
+        return None if first is None else " = ".join(map(ast.unparse, in_parts(first, at_once, own)))
 
     gone = trace.gone or ((),) * len(trace.lines)
     for i, (line, changed) in enumerate(zip(trace.lines, trace.changes, strict=True)):
@@ -65,7 +75,7 @@ def worked_steps(program: Program, trace: Trace) -> str:
             case ast.If() | ast.While():
                 step = "if" if isinstance(statement, ast.If) else "while"
                 test = _with_values(statement.test, values)
-                step += f" {ast.unparse(test)}" if test else ""
+                step += f" {': '.join(map(ast.unparse, in_parts(test, at_once, own)))}" if test else ""
                 if statement.body[0].lineno > line:  # else it is not seen whether the body ran
                     step += f"{':' if test else ''} {trace.lines[i + 1 : i + 2] == (statement.body[0].lineno,)}"
                 steps.append(step)
@@ -142,19 +152,20 @@ def _with_values(expression: ast.expr, values: Mapping[str, Value]) -> ast.expr 
         return expression
 
 
-def in_parts(expression: ast.expr, own: frozenset[str] = frozenset()) -> list[ast.expr]:
-    """The expression, and it again and again with its longest parts of at most two calculations worked out.
+def in_parts(expression: ast.expr, at_once: int = 1, own: frozenset[str] = frozenset()) -> list[ast.expr]:
+    """The expression, and it again and again with its longest parts of few calculations worked out.
 
     Args:
+        at_once: how many are few.
         own: names that mean something of the program's own, if they are names of functions of Python's.
 
     Example:
-        >>> print(*map(ast.unparse, in_parts(ast.parse("(3 * 4 + 2 * 9) % 10", mode="eval").body)))
-        (3 * 4 + 2 * 9) % 10 (12 + 18) % 10
+        >>> print(*map(ast.unparse, in_parts(ast.parse("3 * 4 + 2 * 9 > 10", mode="eval").body)), sep="; ")
+        3 * 4 + 2 * 9 > 10; 12 + 18 > 10; 30 > 10
     """
     forms = [expression]
-    while _calculations(forms[-1]) > AT_ONCE:
-        shorter = _Parts(own).visit(copy.deepcopy(forms[-1]))
+    while _calculations(forms[-1]) > at_once:
+        shorter = _Parts(at_once, own).visit(copy.deepcopy(forms[-1]))
         if ast.dump(shorter) == ast.dump(forms[-1]):
             break
         forms.append(shorter)
@@ -162,22 +173,25 @@ def in_parts(expression: ast.expr, own: frozenset[str] = frozenset()) -> list[as
 
 
 def _calculations(expression: ast.expr) -> int:
-    """How many results are worked out in it; `ord` and `chr` only write the same number in another way."""
-    return sum(
-        isinstance(node, ast.BinOp | ast.BoolOp | ast.Compare | ast.IfExp)
-        or (isinstance(node, ast.Call) and ast.unparse(node.func) in ("max", "min", "abs"))
-        for node in ast.walk(expression)
-    )
+    """How many results are worked out in it; `ord(c) - 97` and `chr(n + 97)` only write a letter as a number."""
+    found = 0
+    for node in ast.walk(expression):
+        match node:
+            case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant(value=97)):
+                pass
+            case ast.BinOp() | ast.Compare() | ast.Call(func=ast.Name(id="max" | "min" | "abs")):
+                found += 1
+    return found
 
 
 class _Parts(ast.NodeTransformer):
-    """Works out the longest parts of at most two calculations."""
+    """Works out the longest parts of few calculations."""
 
-    def __init__(self, own: frozenset[str]):
-        self.own = own
+    def __init__(self, at_once: int, own: frozenset[str]):
+        self.at_once, self.own = at_once, own
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.BinOp | ast.Call) and 0 < _calculations(node) <= AT_ONCE:
+        if isinstance(node, ast.BinOp | ast.Call | ast.Compare) and 0 < _calculations(node) <= self.at_once:
             try:
                 return _written(_calculated(node, self.own))
             except (ValueError, ArithmeticError, TypeError):
@@ -198,6 +212,8 @@ def _calculated(part: ast.expr, own: frozenset[str] = frozenset()) -> Any:
             return -_calculated(operand, own)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _CALCULATIONS:
             return _CALCULATIONS[type(op)](_calculated(left, own), _calculated(right, own))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+            return _COMPARISONS[type(op)](_calculated(left, own), _calculated(right, own))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS and name not in own:
             return _FUNCTIONS[name](*(_calculated(argument, own) for argument in arguments))
     raise ValueError("not made of numbers and letters alone")
