@@ -117,7 +117,7 @@ def test_program_and_input_go_to_the_answer_where_they_were_planted():
         (str(edge), int(first))
         for edge in lost["edge"]
         for first in lost["layer"]
-        if lost.sel(edge=edge, window=first)
+        if lost.sel(edge=edge, layer=first)
     ]
     assert places == [("name -> answer", 2), ("input -> answer", 0)]  # the planted model reads inputs in block 0
     assert found["cut"].sel(edge="name -> input").values == pytest.approx(1, abs=1e-3)
