@@ -18,6 +18,7 @@ from .hooking.load import load_model as load_model
 from .hooking.prompts import Prompts as Prompts
 from .hooking.shards import open_capture as open_capture
 from .patching.backward import back_patch as back_patch
+from .patching.knockout import knockout as knockout
 from .patching.pairs import Pairs as Pairs
 from .patching.pairs import make_pairs as make_pairs
 from .patching.sweep import patch_sweep as patch_sweep

@@ -39,6 +39,8 @@ class AttentionCall:
     """Are the keys of these positions among those attended to? Else `shared` has them already."""
     mask: "torch.Tensor | None" = None
     """[1 | row, query, key], added to the scores."""
+    blocked: "torch.Tensor | None" = None
+    """[copy, 1 | row, 1 | head, query, key], added to the scores besides."""
     edits: "Edits" = field(default_factory=dict)
     """What becomes of the activation [copy * row, head, position, d_head] of each of the sites q, k, v and z."""
     only_keys: bool = False
@@ -84,7 +86,7 @@ class AttentionCall:
             query, key, value = self.edited("q", query), self.edited("k", key), self.edited("v", value)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         new = (key, value) if self.attends_to_itself else None
-        z = self.edited("z", attention(query, self.shared, new, scored, self.copies, scale, softcap))
+        z = self.edited("z", attention(query, self.shared, new, scored, self.copies, scale, softcap, self.blocked))
         if self.states is not None:
             for site, by_head in (("q", query), ("z", z)):
                 if (site, self.layer) in self.wanted:
@@ -114,6 +116,7 @@ def attention(
     copies: int,
     scale: float,
     softcap: float | None = None,
+    blocked: "torch.Tensor | None" = None,
 ) -> "torch.Tensor":
     """Attention of copies of a batch over keys they share and keys of their own, with grouped heads.
 
@@ -127,6 +130,7 @@ def attention(
         copies: of each row.
         scale: of the scores.
         softcap: s -> softcap * tanh(s / softcap) on the scores before the mask (Gemma 2).
+        blocked: [copy, 1 | row, 1 | head, query, key], added to the scores as the mask is.
 
     Returns:
         [copy * row, head, query, d_head]
@@ -152,6 +156,9 @@ def attention(
     n_query = query.shape[2]
     by_query = rearrange(weights, "row kv copy (group query) key -> row kv copy group query key", query=n_query)
     by_query += rearrange(mask, "row query key -> row 1 1 1 query key")
+    if blocked is not None:
+        kv = sizes["kv"] if blocked.shape[2] > 1 else 1
+        by_query += rearrange(blocked, "copy row (kv group) query key -> row kv copy group query key", kv=kv)
     masked = rearrange(by_query, "row kv copy group query key -> row kv copy (group query) key")
     weights = torch.softmax(masked, dim=-1, dtype=torch.float32).to(query.dtype)
     n_shared = shared[0].shape[2] if shared is not None else 0

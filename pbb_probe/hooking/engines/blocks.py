@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from einops import rearrange, repeat
 
 from pbb_probe.hooking.engines.bare import Bare
-from pbb_probe.hooking.engines.protocol import States, UnsupportedError, Window
+from pbb_probe.hooking.engines.protocol import Cut, States, UnsupportedError, Window
 from pbb_probe.hooking.engines.recording import record_blocks, row_bytes
 from pbb_probe.hooking.sites import hook_name
 
@@ -74,6 +74,10 @@ class WholeBlocks:
                 hidden = rearrange(changed, "(copy row) position d -> copy row position d", copy=len(hidden))
             running = [hidden]
         return running[0][:, torch.arange(len(window.rows))[:, None], window.out]
+
+    def cut(self, window: Window, cuts: Sequence[Cut]) -> "torch.Tensor":
+        """See `Engine.cut`: never."""
+        raise UnsupportedError("attention within its blocks is not within reach")
 
     def logits(self, final: "torch.Tensor") -> "torch.Tensor":
         """See `Engine.logits`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from einops import rearrange, repeat
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.engines.protocol import States, Window
+from pbb_probe.hooking.engines.protocol import Cut, States, UnsupportedError, Window
 from pbb_probe.hooking.engines.recording import row_bytes
 from pbb_probe.hooking.sites import hook_name
 
@@ -70,6 +70,34 @@ class FullForward:
         import torch
 
         return torch.cat([logits for _, logits in entries])
+
+    def cut(self, window: Window, cuts: Sequence[Cut]) -> "torch.Tensor":
+        """See `Engine.cut`: the logits [copy, row, k, d_vocab], by TransformerLens's hooks on attention scores."""
+        import torch
+
+        tokens = window.states.tokens[window.rows]
+        rows = torch.arange(len(tokens))[:, None]
+        finals = []
+        for cut in cuts:
+            fired = set[str]()
+
+            def block(scores: "torch.Tensor", hook: Any, cut: Cut = cut, fired: set[str] = fired) -> "torch.Tensor":
+                if scores.shape[1:] != (self.bridge.cfg.n_heads, tokens.shape[1], tokens.shape[1]):
+                    raise UnsupportedError("its attention scores are not [row, head, query, key]")
+                for of_row in scores:
+                    cut.blocked(of_row).fill_(-torch.inf)
+                fired.add(hook.name)
+                return scores
+
+            names = [f"blocks.{layer}.attn.hook_attn_scores" for layer in range(cut.first, cut.stop)]
+            if missing := [name for name in names if name not in self.bridge.hook_dict]:
+                raise UnsupportedError(f"it has no hook {missing[0]}")
+            with torch.inference_mode():
+                logits = self.bridge.run_with_hooks(tokens, fwd_hooks=[(name, block) for name in names])
+            if fired != set(names):
+                raise UnsupportedError("its attention scores cannot be reached")
+            finals.append(logits[rows, window.out])
+        return torch.stack(finals)
 
     def logits(self, final: "torch.Tensor") -> "torch.Tensor":
         """See `Engine.logits`: what `finish` returns are logits already."""

@@ -82,6 +82,28 @@ class Window:
         return int(self.out.max()) + 1
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Attention that is taken away: of some positions to others, in some layers."""
+
+    first: int
+    """The first layer."""
+    stop: int
+    """The layer behind the last one."""
+    keys: tuple[int, int]
+    """The positions that are no longer attended to: the first, and the one behind the last."""
+    queries: tuple[int, int]
+    """The positions that no longer attend to them."""
+    head: int | None = None
+    """The only head that does not; all of them when None."""
+
+    def blocked(self, scores: "torch.Tensor", start: int = 0) -> "torch.Tensor":
+        """Its part of scores [head, query, key], of queries from a position on: a view."""
+        queries = slice(*(max(0, position - start) for position in self.queries))
+        heads = slice(None) if self.head is None else slice(self.head, self.head + 1)
+        return scores[heads, queries, slice(*self.keys)]
+
+
 class Engine(Protocol):
     """An exact way to run a model with one site replaced: the same numbers as a full forward pass.
 
@@ -133,6 +155,17 @@ class Engine(Protocol):
         """The final activations [copy, row, k, ...] at `window.out`, of all entries in the order given.
 
         Each entry is what `enter` returned; the order must be that of their layers.
+        """
+
+    def cut(self, window: Window, cuts: Sequence[Cut]) -> "torch.Tensor":
+        """The final activations [copy, row, k, ...] at `window.out` of runs with attention taken away.
+
+        Args:
+            window: which begins with the first query of the cuts; its width does not matter.
+            cuts: a copy each, in the order of their first layers.
+
+        Raises:
+            UnsupportedError: its attention is out of this engine's reach.
         """
 
     def logits(self, final: "torch.Tensor") -> "torch.Tensor":

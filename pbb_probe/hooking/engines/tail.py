@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 
 from pbb_probe.hooking.engines.attention import AttentionCall, KeysKnownError
 from pbb_probe.hooking.engines.bare import Bare
-from pbb_probe.hooking.engines.protocol import States, UnsupportedError, Window
+from pbb_probe.hooking.engines.protocol import Cut, States, UnsupportedError, Window
 from pbb_probe.hooking.engines.recording import at_positions, record_blocks, row_bytes
 from pbb_probe.hooking.sites import hook_name
 
@@ -120,6 +120,40 @@ class Tail:
         behind_the_last = [self._at_out(hidden, window) for _, hidden in waiting]
         return torch.cat([*running, *behind_the_last])
 
+    def cut(self, window: Window, cuts: Sequence[Cut]) -> "torch.Tensor":
+        """See `Engine.cut`: [copy, row, k, d_model]."""
+        import torch
+
+        waiting, going = list(cuts), list[Cut]()
+        running: list[torch.Tensor] = []
+        for layer in range(waiting[0].first, self.n_layers):
+            coming = [cut for cut in waiting if cut.first == layer]
+            waiting, going = waiting[len(coming) :], going + coming
+            if coming:
+                recorded = self._recorded(window, layer)
+                running.append(repeat(recorded, "row position d -> copy row position d", copy=len(coming)))
+            hidden = torch.cat(running) if len(running) > 1 else running[0]
+            blocked = self._blocked(window, going, layer)
+            if layer < self.n_layers - 1:
+                running = [self._block(layer, hidden, window, blocked=blocked)]
+            else:
+                running = [self._last_block(hidden, window, blocked)]
+        return running[0]
+
+    def _blocked(self, window: Window, cuts: Sequence[Cut], layer: int) -> "torch.Tensor | None":
+        """What is added to the scores of a layer [copy, 1, 1 | head, query, key]; None if nothing is cut there."""
+        import torch
+
+        if not any(cut.first <= layer < cut.stop for cut in cuts):
+            return None
+        n_heads = 1 if all(cut.head is None for cut in cuts) else self.bridge.cfg.n_heads
+        mask = window.states.masks[layer]
+        blocked = mask.new_zeros(len(cuts), 1, n_heads, window.end - window.start, window.end)
+        for cut, of_copy in zip(cuts, blocked, strict=True):
+            if cut.first <= layer < cut.stop:
+                cut.blocked(of_copy[0], window.start).fill_(torch.finfo(mask.dtype).min)
+        return blocked
+
     def logits(self, final: "torch.Tensor") -> "torch.Tensor":
         """See `Engine.logits`."""
         return self.bare.logits(final)
@@ -155,21 +189,33 @@ class Tail:
         return states.keys[layer][rows, :, : window.start], states.values[layer][rows, :, : window.start]
 
     def _block(
-        self, layer: int, hidden: "torch.Tensor", window: Window, edits: "Edits | None" = None
+        self,
+        layer: int,
+        hidden: "torch.Tensor",
+        window: Window,
+        edits: "Edits | None" = None,
+        blocked: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
         """One block on the whole window."""
         mask = window.states.masks[layer][None, window.start : window.end, : window.end]
-        call = AttentionCall(layer, len(hidden), self._before(layer, window), mask=mask, edits=edits or {})
+        call = AttentionCall(
+            layer, len(hidden), self._before(layer, window), mask=mask, blocked=blocked, edits=edits or {}
+        )
         return self._run(window.states, hidden, call, self._positions(window.start, hidden.shape[2]))
 
-    def _last_block(self, hidden: "torch.Tensor", window: Window) -> "torch.Tensor":
+    def _last_block(
+        self, hidden: "torch.Tensor", window: Window, blocked: "torch.Tensor | None" = None
+    ) -> "torch.Tensor":
         """The last block at `window.out` only: keys and values of the whole window, the rest where it is wanted."""
+        if blocked is not None:
+            at_out = blocked[:, 0][:, :, window.out - window.start]
+            blocked = rearrange(at_out, "copy head row k key -> copy row head k key")
         layer, copies = self.n_layers - 1, len(hidden)
         keys = AttentionCall(layer, copies, only_keys=True)
         with suppress(KeysKnownError):
             self._run(window.states, hidden, keys, self._positions(window.start, hidden.shape[2]))
         mask = window.states.masks[layer][window.out][..., : window.end]  # [row, k, position]
-        call = AttentionCall(layer, copies, self._before(layer, window), keys.replaced, mask=mask)
+        call = AttentionCall(layer, copies, self._before(layer, window), keys.replaced, mask=mask, blocked=blocked)
         positions = repeat(window.out, "row k -> (copy row) k", copy=copies)
         return self._run(window.states, self._at_out(hidden, window), call, positions)
 
