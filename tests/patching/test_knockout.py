@@ -113,12 +113,8 @@ def test_program_and_input_go_to_the_answer_where_they_were_planted():
     found = knockout(model, prompts, metric=probability(right))
     assert found["intact"].values == pytest.approx(1, abs=1e-3)
     lost = found["cut"].mean("prompt") < 0.1
-    places = [
-        (str(edge), int(first))
-        for edge in lost["edge"]
-        for first in lost["layer"]
-        if lost.sel(edge=edge, layer=first)
-    ]
+    cells = lost.stack(cell=("edge", "layer"))
+    places = [(str(edge), int(layer)) for edge, layer in cells["cell"].values[cells.values]]
     assert places == [("name -> answer", 2), ("input -> answer", 0)]  # the planted model reads inputs in block 0
     assert found["cut"].sel(edge="name -> input").values == pytest.approx(1, abs=1e-3)
 
