@@ -16,6 +16,11 @@ ITEM = "item_"
 Characters = tuple[int, int]
 
 
+def is_item(role: str) -> bool:
+    """Is it the role of an element, such as `item_2`?"""
+    return role.removeprefix(ITEM).isdecimal() and role.startswith(ITEM)
+
+
 @checks_arguments
 def with_items(model: "TransformerBridge", prompts: Prompts, most: Annotated[int, whole(1, 1000)] = MOST) -> Prompts:
     """The prompts with the roles `item_1`, `item_2`, ... on the tokens of the elements of their calls.

@@ -8,6 +8,7 @@ from pbb_probe.errors import PbbError
 from pbb_probe.finetuning.config import TrainConfig
 from pbb_probe.finetuning.curricula import OPTIONAL, get_curriculum
 from pbb_probe.hooking.calls import ANSWERED, ROLES
+from pbb_probe.hooking.items import is_item
 from pbb_probe.hooking.sites import SITES
 from pbb_probe.labels import AUTO
 from pbb_probe.patching.transfer import CONTROLS
@@ -145,7 +146,8 @@ class ProbingConfig:
     sites: Names = ("resid_post",)
     """TransformerLens sites."""
     roles: Names = ("name", "input", "answer")
-    """Places in the prompt: name, input and answer, and output, which lets the answer stand behind the call."""
+    """Places in the prompt: name, input and answer, and output, which lets the answer stand behind the call; item_1,
+    item_2, ... are the elements of inputs that are lists or texts."""
     targets: Names = (AUTO,)
     """Facts and trace variables the probes are fitted to; auto: those of the family."""
     folds: Folds = 3
@@ -166,7 +168,7 @@ class ProbingConfig:
     def __post_init__(self) -> None:
         check_fields(self, "probing.")
         refuse_unknown("site", self.sites, SITES, "probing.sites")
-        refuse_unknown("role", self.roles, (*ROLES, ANSWERED), "probing.roles")
+        _refuse_roles(self.roles, (*ROLES, ANSWERED), "probing.roles")
 
     def of_family(self, family: str) -> "ProbingConfig":
         """The settings with the variables of a family's programs in place of `auto`."""
@@ -190,12 +192,12 @@ class PatchingConfig:
     sites: Names = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites of width d_model; the command `patch` takes those of heads too."""
     roles: Names = ("name", "input", "answer")
-    """Places in the prompt: name, input, answer."""
+    """Places in the prompt: name, input, answer, and item_1, item_2, ... for the elements of lists and texts."""
 
     def __post_init__(self) -> None:
         check_fields(self, "patching.")
         _refuse_heads(self.sites, "patching.sites")
-        refuse_unknown("role", self.roles, ROLES, "patching.roles")
+        _refuse_roles(self.roles, ROLES, "patching.roles")
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class TransferConfig:
     sites: Names = ("resid_pre", "attn_out", "mlp_out")
     """TransformerLens sites of width d_model; the command `patch` takes those of heads too."""
     roles: Names = ("name", "input", "answer")
-    """Places in the prompt: name, input, answer."""
+    """Places in the prompt: name, input, answer, and item_1, item_2, ... for the elements of lists and texts."""
     controls: Annotated[tuple[Control, ...], controls_out_of(CONTROLS)] = CONTROLS
     """Further maps, which should show nothing: the run's own activation, random vectors of the same norm, the mean
     difference of the runs, the untrained model."""
@@ -217,7 +219,7 @@ class TransferConfig:
     def __post_init__(self) -> None:
         check_fields(self, "transfer.")
         _refuse_heads(self.sites, "transfer.sites")
-        refuse_unknown("role", self.roles, ROLES, "transfer.roles")
+        _refuse_roles(self.roles, ROLES, "transfer.roles")
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,10 @@ class StudyConfig:
                 f"probing.folds must be at most {fewest}, the programs that the smaller group is probed on, not "
                 f"{self.probing.folds}."
             )
+
+
+def _refuse_roles(roles: Sequence[str], known: Sequence[str], field: str) -> None:
+    refuse_unknown("role", [role for role in roles if not is_item(role)], known, field)
 
 
 def _refuse_heads(sites: Sequence[str], at: str) -> None:

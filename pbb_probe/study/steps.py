@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
+from pbb_probe.hooking.items import ITEM
 from pbb_probe.labels import AUTO, cluster_label, label
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
@@ -33,6 +34,7 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
     from pbb_probe.hooking.answering import with_answered
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.capture import capture
+    from pbb_probe.hooking.items import is_item, with_items
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.probing.controls import embeddings, relabelled_targets
     from pbb_probe.probing.groups import direction_cosines, probe_groups
@@ -43,6 +45,8 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
     prompts = make_prompts(corpus, model, n=config.prompts, seed=seed, unseen=config.unseen_inputs, answered=answered)
     labels, targets = prompts.labels, list(config.targets)
     check_targets(targets, labels)
+    if any(map(is_item, config.roles)):
+        prompts = with_items(model, prompts)
     prompts = with_answered(model, prompts)
     acts = capture(model, prompts, config.sites, roles=config.roles)
     write_array(acts, out / "activations.nc")
@@ -121,14 +125,15 @@ def patch(config: "PatchingConfig", corpus: Corpus, final: str, seed: int, out: 
     for swap in SWAPS:
         for group in groups_there(corpus):
             pairs = make_pairs(corpus, model, swap, group, config.pairs, seed, config.unseen_inputs)
+            pairs = _with_items(model, pairs, config.roles)
             effects = patch_sweep(
                 model,
                 pairs.with_answered(model),
                 metric=answer_difference(*pairs.answer_ids(model)),
                 sites=config.sites,
-                positions=config.roles,
+                positions=_there(pairs, config.roles),
             )
-            write_array(effects, out / f"{swap}_{group}.nc")
+            write_array(effects.reindex(role=list(config.roles)), out / f"{swap}_{group}.nc")
 
 
 def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, out: Path) -> None:
@@ -137,17 +142,17 @@ def transfer(config: "TransferConfig", corpus: Corpus, final: str, seed: int, ou
     from pbb_probe.patching.transfer import transfer_map
 
     model = load_model(final, device=available_device())
-    for group, pairs in _transfer_pairs(config, corpus, model, seed).items():
+    for group, pairs in _transfer_pairs(config, corpus, model, seed, config.roles).items():
         carried = transfer_map(
             model,
             pairs,
             sites=config.sites,
-            roles=config.roles,
+            roles=_there(pairs, config.roles),
             library=[entry.program for entry in corpus.entries],
             controls=config.controls,
             seed=seed,
         )
-        write_array(carried, out / f"{group}.nc")
+        write_array(carried.reindex(role=list(config.roles)), out / f"{group}.nc")
 
 
 def interchange(
@@ -163,6 +168,7 @@ def interchange(
     The probes are fitted on the with_io prompts of the run's step `probing`.
     """
 
+    from pbb_probe.hooking.items import is_item
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.sweep import SweepSettings
     from pbb_probe.patching.transfer import transfer_map
@@ -171,7 +177,8 @@ def interchange(
     acts, corpus = run.array("probing/activations"), run.corpus
     acts = acts.isel(prompt=(label(acts, "group") == "with_io").to_numpy())
     whole = [str(site) for site, array in acts.data_vars.items() if array.dims[3:] == ("d_model",)]
-    roles = [role for role in acts["role"].values.tolist() if role != "output"]  # pairs have no answers in them
+    # pairs have no answers in them, and may lack elements
+    roles = [role for role in acts["role"].values.tolist() if role != "output" and not is_item(role)]
     if not (whole and roles and probing.interchange):
         print(
             "No interchange: no site of width d_model, place before the answer or variable was probed.", file=sys.stderr
@@ -201,6 +208,18 @@ def interchange(
                 seed=seed,
             )
             write_array(carried, out / variable / f"{group}.nc")
+
+
+def _with_items(model: "TransformerBridge", pairs: "Pairs", roles: Sequence[str]) -> "Pairs":
+    """The pairs with the roles of elements, if any of them are asked for."""
+    from pbb_probe.hooking.items import is_item
+
+    return pairs.with_items(model) if any(map(is_item, roles)) else pairs
+
+
+def _there(pairs: "Pairs", roles: Sequence[str]) -> list[str]:
+    """Those of the roles that any pair has; of elements that none has nothing can be measured."""
+    return [role for role in roles if role in pairs.clean.roles or not role.startswith(ITEM)]
 
 
 def groups_there(corpus: Corpus) -> list[Group]:
@@ -233,15 +252,16 @@ def check_base(base: str, sites: Iterable[str]) -> None:
 
 
 def _transfer_pairs(
-    config: "TransferConfig", corpus: Corpus, model: "TransformerBridge", seed: int
+    config: "TransferConfig", corpus: Corpus, model: "TransformerBridge", seed: int, roles: Sequence[str] = ()
 ) -> "dict[str, Pairs]":
-    """The pairs of each group; one in which no hypotheses can be told apart is left out, and the rest stands."""
+    """The pairs of each group, with these roles; one without pairs that tell hypotheses apart is left out."""
     from pbb_probe.patching.transfer_pairs import make_transfer_pairs
 
     pairs: dict[str, Pairs] = {}
     for group in groups_there(corpus):
         try:
-            pairs[group] = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
+            found = make_transfer_pairs(corpus, model, group, config.pairs, seed, config.unseen_inputs)
+            pairs[group] = _with_items(model, found, roles)
         except PbbError as reason:  # programs of too many steps, say
             print(f"No transfer map of {group}. {reason}", file=sys.stderr)
     return pairs
