@@ -7,7 +7,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PLANTED, PROBES, TRANSFER, MEANING, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PLANTED, PROBES, TRANSFER, KNOCKOUT, MEANING, OPENED = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_ten_lines_run(capsys):
@@ -42,6 +42,17 @@ def test_the_transfer_map_finds_the_steps_that_stand_in_the_prompt(tmp_path, mon
     # and the state stands between the two steps, far more often than random vectors make it appear
     assert table["none", 4, "answer", "state_1"] > 0.4
     assert table["random", :, :, "state_1"].max() < 0.15
+
+
+def test_the_answer_reads_the_steps_one_after_the_other(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    scope: dict = {}
+    exec(KNOCKOUT, scope)
+    lost = (scope["found"]["cut"] - scope["found"]["intact"]).mean("prompt")
+    assert "step_2 -> answer" in capsys.readouterr().out
+    assert lost.idxmin("layer").values.tolist() == [0, 3, 4]
+    assert lost.sel(edge="input -> answer", layer=0) < -0.9
+    assert (lost.sel(edge="input -> answer", layer=slice(1, None)) > -0.02).all()
 
 
 def test_what_a_right_answer_means_is_shown(capsys):
