@@ -74,8 +74,10 @@ class Pairs:
 
         `program` is the label of the clean prompt, `corrupted_program` that of the corrupted one.
         """
-        corrupted = {f"{CORRUPTED}{name}": column.to_numpy() for name, column in self.corrupted.labels.items()}
-        return self.clean.labels.reset_index(drop=True).assign(**corrupted)
+        import pandas as pd
+
+        clean, corrupted = (side.labels.reset_index(drop=True) for side in (self.clean, self.corrupted))
+        return pd.concat([clean, corrupted.add_prefix(CORRUPTED)], axis=1)
 
     def select(self, rows: Sequence[int]) -> "Pairs":
         """Some of the pairs, in the order given; the padding stays.
