@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pbb_probe.errors import PbbError
 from pbb_probe.hooking.engines.choice import first_exact
 from pbb_probe.hooking.engines.full import FullForward
-from pbb_probe.hooking.engines.protocol import Cut, Engine, UnsupportedError, Window
+from pbb_probe.hooking.engines.protocol import NOTHING_LEFT, Cut, Engine, UnsupportedError, Window
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.hooking.readable import check_readable
 from pbb_probe.hooking.sites import check_eval, check_roles
@@ -237,10 +237,7 @@ class _Cuts:
         device = states.tokens.device
         keys, queries = (at[0], at[1] + 1), (at[2], at[3] + 1)
         if keys[0] == 0 and keys[1] > queries[0]:
-            raise PbbError(
-                "An edge would leave a token with nothing to attend to: cut one whose sender does not hold all tokens "
-                "up to the receiver."
-            )
+            raise PbbError(NOTHING_LEFT)
         window = Window(states, rows.to(device), queries[0], queries[1] - queries[0], out.to(device))
         heads: Sequence[int | None] = [None] if self.n_heads is None else range(self.n_heads)
         cuts = [Cut(first, stop, keys, queries, head) for first, stop in self.windows for head in heads]

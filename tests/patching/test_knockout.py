@@ -1,11 +1,15 @@
 """Attention knockout is held to plain hooks on bare Hugging Face models, a prompt, window and head at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import pbb_probe as pbb
 from pbb_probe.hooking.answers import answer_ids
+from pbb_probe.hooking.engines import choice
+from pbb_probe.hooking.engines.full import FullForward
 from pbb_probe.hooking.prompts import Prompts
 from pbb_probe.patching.knockout import knockout
 from pbb_probe.patching.metrics import log_prob, probability
@@ -130,6 +134,46 @@ def test_whole_answers_are_scored(bridge, bare):
         logits = expected(bare("llama"), row, range(first, first + 2), keys, slice(answer, answer + 1))
         said = logits.log_softmax(-1)[[answer, answer + 1], ids[0]].sum()
         assert float(cut["cut"][0, first, 0]) == pytest.approx(float(said), abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_hooks_on_the_whole_model_give_the_same(family, bridge, monkeypatch):
+    prompts, settings = prompts_of(bridge(family)).select([0, 1]), {"edges": EDGES[:3], "heads": True}
+    found = knockout(bridge(family), prompts, metric=one_logit, **settings)
+    monkeypatch.setattr(choice, "ENGINES", (FullForward,))
+    whole = knockout(bridge(family), prompts, metric=one_logit, **settings)
+    assert whole.attrs["method"] == "full forward"
+    np.testing.assert_allclose(found["cut"], whole["cut"], atol=1e-5)
+    np.testing.assert_allclose(found["intact"], whole["intact"], atol=1e-5)
+
+
+def test_what_a_prompt_lacks_is_missing_and_metrics_have_names(bridge):
+    prompts = prompts_of(bridge("llama"))
+    spans = prompts.spans["name"].clone()
+    spans[1] = -1
+    lacking = replace(prompts, spans=prompts.spans | {"name": spans})
+    metrics = {"seventy": one_logit, "largest": lambda logits: logits.amax(-1)}
+    found = knockout(bridge("llama"), lacking, metric=metrics, edges=EDGES[:2])
+    assert found["cut"].dims == ("metric", "edge", "layer", "prompt")
+    missing = found["cut"].isnull().all(("metric", "layer")).values.tolist()
+    assert missing == [[False, True, False], [False, False, False]]
+    alone = knockout(bridge("llama"), prompts, metric=one_logit, edges=EDGES[:2])
+    kept = found["cut"].sel(metric="seventy").isel(prompt=[0, 2])
+    np.testing.assert_allclose(kept, alone["cut"].isel(prompt=[0, 2]), atol=1e-6)
+
+
+def test_a_sliding_window_may_leave_nothing(bridge):
+    """Eight tokens behind the first: others may still be read without a window of eight, and nothing with it."""
+    text = "run fuxguk on 3 then run zorpel ="
+    for family, refused in (("llama", False), ("mistral", True)):
+        model = bridge(family)
+        prompts = Prompts.from_texts(model, [text], {"rest": [(4, len(text))]})
+        assert int(prompts.roles["answer"][0]) - int(prompts.spans["rest"][0][0]) >= 7
+        if refused:
+            with pytest.raises(pbb.PbbError, match="nothing to attend to"):
+                knockout(model, prompts, metric=one_logit, edges=[("rest", "answer")])
+        else:
+            assert knockout(model, prompts, metric=one_logit, edges=[("rest", "answer")])["cut"].notnull().all()
 
 
 def test_bad_input_is_one_sentence(bridge):

@@ -82,6 +82,12 @@ class Window:
         return int(self.out.max()) + 1
 
 
+NOTHING_LEFT = (
+    "An edge would leave a token with nothing to attend to: cut one whose sender does not hold all tokens that the "
+    "receiver may read."
+)
+
+
 @dataclass(frozen=True)
 class Cut:
     """Attention that is taken away: of some positions to others, in some layers."""
@@ -165,6 +171,7 @@ class Engine(Protocol):
             cuts: a copy each, in the order of their first layers.
 
         Raises:
+            PbbError: a token would have nothing left to attend to.
             UnsupportedError: its attention is out of this engine's reach.
         """
 

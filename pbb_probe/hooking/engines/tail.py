@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from einops import rearrange, repeat
 
+from pbb_probe.errors import PbbError
 from pbb_probe.hooking.engines.attention import AttentionCall, KeysKnownError
 from pbb_probe.hooking.engines.bare import Bare
-from pbb_probe.hooking.engines.protocol import Cut, States, UnsupportedError, Window
+from pbb_probe.hooking.engines.protocol import NOTHING_LEFT, Cut, States, UnsupportedError, Window
 from pbb_probe.hooking.engines.recording import at_positions, record_blocks, row_bytes
 from pbb_probe.hooking.sites import hook_name
 
@@ -149,9 +150,12 @@ class Tail:
         n_heads = 1 if all(cut.head is None for cut in cuts) else self.bridge.cfg.n_heads
         mask = window.states.masks[layer]
         blocked = mask.new_zeros(len(cuts), 1, n_heads, window.end - window.start, window.end)
+        may_read = mask[window.start : window.end, : window.end] == 0  # within a sliding window, say
         for cut, of_copy in zip(cuts, blocked, strict=True):
             if cut.first <= layer < cut.stop:
                 cut.blocked(of_copy[0], window.start).fill_(torch.finfo(mask.dtype).min)
+                if not bool((may_read & (of_copy[0] == 0)).any(-1).all()):
+                    raise PbbError(NOTHING_LEFT)
         return blocked
 
     def logits(self, final: "torch.Tensor") -> "torch.Tensor":
