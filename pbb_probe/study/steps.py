@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbb_probe.errors import PbbError
-from pbb_probe.hooking.items import ITEM
+from pbb_probe.hooking.items import is_item, with_items
 from pbb_probe.labels import AUTO, cluster_label, label
 from pbb_probe.models.bases import available_device
 from pbb_probe.programs.corpus import GROUPS, Corpus, Group
@@ -34,7 +34,6 @@ def probe(config: "ProbingConfig", corpus: Corpus, final: str, base: str, seed: 
     from pbb_probe.hooking.answering import with_answered
     from pbb_probe.hooking.calls import make_prompts
     from pbb_probe.hooking.capture import capture
-    from pbb_probe.hooking.items import is_item, with_items
     from pbb_probe.hooking.load import load_model, untrained_model
     from pbb_probe.probing.controls import embeddings, relabelled_targets
     from pbb_probe.probing.groups import direction_cosines, probe_groups
@@ -168,7 +167,6 @@ def interchange(
     The probes are fitted on the with_io prompts of the run's step `probing`.
     """
 
-    from pbb_probe.hooking.items import is_item
     from pbb_probe.hooking.load import load_model
     from pbb_probe.patching.sweep import SweepSettings
     from pbb_probe.patching.transfer import transfer_map
@@ -212,14 +210,12 @@ def interchange(
 
 def _with_items(model: "TransformerBridge", pairs: "Pairs", roles: Sequence[str]) -> "Pairs":
     """The pairs with the roles of elements, if any of them are asked for."""
-    from pbb_probe.hooking.items import is_item
-
     return pairs.with_items(model) if any(map(is_item, roles)) else pairs
 
 
 def _there(pairs: "Pairs", roles: Sequence[str]) -> list[str]:
     """Those of the roles that any pair has; of elements that none has nothing can be measured."""
-    return [role for role in roles if role in pairs.clean.roles or not role.startswith(ITEM)]
+    return [role for role in roles if role in pairs.clean.roles or not is_item(role)]
 
 
 def groups_there(corpus: Corpus) -> list[Group]:
