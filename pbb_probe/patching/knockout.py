@@ -27,7 +27,7 @@ from pbb_probe.patching.alignment import AlignedTokens, align
 from pbb_probe.patching.forwards import Forward, Values, combined, forwards_of
 from pbb_probe.patching.measurement import CPU_TOKENS
 from pbb_probe.patching.pairs import Pairs
-from pbb_probe.schema import Gibibytes, checks_arguments, whole
+from pbb_probe.schema import Gibibytes, checks_arguments, shown, whole
 
 if TYPE_CHECKING:
     import torch
@@ -121,9 +121,12 @@ def knockout(
 def _checked(prompts: Prompts, edges: Sequence[Edge]) -> list[Edge]:
     import torch
 
-    found = [(str(sender), str(receiver)) for sender, receiver in edges]
-    if not found or len(set(found)) < len(found):
-        raise PbbError("edges must be pairs of roles, each pair once: ('name', 'answer'), say.")
+    listed = edges if isinstance(edges, list | tuple) else ()
+    found = [(edge[0], edge[1]) for edge in listed if isinstance(edge, list | tuple) and len(edge) == 2]
+    if not found or len(found) < len(listed) or len(set(map(repr, found))) < len(found):
+        raise PbbError(
+            f"edges must be a list of pairs of roles, each pair once, such as [('name', 'answer')], not {shown(edges)}."
+        )
     for edge in found:
         check_roles(prompts, edge)
         (first, _), (_, last) = (prompts.spans[role].unbind(-1) for role in edge)

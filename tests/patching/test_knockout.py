@@ -183,6 +183,12 @@ def test_bad_input_is_one_sentence(bridge):
         ("Unknown role 'nome'", {"edges": [("nome", "answer")]}),
         ("each pair once", {"edges": []}),
         ("each pair once", {"edges": [("name", "answer")] * 2}),
+        ("must be a list of pairs", {"edges": "name"}),
+        ("must be a list of pairs", {"edges": ["name", "answer"]}),
+        ("must be a list of pairs", {"edges": [("name",)]}),
+        ("must be a list of pairs", {"edges": [("name", "input", "answer")]}),
+        ("must be a list of pairs", {"edges": None}),
+        ("Unknown role 3", {"edges": [(3, "answer")]}),
         ("width must be at most 3", {"width": 4}),
         ("nothing to attend to", {"edges": [("name", "name")]}),
     ):
